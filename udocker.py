@@ -1,0 +1,5159 @@
+#!/usr/bin/env python3
+"""udocker: pull, create and run Docker containers as a plain user, without root.
+
+This one file is the whole program: copy it anywhere, make it executable, use it.
+
+Contents (the banners below carry the same titles, in the same order):
+
+    1   Errors and messages        the Error tree; everything that is printed
+    2   Settings                   defaults, files, environment
+    3   System                     the host, processes, locks, files, trees
+    4   OCI documents              references, digests, platforms, manifests, configs
+    5   Transport                  HTTP by pycurl or by the curl executable
+    6   Registry                   credentials, authorisation, manifests and blobs
+    7   Stores                     where everything lies on disk
+    8   Layers and archives        tar layers to a tree
+    9   Tools                      the helper executables, pinned by digest
+    10  Run specification          what to run: mounts, account, environment
+    11  Engines                    how to run it: PRoot, namespaces
+    12  Operations                 one function per use case
+    13  Command line               options, parser, help texts
+    14  Commands                   one function per command
+    15  Main                       the one try, the one exit
+
+The layering rule: a name is used only below its definition, so the file reads from top to bottom and
+nothing calls back up. Only os, re, sys, stat and errno are imported at start, because a start costs the
+user of a thousand jobs more than anything else; every other module is imported where it is needed.
+
+To add a command, decorate a function in section 14: its help, usage errors and README row follow from the
+declaration. To add an engine, write a class in section 11 with its `modes`. To add a setting, add one line
+to SETTINGS. `path` is always absolute on the host, `guest` is a path inside the container.
+"""
+import errno
+import os
+import re
+import stat
+import sys
+
+__version__ = "2.0.0"
+
+
+# ======================================================================================================
+# 1  Errors and messages
+# ======================================================================================================
+
+class Error(Exception):
+    """A failure that the user can understand: what happened, to what, and what to do next.
+
+    It is raised deep and printed once, by main(). `exit_status` None stands for the status with which the
+    command at hand says that it failed: 1, and 125 for `run`, as docker has it.
+    """
+
+    exit_status = None
+
+    def __init__(self, message, hint=""):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(Error):
+    """The command line is wrong; nothing was touched."""
+
+    exit_status = 2
+
+
+class SettingError(Error):
+    """A setting has a name or a value that cannot be."""
+
+
+class NotFoundError(Error):
+    """No such image, container or file."""
+
+
+class ConflictError(Error):
+    """The name is taken, or the thing is in use."""
+
+
+class ProtectedError(Error):
+    """The image or container is protected against removal."""
+
+
+class DocumentError(Error):
+    """A manifest, index or config is not what its specification asks for."""
+
+
+class ArchiveError(Error):
+    """A layer or archive is damaged, or asks for what must not be done."""
+
+
+class ToolError(Error):
+    """A helper executable is missing or is not the one that was pinned."""
+
+
+class EngineError(Error):
+    """The engine cannot run this container here."""
+
+
+class CommandNotFoundError(EngineError):
+    """The command does not exist in the container."""
+
+    exit_status = 127
+
+
+class CommandNotExecutableError(EngineError):
+    """The command exists in the container and cannot be executed."""
+
+    exit_status = 126
+
+
+class TransferError(Error):
+    """An exchange that brought no complete answer; `code` is libcurl's number for the reason."""
+
+    # https://curl.se/libcurl/c/libcurl-errors.html: what a second attempt may cure
+    PASSING = (16, 18, 28, 52, 55, 56, 92, 95)
+
+    def __init__(self, code, url, reason, hint=""):
+        super().__init__("%s: %s" % (url, reason), hint)
+        self.code = code
+
+    retry_after = 0
+
+    @property
+    def is_passing(self):
+        return self.code in self.PASSING
+
+
+class RegistryError(TransferError):
+    """An HTTP answer that says no; `retry_after` is in seconds where the server named a time."""
+
+    def __init__(self, status, url, reason, hint="", retry_after=0, is_final=False):
+        super().__init__(22, url, "HTTP %d%s" % (status, reason and ", " + reason), hint)
+        self.status = status
+        self.retry_after = retry_after
+        self.is_final = is_final
+
+    @property
+    def is_passing(self):
+        return self.status in (408, 425, 429, 500, 502, 503, 504) and not self.is_final
+
+
+class AuthError(RegistryError):
+    """The registry wants other credentials than it was shown."""
+
+
+class DigestError(Error):
+    """Bytes that are not the ones their digest names."""
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal that ends the program, on its way up to main()."""
+
+    def __init__(self, number=2):
+        super().__init__()
+        self.number = number
+
+
+def printable(text):
+    """`text` for a terminal: control characters, which may be a stranger's, are shown and not obeyed."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]",
+                  lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
+
+
+def human_size(count):
+    """A number of bytes for people: at most four digits and a unit, powers of 1000 as docker has them."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            break
+        size /= 1000.0
+    else:
+        unit = "TB"
+    return "%d %s" % (size, unit) if unit == "B" else "%.3g %s" % (size, unit)
+
+
+class Say:
+    """Everything that udocker prints: results on standard output, all talk on standard error."""
+
+    ERROR, WARNING, INFO, DEBUG = 1, 2, 3, 5
+
+    def __init__(self):
+        self.level = self.INFO
+
+    @staticmethod
+    def _write(stream, text):
+        # File names are bytes: what is no UTF-8 goes out as it came in, whatever the locale says.
+        stream.flush()
+        stream.buffer.write(text.encode("utf-8", "surrogateescape"))
+        stream.flush()
+
+    def result(self, text):
+        """One line, or several, of what was asked for."""
+        self._write(sys.stdout, text + "\n")
+
+    def _talk(self, level, text):
+        if self.level >= level:
+            self._write(sys.stderr, "udocker: %s\n" % printable(text).replace("\n", " "))
+
+    def error(self, error):
+        """The one line of an Error, and the line of its hint."""
+        self._talk(self.ERROR, "error: " + error.message)
+        if error.hint:
+            self._talk(self.ERROR, "hint: " + error.hint)
+
+    def warning(self, text):
+        self._talk(self.WARNING, "warning: " + text)
+
+    def info(self, text):
+        self._talk(self.INFO, text)
+
+    def debug(self, text):
+        self._talk(self.DEBUG, "debug: " + text)
+
+    def traceback(self):
+        """The traceback of the exception at hand, for -D alone."""
+        if self.level >= self.DEBUG:
+            import traceback
+            self._write(sys.stderr, traceback.format_exc())
+
+    def is_terminal(self):
+        """Whether a person watches standard error."""
+        return sys.stderr.isatty()
+
+    def draw(self, text):
+        """Raw text on the terminal, for the bars of Progress."""
+        self._write(sys.stderr, text)
+
+
+say = Say()
+
+
+class Progress:
+    """The transfers under way: a bar each on a terminal, a line each in a log, nothing when quiet.
+
+    Several threads may call it; what is drawn is drawn whole.
+    """
+
+    INTERVAL = 0.1      # seconds between two drawings: quick for the eye, cheap for the network
+
+    def __init__(self):
+        import threading
+        import time
+        self.lock = threading.Lock()
+        self.clock = time.monotonic
+        self.rows = []
+        self.drawn_rows = 0
+        self.drawn_at = 0.0
+        self.is_shown = say.level >= Say.INFO
+        self.is_drawn = self.is_shown and say.is_terminal()
+
+    def start(self, label, total, done=0):
+        """A new row for `total` bytes (None where unknown), `done` of them there already."""
+        row = ProgressRow(self, label, total, done)
+        with self.lock:
+            self.rows.append(row)
+            self._draw()
+        return row
+
+    def changed(self):
+        with self.lock:
+            if self.is_drawn and self.clock() - self.drawn_at >= self.INTERVAL:
+                self._draw()
+
+    def finished(self, row, note):
+        with self.lock:
+            self.rows.remove(row)
+            if self.is_drawn:
+                self._draw(printable("%s: %s" % (row.label, note)) + "\n")
+            elif self.is_shown:
+                say.info("%s: %s" % (row.label, note))
+
+    def _draw(self, above=""):
+        if not self.is_drawn:
+            return
+        try:
+            width = os.get_terminal_size(2).columns or 80
+        except OSError:
+            width = 80
+        erase = "\x1b[%dA" % self.drawn_rows if self.drawn_rows else ""
+        lines = "".join(row.text(self.clock(), width - 1) + "\n" for row in self.rows)
+        say.draw(erase + "\r\x1b[J" + above + lines)
+        self.drawn_rows = len(self.rows)
+        self.drawn_at = self.clock()
+
+
+class ProgressRow:
+    """One transfer of a Progress."""
+
+    def __init__(self, progress, label, total, done):
+        self.progress = progress
+        self.label = label
+        self.total = total
+        self.done = self.began_with = done
+        self.started_at = progress.clock()
+
+    def set(self, done):
+        """`done` bytes of the total are there."""
+        self.done = done
+        self.progress.changed()
+
+    def finish(self, note=""):
+        self.progress.finished(self, note or human_size(self.done))
+
+    def text(self, now, width):
+        """The row as drawn on a terminal of `width` columns."""
+        rate = (self.done - self.began_with) / max(now - self.started_at, 0.001)
+        sizes = human_size(self.done)
+        if self.total:
+            sizes += "/" + human_size(self.total)
+        tail = " %s %s/s" % (sizes, human_size(rate))
+        if self.total and rate > 0:
+            tail += " %ds" % (max(self.total - self.done, 0) / rate)
+        room = width - len(self.label) - len(tail) - 3
+        if not self.total or room < 5:
+            return (self.label + tail)[:width]
+        filled = min(room, room * self.done // self.total)
+        return "%s [%s%s]%s" % (self.label, "#" * filled, "-" * (room - filled), tail)
+
+
+# ======================================================================================================
+# 2  Settings
+# ======================================================================================================
+
+class Setting:
+    """One thing that can be set: its default (whose type is its type), variable and meaning."""
+
+    def __init__(self, default, variable, meaning):
+        self.default = default
+        self.variable = variable
+        self.meaning = meaning
+
+    def parse(self, text):
+        """The value that `text` stands for; ValueError says what was expected."""
+        if isinstance(self.default, bool):
+            if text.lower() in ("1", "true", "yes", "on"):
+                return True
+            if text.lower() in ("0", "false", "no", "off", ""):
+                return False
+            raise ValueError("true or false")
+        if isinstance(self.default, (int, float)):
+            try:
+                value = type(self.default)(text)
+            except ValueError:
+                raise ValueError("a number")
+            if not 0 <= value < 1e9:
+                raise ValueError("a number from 0 on")
+            return value
+        return text
+
+
+SETTINGS = {
+    "dir": Setting("~/.udocker", "UDOCKER_DIR", "the store: images, containers, tools"),
+    "bin": Setting("", "UDOCKER_BIN", "executables of the engines (default: bin in the store)"),
+    "lib": Setting("", "UDOCKER_LIB", "libraries of the engines (default: lib in the store)"),
+    "doc": Setting("", "UDOCKER_DOC", "licences of the engines (default: doc in the store)"),
+    "repos": Setting("", "UDOCKER_REPOS", "images by name (default: repos in the store)"),
+    "layers": Setting("", "UDOCKER_LAYERS", "blobs by digest (default: layers in the store)"),
+    "containers": Setting("", "UDOCKER_CONTAINERS", "containers (default: containers in the store)"),
+    "keystore": Setting("~/.udocker/keystore", "UDOCKER_KEYSTORE", "credentials, a user's own"),
+    "tmpdir": Setting("", "UDOCKER_TMPDIR", "short-lived files (default: TMPDIR, else /tmp)"),
+    "registry": Setting("https://registry-1.docker.io", "UDOCKER_REGISTRY",
+                        "registry of image names that carry no host"),
+    "index": Setting("", "UDOCKER_INDEX", "index in whose place the registry is asked, when that is not set"),
+    "httpproxy": Setting("", "UDOCKER_HTTPPROXY", "proxy for all transfers: http, socks4, socks4a, socks5, socks5h"),
+    "insecure": Setting(False, "UDOCKER_INSECURE", "allow http and unverified certificates"),
+    "downloads": Setting(3, "UDOCKER_DOWNLOADS", "layers downloaded at a time"),
+    "retries": Setting(4, "UDOCKER_RETRIES", "further attempts after a transfer that broke off"),
+    "retry_delay": Setting(2.0, "UDOCKER_RETRY_DELAY", "seconds before the second attempt, doubled for each more"),
+    "timeout": Setting(30, "UDOCKER_TIMEOUT", "seconds to wait for a connection, and for a stalled one"),
+    "use_curl_executable": Setting("", "UDOCKER_USE_CURL_EXECUTABLE", "this curl, instead of pycurl"),
+    "use_proot_executable": Setting("", "UDOCKER_USE_PROOT_EXECUTABLE", "this PRoot, and no other"),
+    "tarball": Setting("", "UDOCKER_TARBALL", "tarball of the engines' executables, file or URL"),
+    "default_execution_mode": Setting("P1", "UDOCKER_DEFAULT_EXECUTION_MODE", "mode of containers without setup"),
+    "loglevel": Setting(Say.INFO, "UDOCKER_LOGLEVEL", "1 errors, 2 and warnings, 3 and information, 5 and debugging"),
+}
+
+
+class Settings:
+    """The values in force, each with where it came from.
+
+    Later sources win: default, system file, user file, --config file, environment, command line.
+    """
+
+    SYSTEM_FILE = "/etc/udocker.conf"
+    USER_FILE = "~/.udocker/udocker.conf"
+
+    def __init__(self):
+        self._values = {name: (setting.default, "default") for name, setting in SETTINGS.items()}
+
+    def __getitem__(self, name):
+        return self._values[name][0]
+
+    def origin(self, name):
+        return self._values[name][1]
+
+    def set(self, name, text, origin):
+        """Set from text; SettingError names `origin`, the place where the text stands."""
+        if name not in SETTINGS:
+            raise SettingError("%s: unknown setting %r" % (origin, name), "udocker showconf lists the settings")
+        try:
+            self._values[name] = (SETTINGS[name].parse(text), origin)
+        except ValueError as expected:
+            raise SettingError("%s: %s must be %s, not %r" % (origin, name, expected, text))
+
+    def read_environment(self, environment):
+        for name, setting in SETTINGS.items():
+            if setting.variable in environment:
+                self.set(name, environment[setting.variable], "environment " + setting.variable)
+
+    def read_file(self, path, is_optional=True):
+        """Read lines of `key = value`; empty ones, # comments and [section] headers are passed over."""
+        try:
+            with open(path, encoding="utf-8") as lines:
+                text = lines.read()
+        except OSError as error:
+            if is_optional:
+                return
+            raise SettingError("%s: %s" % (path, error.strerror))
+        except UnicodeDecodeError:
+            raise SettingError("%s: not a text file" % path)
+        for number, line in enumerate(text.splitlines(), 1):
+            line = line.strip()
+            if not line or line.startswith(("#", ";", "[")):
+                continue
+            key, separator, value = line.partition("=")
+            place = "%s:%d" % (path, number)
+            if not separator:
+                raise SettingError("%s: expected key = value" % place)
+            self.set(key.strip(), value.strip().strip("'\""), place)
+
+
+# ======================================================================================================
+# 3  System
+# ======================================================================================================
+
+class Host:
+    """Facts about the machine and the caller."""
+
+    # uname's machine: architecture and variant, https://go.dev/doc/install/source#environment
+    ARCHITECTURES = {
+        "x86_64": ("amd64", ""), "aarch64": ("arm64", ""), "armv8l": ("arm", "v7"), "armv7l": ("arm", "v7"),
+        "armv6l": ("arm", "v6"), "i386": ("386", ""), "i686": ("386", ""), "ppc64le": ("ppc64le", ""),
+        "riscv64": ("riscv64", ""), "s390x": ("s390x", ""),
+    }
+
+    def __init__(self):
+        system = os.uname()
+        self.name = system.nodename
+        self.kernel = system.release
+        self.machine = system.machine
+        if system.machine == "x86_64" and sys.maxsize < 1 << 32:
+            self.machine = "i686"
+        self.uid = os.getuid()
+        self.gid = os.getgid()
+
+    @property
+    def architecture(self):
+        """Architecture and variant in Go's words, as OCI documents spell them."""
+        return self.ARCHITECTURES.get(self.machine, (self.machine, ""))
+
+    def account(self):
+        """The caller's entry in the host's user database, None where there is none."""
+        import pwd
+        try:
+            return pwd.getpwuid(self.uid)
+        except KeyError:
+            return None
+
+    @staticmethod
+    def find_executable(name, search_path):
+        """The path of an executable file in `search_path`, None where there is none."""
+        for directory in search_path.split(":"):
+            path = os.path.join(directory, name)
+            if directory.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
+        return None
+
+    @staticmethod
+    def sysctl(name):
+        """The text of a kernel switch, None where the kernel has none of that name."""
+        try:
+            with open("/proc/sys/" + name.replace(".", "/")) as file:
+                return file.read().strip()
+        except OSError:
+            return None
+
+    @staticmethod
+    def children(pid):
+        """The process ids of the children of `pid`, oldest first."""
+        try:
+            with open("/proc/%d/task/%d/children" % (pid, pid)) as file:
+                return [int(word) for word in file.read().split()]
+        except OSError:
+            pass
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):       # kernels without CONFIG_PROC_CHILDREN
+            try:
+                with open("/proc/%s/stat" % name, "rb") as file:
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found.append(int(name))
+        return sorted(found)
+
+
+def new_token():
+    """A name part that nobody else has: 16 hexadecimal digits."""
+    return "%016x" % int.from_bytes(os.urandom(8), "big")
+
+
+class SystemCalls:
+    """The numbers of the system calls that udocker names, by architecture, and filters made of them.
+
+    Numbers: the kernel's arch/*/entry/syscalls tables and include/uapi/asm-generic/unistd.h;
+    architecture words: AUDIT_ARCH_* of include/uapi/linux/audit.h.
+    """
+
+    GENERIC = {
+        "mknodat": 33, "pivot_root": 41, "fchownat": 54, "fchown": 55, "capset": 91, "setregid": 143, "setgid": 144,
+        "setreuid": 145, "setuid": 146, "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152,
+        "setgroups": 159, "statx": 291, "clone3": 435, "openat2": 437, "faccessat2": 439, "mount_setattr": 442,
+        "fchmodat2": 452,
+    }
+    OLD_32_BIT = {
+        "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
+        "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 170, "chown": 182,
+        "capset": 185, "lchown32": 198, "setreuid32": 203, "setregid32": 204, "setgroups32": 206, "fchown32": 207,
+        "setresuid32": 208, "setresgid32": 210, "chown32": 212, "setuid32": 213, "setgid32": 214,
+        "setfsuid32": 215, "setfsgid32": 216, "clone3": 435, "openat2": 437, "faccessat2": 439,
+        "mount_setattr": 442, "fchmodat2": 452,
+    }
+    X86_64 = {
+        "chown": 92, "fchown": 93, "lchown": 94, "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114,
+        "setgroups": 116, "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
+        "mknod": 133, "pivot_root": 155, "mknodat": 259, "fchownat": 260, "statx": 332, "clone3": 435,
+        "openat2": 437, "faccessat2": 439, "mount_setattr": 442, "fchmodat2": 452,
+    }
+    I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, statx=383)
+    ARM = dict(OLD_32_BIT, pivot_root=218, mknodat=324, fchownat=325, statx=397)
+    PPC64 = {
+        "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
+        "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 169, "chown": 181,
+        "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "statx": 383, "clone3": 435,
+        "openat2": 437, "faccessat2": 439, "mount_setattr": 442, "fchmodat2": 452,
+    }
+    # machine: the tables of its own and of the programs that it also runs
+    BY_MACHINE = {
+        "x86_64": ((0xC000003E, X86_64), (0x40000003, I386)), "i686": ((0x40000003, I386),),
+        "i386": ((0x40000003, I386),), "aarch64": ((0xC00000B7, GENERIC), (0x40000028, ARM)),
+        "armv7l": ((0x40000028, ARM),), "armv6l": ((0x40000028, ARM),), "armv8l": ((0x40000028, ARM),),
+        "riscv64": ((0xC00000F3, GENERIC),), "ppc64le": ((0xC0000015, PPC64),),
+    }
+    MODE_ARGUMENT = {"mknod": 1, "mknodat": 2}
+
+    def __init__(self, machine):
+        self.tables = self.BY_MACHINE.get(machine, ())
+
+    def number(self, name):
+        """The number of a call on this machine, None where it is not known."""
+        return self.tables[0][1].get(name) if self.tables else None
+
+    def filter(self, names, answer):
+        """A classic BPF program that answers the named calls with errno `answer`, 0 meaning success.
+
+        mknod and mknodat are answered for devices alone; everything else is allowed. Returns bytes, empty
+        where the machine is not known. https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html
+        """
+        program = b"".join(self._block(arch, numbers, names, 0x00050000 | answer) for arch, numbers in self.tables)
+        return program and program + self._instruction(0x06, 0, 0, 0x7FFF0000)
+
+    @staticmethod
+    def _instruction(code, if_true, if_false, value):
+        return code.to_bytes(2, sys.byteorder) + bytes((if_true, if_false)) + value.to_bytes(4, sys.byteorder)
+
+    def _block(self, arch, numbers, names, verdict):
+        """The instructions for one architecture; they fall through where none of the names matches."""
+        step = self._instruction
+        word, equal, both, give = 0x20, 0x15, 0x54, 0x06
+        tests = b""
+        for name in names:
+            if name not in numbers:
+                continue
+            if name in self.MODE_ARGUMENT:
+                low_half = 16 + 8 * self.MODE_ARGUMENT[name] + (4 if sys.byteorder == "big" else 0)
+                tests += (step(equal, 0, 6, numbers[name]) + step(word, 0, 0, low_half)
+                          + step(both, 0, 0, stat.S_IFMT(0xFFFF)) + step(equal, 1, 0, stat.S_IFCHR)
+                          + step(equal, 0, 1, stat.S_IFBLK) + step(give, 0, 0, verdict) + step(word, 0, 0, 0))
+            else:
+                tests += step(equal, 0, 1, numbers[name]) + step(give, 0, 0, verdict)
+        body = step(word, 0, 0, 0) + tests
+        return step(word, 0, 0, 4) + step(equal, 0, len(body) // 8, arch) + body
+
+
+class Kernel:
+    """System calls that Python does not offer, each checked: OSError names the call that failed."""
+
+    NEW_MOUNTS, NEW_HOSTNAME, NEW_USER = 0x20000, 0x4000000, 0x10000000
+    READ_ONLY, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 32, 4096, 16384, 1 << 19
+
+    def __init__(self):
+        import ctypes
+        self.ctypes = ctypes
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.syscall.restype = ctypes.c_long
+        self.calls = SystemCalls(Host().machine)
+
+    def _check(self, result, what):
+        if result != 0:
+            number = self.ctypes.get_errno()
+            raise OSError(number, os.strerror(number), what)
+
+    def _syscall(self, name, *arguments):
+        number = self.calls.number(name)
+        if number is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name)
+        self._check(self.libc.syscall(self.ctypes.c_long(number), *arguments), name)
+
+    def unshare(self, flags):
+        """unshare(2); EINVAL where this process has threads."""
+        self._check(self.libc.unshare(self.ctypes.c_int(flags)), "unshare")
+
+    def mount(self, source, target, flags):
+        """mount(2) of no new file system: binds, remounts and propagation."""
+        self._check(self.libc.mount(source and os.fsencode(source), os.fsencode(target), None,
+                                    self.ctypes.c_ulong(flags), None), "mount on " + target)
+
+    def make_read_only(self, target):
+        """The mounts at and below `target` become read-only; before Linux 5.12 the one at `target` alone."""
+        attributes = self.READ_ONLY.to_bytes(8, sys.byteorder) + bytes(24)      # struct mount_attr
+        try:
+            self._syscall("mount_setattr", self.ctypes.c_int(-100), os.fsencode(target),
+                          self.ctypes.c_uint(0x8000), attributes, self.ctypes.c_size_t(len(attributes)))
+            return
+        except OSError:
+            pass
+        # Flags that the host has locked must be repeated: ST_NOSUID 2, ST_NODEV 4, ST_NOEXEC 8,
+        # ST_NOATIME 1024 and ST_NODIRATIME 2048 have the values of MS_*, ST_RELATIME has not.
+        present = os.statvfs(target).f_flag
+        locked = present & (2 | 4 | 8 | 1024 | 2048) | ((1 << 21) if present & 4096 else 0)
+        self.mount(None, target, self.BIND | self.REMOUNT | self.READ_ONLY | locked)
+
+    def pivot_root(self):
+        """The working directory becomes the root; what was the root is gone."""
+        self._syscall("pivot_root", b".", b".")
+        self._check(self.libc.umount2(b".", self.ctypes.c_int(2)), "umount2")
+
+    def set_hostname(self, name):
+        raw = os.fsencode(name)
+        self._check(self.libc.sethostname(raw, self.ctypes.c_size_t(len(raw))), "sethostname")
+
+    def _prctl(self, what, option, *arguments):
+        numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
+        self._check(self.libc.prctl(self.ctypes.c_int(option), *numbers), what)
+
+    def end_with_parent(self, parent):
+        """This process is killed when its parent ends; at once where `parent` ended already."""
+        import signal
+        self._prctl("PR_SET_PDEATHSIG", 1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(125)
+
+    def answer_calls(self, names, answer):
+        """From now on the named system calls answer `answer`, in this process and all that come from it."""
+        program = self.calls.filter(names, answer)
+        if not program:
+            say.debug("system calls of this machine are not known, none is filtered")
+            return
+        ctypes = self.ctypes
+        buffer = ctypes.create_string_buffer(program, len(program))
+
+        class Program(ctypes.Structure):        # struct sock_fprog
+            _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
+
+        structure = Program(len(program) // 8, ctypes.addressof(buffer))
+        self._prctl("PR_SET_NO_NEW_PRIVS", 38, 1)
+        self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
+
+
+def raise_on_signals():
+    """From now on SIGTERM and SIGHUP unwind this process as Ctrl-C does, so that nothing half-made stays behind.
+
+    A program executed later gets the default behaviour back: handlers do not outlive execve(2).
+    """
+    import signal
+
+    def unwind(number, _):
+        raise Interruption(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, unwind)
+
+
+class Invocation:
+    """What is to be executed, as values: a program, and what this process does to itself before.
+
+    `enter` (None, or a function of no arguments) runs in the very process that then executes `path`.
+    With `is_relayed` the program ignores signals, and its only child is the one that they are meant for.
+    """
+
+    def __init__(self, path, argv, environment, enter=None, is_relayed=False):
+        self.path = path
+        self.argv = argv
+        self.environment = environment
+        self.enter = enter
+        self.is_relayed = is_relayed
+
+    def execute(self, before=None):
+        """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
+        import signal
+        if self.enter:
+            self.enter()
+        if before:
+            before()
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):      # Python ignores them, and exec would pass that on
+            signal.signal(number, signal.SIG_DFL)
+        try:
+            os.execve(self.path, self.argv, self.environment)
+        except OSError as error:
+            raise self._refusal(error)
+
+    def _refusal(self, error):
+        if error.errno == errno.ENOENT:
+            return CommandNotFoundError("%s: its interpreter or loader is missing" % self.path)
+        if error.errno == errno.E2BIG:
+            return EngineError("%s: the command line and the environment are too long" % self.path)
+        return CommandNotExecutableError("%s: %s" % (self.path, error.strerror))
+
+
+class Supervisor:
+    """Executes an Invocation as a child, passes signals on to it and waits for its end.
+
+    Used where something remains to be done after the command, or where the program ignores signals.
+    """
+
+    SWEEP_AFTER = 0.5       # seconds that the children of a command ended by a signal have for their own end
+
+    def __init__(self, invocation, timeout=0):
+        """With a `timeout`, in seconds, the command is killed when it has not ended by then."""
+        import signal
+        import time
+        self.signal = signal
+        self.clock = time.monotonic
+        self.invocation = invocation
+        self.deadline = self.clock() + timeout if timeout else 0
+        self.ending_signal = 0
+        self.watched = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
+                        signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
+
+    def run(self):
+        """The exit status of the command, 128+n when signal n ended it."""
+        self.signal.signal(self.signal.SIGCHLD, self.signal.SIG_DFL)       # who ignores it gets no exit status
+        previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
+        try:
+            return self._wait(self._start(previous))
+        finally:
+            self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
+
+    def _start(self, mask):
+        reader, writer = os.pipe()          # closed by a successful exec, else it carries the reason
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become(mask, parent, writer)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            report = pipe.read().decode("utf-8", "surrogateescape")
+        if report:
+            os.waitpid(pid, 0)
+            kind, message, hint = report.split("\0")
+            raise {"CommandNotFoundError": CommandNotFoundError,
+                   "CommandNotExecutableError": CommandNotExecutableError}.get(kind, EngineError)(message, hint)
+        return pid
+
+    def _become(self, mask, parent, writer):
+        """The life of the child: it executes or reports, and never returns into the caller's code."""
+        def last_steps():
+            Kernel().end_with_parent(parent)
+            self.signal.pthread_sigmask(self.signal.SIG_SETMASK, mask)
+
+        try:
+            self.invocation.execute(last_steps)
+        except BaseException as error:
+            failure = error if isinstance(error, Error) else EngineError("cannot start: %s" % error)
+            report = "\0".join((type(failure).__name__, failure.message, failure.hint))
+            os.write(writer, report.encode("utf-8", "surrogateescape"))
+        finally:
+            os._exit(125)
+
+    def _wait(self, pid):
+        while True:
+            patience = self.SWEEP_AFTER if self.ending_signal or self.deadline else 3600
+            received = self.signal.sigtimedwait(self.watched, patience)
+            if self.deadline and self.clock() > self.deadline:
+                os.kill(pid, self.signal.SIGKILL)
+            if received is None:
+                self._sweep(pid)
+            elif received.si_signo != self.signal.SIGCHLD:
+                self._received(pid, received)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return self._status(status)
+
+    def _received(self, pid, received):
+        # A signal that the terminal sends goes to its whole foreground group, the command included
+        # (si_code above 0: from the kernel): only what was sent to us alone is passed on.
+        if received.si_code <= 0:
+            target = (Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid
+            try:
+                os.kill(target, received.si_signo)
+            except ProcessLookupError:
+                pass
+        if received.si_signo not in (self.signal.SIGUSR1, self.signal.SIGUSR2):
+            self.ending_signal = received.si_signo
+
+    def _sweep(self, pid):
+        """End what a command that a signal has ended left behind, as the end of docker's process 1 does."""
+        if self.invocation.is_relayed and not Host.children(pid):
+            os.kill(pid, self.signal.SIGQUIT)       # PRoot's word for: kill all tracees
+
+    def _status(self, status):
+        if os.WIFSIGNALED(status):
+            return 128 + os.WTERMSIG(status)
+        code = os.WEXITSTATUS(status)
+        # PRoot says 255 where a signal ended the command: which one is known when it came through here.
+        is_hidden = self.invocation.is_relayed and code == 255 and self.ending_signal
+        return 128 + self.ending_signal if is_hidden else code
+
+
+def run_program(argv, environment=None, text="", timeout=60):
+    """Run a helper program: (exit status, standard output, standard error), both text.
+
+    Raises ToolError when it cannot be started or outlasts `timeout` seconds.
+    """
+    import subprocess
+    try:
+        process = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+    except OSError as error:
+        raise ToolError("%s: %s" % (argv[0], error.strerror))
+    with process:
+        try:
+            out, err = process.communicate(text.encode("utf-8"), timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise ToolError("%s: no end after %d seconds" % (argv[0], timeout))
+    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def program_output(argv, input_path):
+    """Pieces of what a program writes when it reads the file; ToolError when it fails."""
+    import subprocess
+    with open(input_path, "rb") as source:
+        process = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        try:
+            yield from iter(lambda: process.stdout.read(1 << 20), b"")
+        except BaseException:
+            process.kill()
+            raise
+        reason = process.stderr.read(1000).decode("utf-8", "replace").strip()
+    if process.returncode:
+        raise ToolError("%s: %s" % (argv[0], reason or "status %d" % process.returncode))
+
+
+class Lock:
+    """An advisory lock on a file, held in a `with` block; file systems without locks are gone on without."""
+
+    def __init__(self, path):
+        self.path = path
+        self.descriptor = -1
+
+    def __enter__(self):
+        import fcntl
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say.debug("waiting for the lock %s" % self.path)
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                os.close(self.descriptor)
+                raise
+            say.debug("%s: no locks here, going on without" % self.path)
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.descriptor)
+
+    @staticmethod
+    def is_free(path):
+        """Whether the lock file is there and nobody holds it: where locks do not work, after a day."""
+        import fcntl
+        import time
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError:
+            return time.time() - os.fstat(descriptor).st_mtime > 86400
+        finally:
+            os.close(descriptor)
+
+
+def write_all(descriptor, data):
+    """Write every byte of `data`; write(2) may take fewer at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view):]
+
+
+def write_atomic(path, data, mode=0o644):
+    """The file holds `data` or what it held before, whatever happens meanwhile."""
+    temporary = "%s/.new-%s" % (os.path.dirname(path), new_token())
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        remove_file(temporary)
+        raise
+
+
+def remove_file(path):
+    """Remove a file or link that may be gone already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def read_file(path, limit=16 << 20):
+    """The bytes of a regular file, b"" where there is none; never more than `limit`."""
+    try:
+        with open(path, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return b""
+            return file.read(limit)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""
+
+
+def has_size(path, size):
+    """Whether there is a file of `size` bytes at `path`; of any size where `size` is None."""
+    try:
+        return os.path.isfile(path) and size in (None, os.stat(path).st_size)
+    except OSError:
+        return False
+
+
+def make_directory(path, mode=0o755):
+    """Make a directory and those above it, where missing."""
+    os.makedirs(path, mode, exist_ok=True)
+
+
+def open_directory(name, parent=None):
+    """A descriptor of a directory that is no link, made accessible to its owner: one that can be emptied."""
+    anchor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        mode = stat.S_IMODE(os.fstat(anchor).st_mode)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod("/proc/self/fd/%d" % anchor, mode | stat.S_IRWXU)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=anchor)
+    finally:
+        os.close(anchor)
+
+
+def remove_tree(path):
+    """Remove whatever is at `path`, and nothing outside it: links are removed, not followed.
+
+    Directories below the top are moved to the top and emptied there, one level at a time, so that neither
+    the depth of the tree nor the length of its paths has a limit.
+    """
+    try:
+        os.unlink(path)
+        return
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):        # POSIX has EPERM for a directory, Linux EISDIR
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise
+    top = open_directory(path)
+    try:
+        pending = os.listdir(top)
+        while pending:
+            name = pending.pop()
+            if not _unlink_unless_directory(name, top):
+                pending += _empty_directory(name, top)
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _unlink_unless_directory(name, parent):
+    """Remove a file; what is left to do is to be told by is-a-directory, hence the answer."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except (IsADirectoryError, PermissionError):
+        if not stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
+            raise
+        return False
+    return True
+
+
+def _empty_directory(name, top):
+    """Empty a directory of `top`: the directories in it go to `top`, under the new names that are returned."""
+    moved = []
+    inner = open_directory(name, top)
+    try:
+        for child in os.listdir(inner):
+            if not _unlink_unless_directory(child, inner):
+                os.close(open_directory(child, inner))      # moving it writes its "..": it must be writable
+                moved.append(".removed-" + new_token())
+                os.rename(child, moved[-1], src_dir_fd=inner, dst_dir_fd=top)
+    finally:
+        os.close(inner)
+    return moved
+
+
+class GuestTree:
+    """Paths inside a container's tree, with links followed as a process inside would see them.
+
+    Everything that looks into a tree goes through here: a container is a stranger's work, and a link of
+    its own must lead back into it, never out to the host.
+    """
+
+    MAX_LINKS = 40      # as the kernel has it, path_resolution(7)
+
+    def __init__(self, root, mounts=()):
+        self.root = root
+        self.mounts = mounts        # (guest, host path) pairs that lie over the tree, outermost first
+
+    def _host_path(self, guest):
+        for target, source in reversed(self.mounts):
+            if guest == target or guest.startswith(target.rstrip("/") + "/"):
+                return source + guest[len(target.rstrip("/")):]
+        return self.root + guest
+
+    def resolve(self, guest):
+        """The guest path without links that `guest` leads to; components that do not exist are kept."""
+        pending = [part for part in reversed(guest.split("/")) if part]
+        reached, links = "", 0
+        while pending:
+            part = pending.pop()
+            if part == ".":
+                continue
+            if part == "..":
+                reached = reached.rpartition("/")[0]
+                continue
+            try:
+                target = os.readlink(self._host_path(reached + "/" + part))
+            except OSError:         # no link, or not there
+                reached += "/" + part
+                continue
+            links += 1
+            if links > self.MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), guest)
+            if target.startswith("/"):
+                reached = ""
+            pending += [part for part in reversed(target.split("/")) if part]
+        return reached or "/"
+
+    def path(self, guest):
+        """The host path of what `guest` leads to, links followed inside the tree; it need not exist."""
+        return self._host_path(self.resolve(guest))
+
+    def read(self, guest):
+        """The text of a file of the container, "" where it is missing or cannot be read."""
+        try:
+            return read_file(self.path(guest)).decode("utf-8", "surrogateescape")
+        except OSError:
+            return ""
+
+    def make_mount_point(self, guest, is_directory):
+        """The host path of a directory or file at `guest`, made where it is missing.
+
+        Many processes may do so at once in one tree: what is there already is fine.
+        """
+        path = self.path(guest)
+        if not os.path.lexists(path):
+            if is_directory:
+                make_directory(path)
+            else:
+                make_directory(os.path.dirname(path))
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
+        return path
+
+
+# ======================================================================================================
+# 4  OCI documents
+# ======================================================================================================
+
+def parse_json(data, what, kind=dict):
+    """The JSON value in `data` (bytes), which must be of type `kind`; DocumentError names `what`."""
+    import json
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise DocumentError("%s: not valid JSON" % what)
+    if not isinstance(value, kind):
+        raise DocumentError("%s: not a JSON %s" % (what, "object" if kind is dict else "list"))
+    return value
+
+
+def dump_json(value):
+    """Indented JSON, for people and files."""
+    import json
+    return json.dumps(value, indent=4, sort_keys=False)
+
+
+def sha256_digest(data):
+    """The digest of bytes, in OCI's spelling."""
+    import hashlib
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def is_digest(text):
+    """Whether `text` is a sha256 digest. OCI image-spec, descriptor.md, Digests."""
+    return isinstance(text, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
+
+
+class Reference:
+    """The name of an image: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST].
+
+    `host` is "" for Docker Hub, whose repositories go by their familiar names: without docker.io/ and
+    without library/. https://github.com/distribution/reference (grammar and familiar names)
+    """
+
+    HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
+    COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+    HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+    TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+
+    def __init__(self, host, repository, tag="", digest=""):
+        self.host = host
+        self.repository = repository
+        self.tag = tag
+        self.digest = digest
+
+    @classmethod
+    def parse(cls, text):
+        """The reference that `text` spells; UsageError where it spells none."""
+        def refuse(reason, hint="write [HOST[:PORT]/]NAME[:TAG] or NAME@sha256:HEX, for instance busybox:latest"):
+            raise UsageError("%r is not an image name: %s" % (text, reason), hint)
+
+        name, at, digest = text.partition("@")
+        if at and not is_digest(digest):
+            refuse("the digest must be sha256: and 64 hexadecimal digits")
+        head, slash, rest = name.partition("/")
+        host = ""
+        if slash and (re.search(r"[.:\[A-Z]", head) or head == "localhost"):
+            host, name = head, rest
+            if not re.fullmatch(cls.HOST, host):
+                refuse("%r is no host name" % host)
+        repository, colon, tag = name.partition(":")
+        if colon and not re.fullmatch(cls.TAG, tag):
+            refuse("%r is no tag" % tag)
+        if not re.fullmatch(r"%s(?:/%s)*" % (cls.COMPONENT, cls.COMPONENT), repository):
+            refuse("names are lower case" if repository != repository.lower() else "%r is no name" % repository)
+        if len(repository) > 255:
+            refuse("longer than 255 characters")
+        if host in cls.HUB_HOSTS:
+            host = ""
+        if not host and repository.startswith("library/") and repository.count("/") == 1:
+            repository = repository[len("library/"):]
+        return cls(host, repository, tag or ("" if digest else "latest"), digest)
+
+    @property
+    def name(self):
+        """Host and repository, as listed."""
+        return (self.host + "/" if self.host else "") + self.repository
+
+    @property
+    def version(self):
+        """The digest where one is given, else the tag: what a registry is asked for, and the store's last part."""
+        return self.digest or self.tag
+
+    @property
+    def hub_repository(self):
+        """The repository's name at Docker Hub, where the familiar name of an official image is short."""
+        return self.repository if "/" in self.repository else "library/" + self.repository
+
+    def spellings(self):
+        """Every name under which a program may have stored this image, the familiar one first."""
+        yield self.name
+        if not self.host:
+            names = [self.repository] if "/" in self.repository else [self.repository, self.hub_repository]
+            for name in names:
+                for host in self.HUB_HOSTS:
+                    yield host + "/" + name
+            yield names[-1]
+
+    def __str__(self):
+        return self.name + ("@" + self.digest if self.digest else ":" + self.tag)
+
+
+class Platform:
+    """OS, architecture and variant. OCI image-spec, image-index.md, Image Index Property Descriptions."""
+
+    def __init__(self, system, architecture, variant=""):
+        self.system = system
+        self.architecture = architecture
+        self.variant = "" if (architecture, variant) in (("arm64", "v8"), ("amd64", "v1")) else variant
+
+    @classmethod
+    def parse(cls, text):
+        """From OS/ARCH[/VARIANT] or ARCH alone; the machine names of uname are understood too."""
+        parts = text.lower().split("/")
+        if len(parts) == 1:
+            parts = ["linux"] + parts
+        if len(parts) > 3 or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
+            raise UsageError("%r is not a platform" % text, "write OS/ARCH[/VARIANT], for instance linux/arm64")
+        architecture, variant = Host.ARCHITECTURES.get(parts[1], (parts[1], ""))
+        return cls(parts[0], architecture, parts[2] if len(parts) == 3 else variant)
+
+    @classmethod
+    def of_document(cls, document):
+        """From the platform object of a descriptor, or from a config; None where it names no architecture."""
+        words = [document.get(key) or "" for key in ("os", "architecture", "variant")]
+        if not all(isinstance(word, str) for word in words) or not words[1]:
+            return None
+        return cls(*words)
+
+    def rank(self, wanted):
+        """How well this serves `wanted`: 0 best, None not at all. A lower variant of arm and amd64 will do."""
+        if (self.system, self.architecture) != (wanted.system, wanted.architecture):
+            return None
+        if self.variant == wanted.variant:
+            return 0
+        if self.architecture not in ("arm", "amd64"):
+            return 1 if not self.variant or not wanted.variant else None
+        own, limit = (re.sub(r"\D", "", variant) for variant in (self.variant, wanted.variant))
+        if not limit:
+            limit = "1" if self.architecture == "amd64" else "7"
+        return int(limit) - int(own or 0) if int(own or 0) <= int(limit) else None
+
+    def __str__(self):
+        return "/".join(part for part in (self.system, self.architecture, self.variant) if part)
+
+
+class Descriptor:
+    """What names a blob: digest, size (None where unknown), media type. OCI image-spec, descriptor.md."""
+
+    def __init__(self, digest, size=None, media_type="", urls=(), document=None):
+        self.digest = digest
+        self.size = size
+        self.media_type = media_type
+        self.urls = urls
+        self.document = document or {}
+
+    @classmethod
+    def parse(cls, document, what):
+        if not isinstance(document, dict) or not is_digest(document.get("digest")):
+            raise DocumentError("%s: an entry has no sha256 digest" % what)
+        size = document.get("size")
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
+            raise DocumentError("%s: an entry has no sensible size" % what)
+        media_type = document.get("mediaType")
+        urls = [url for url in document.get("urls") or () if isinstance(url, str)]
+        return cls(document["digest"], size, media_type if isinstance(media_type, str) else "", urls, document)
+
+    @property
+    def platform(self):
+        return Platform.of_document(self.document.get("platform") or {})
+
+    @property
+    def is_attestation(self):
+        """Provenance and signatures, which BuildKit and others list beside images."""
+        annotations = self.document.get("annotations") or {}
+        platform = self.platform
+        return (isinstance(annotations, dict) and "vnd.docker.reference.type" in annotations
+                or bool(self.document.get("artifactType"))
+                or platform is not None and platform.architecture == "unknown")
+
+
+class ImageIndex:
+    """A list of manifests for several platforms. OCI image-spec, image-index.md; docker's manifest list."""
+
+    def __init__(self, document, what):
+        self.manifests = [Descriptor.parse(entry, what) for entry in document["manifests"]]
+
+    def choose(self, wanted, what):
+        """The descriptor that serves the platform best: the first of the best rank."""
+        images = [entry for entry in self.manifests if not entry.is_attestation]
+        ranked = []
+        for position, entry in enumerate(images):
+            rank = 100 if entry.platform is None else entry.platform.rank(wanted)
+            if rank is not None:
+                needs_zstd = "io.github.containers.compression.zstd" in (entry.document.get("annotations") or {})
+                ranked.append((rank, needs_zstd, position))
+        if not ranked:
+            offered = ", ".join(sorted({str(entry.platform) for entry in images})) or "none"
+            raise NotFoundError("%s: no image for %s" % (what, wanted),
+                                "there are: %s; choose with --platform=" % offered)
+        return images[min(ranked)[2]]
+
+
+class Manifest:
+    """Config and layers of one image: OCI image-spec manifest.md, docker's schema 2 and schema 1.
+
+    Schema 1 has no config blob: `config` is None and the config stands in `embedded_config` (bytes).
+    """
+
+    LAYER_TYPES = re.compile(r"$|application/(octet-stream|x-tar|x-gzip|gzip"
+                             r"|vnd\.(oci|docker)\..*(layer|diff)\..*)")
+    CONFIG_TYPES = ("", "application/vnd.oci.image.config.v1+json",
+                    "application/vnd.docker.container.image.v1+json", "application/octet-stream")
+
+    def __init__(self, document, what):
+        self.embedded_config = b""
+        if "fsLayers" in document:
+            self._read_schema_1(document, what)
+            return
+        layers = document.get("layers")
+        if not isinstance(layers, list):
+            raise DocumentError("%s: the manifest has no list of layers" % what)
+        self.config = Descriptor.parse(document.get("config"), what)
+        self.layers = [Descriptor.parse(entry, what) for entry in layers]
+        strange = [entry.media_type for entry in self.layers if not self.LAYER_TYPES.match(entry.media_type)]
+        if self.config.media_type not in self.CONFIG_TYPES or document.get("artifactType") or strange:
+            kind = document.get("artifactType") or (strange or [self.config.media_type])[0]
+            raise DocumentError("%s: not a container image but %s" % (what, kind))
+
+    def _read_schema_1(self, document, what):
+        """https://distribution.github.io/distribution/spec/deprecated-schema-v1/ : newest layer first."""
+        layers, history = document.get("fsLayers"), document.get("history")
+        if not isinstance(layers, list) or not isinstance(history, list) or len(layers) != len(history) or not layers:
+            raise DocumentError("%s: fsLayers and history of the schema 1 manifest do not match" % what)
+        steps = [parse_json(str(isinstance(entry, dict) and entry.get("v1Compatibility")).encode("utf-8"),
+                            what + ": history") for entry in history]
+        pairs = zip(reversed(layers), reversed(steps))
+        self.layers = [Descriptor.parse({"digest": isinstance(layer, dict) and layer.get("blobSum")}, what)
+                       for layer, step in pairs if not step.get("throwaway")]
+        self.config = None
+        self.embedded_config = dump_json(steps[0]).encode("utf-8")
+
+    @property
+    def blobs(self):
+        """The descriptors to be fetched, each digest once, config first."""
+        unique = {}
+        for descriptor in ([self.config] if self.config else []) + self.layers:
+            unique.setdefault(descriptor.digest, descriptor)
+        return list(unique.values())
+
+
+def parse_manifest(data, what):
+    """A Manifest or an ImageIndex: told by what is in the document, since media types lie or are missing."""
+    document = parse_json(data, what)
+    if isinstance(document.get("manifests"), list):
+        return ImageIndex(document, what)
+    return Manifest(document, what)
+
+
+def manifest_digest(data):
+    """The digest of a manifest's bytes as received; of the payload where it is a signed schema 1."""
+    if b'"signatures"' in data and b'"fsLayers"' in data:
+        try:
+            return sha256_digest(_signed_payload(data))
+        except (ValueError, KeyError, IndexError, TypeError, DocumentError):
+            pass
+    return sha256_digest(data)
+
+
+def _signed_payload(data):
+    """What was signed: the document without its signatures (a JSON web signature's protected header tells)."""
+    import base64
+
+    def decode(text):
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+    signature = parse_json(data, "manifest")["signatures"][0]
+    protected = parse_json(decode(signature["protected"]), "signature")
+    return data[:protected["formatLength"]] + decode(protected["formatTail"])
+
+
+class ImageConfig:
+    """What an image says about running it. OCI image-spec, config.md, Properties; null counts as absent."""
+
+    def __init__(self, document):
+        self.document = document
+        self._run = document.get("config")
+        if not isinstance(self._run, dict):
+            self._run = {}
+
+    @classmethod
+    def parse(cls, data, what):
+        return cls(parse_json(data, what))
+
+    def _words(self, key):
+        """A list of strings; a single string, as very old builders wrote, is one for the shell."""
+        value = self._run.get(key)
+        if isinstance(value, str):
+            return ["/bin/sh", "-c", value] if value else []
+        return [word for word in value or () if isinstance(word, str)]
+
+    def _text(self, key):
+        value = self._run.get(key)
+        return value if isinstance(value, str) else ""
+
+    @property
+    def environment(self):
+        """Pairs of name and value, in order."""
+        return [tuple(entry.split("=", 1)) for entry in self._words("Env") if "=" in entry[1:]]
+
+    @property
+    def entrypoint(self):
+        return self._words("Entrypoint")
+
+    @property
+    def command(self):
+        return self._words("Cmd")
+
+    @property
+    def working_directory(self):
+        return self._text("WorkingDir")
+
+    @property
+    def user(self):
+        return self._text("User")
+
+    @property
+    def platform(self):
+        return Platform.of_document(self.document)
+
+    @property
+    def diff_ids(self):
+        """Digests of the uncompressed layers, bottom first; empty in images of schema 1."""
+        rootfs = self.document.get("rootfs")
+        found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+        return [digest for digest in found or () if is_digest(digest)]
+
+
+class Challenge:
+    """One way in that a server offers: scheme in lower case and parameters. RFC 9110, section 11."""
+
+    # A quoted string, or a bare one that goes on over commas while no other key=value begins
+    PARAMETER = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*(?:,(?!\s*[A-Za-z_-]+\s*=)'
+                           r'[^\s",=]+(?=,|$|\s))*))\s*,?')
+    SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)(?!\s*=)")
+
+    def __init__(self, scheme, parameters):
+        self.scheme = scheme
+        self.parameters = parameters
+
+    @classmethod
+    def parse_all(cls, fields):
+        """The challenges of all WWW-Authenticate fields, each of which may hold several."""
+        found = []
+        for text in fields:
+            position = 0
+            while True:
+                scheme = cls.SCHEME.match(text, position)
+                if not scheme:
+                    break
+                position, parameters = scheme.end(), {}
+                while not cls.SCHEME.match(text, position):
+                    pair = cls.PARAMETER.match(text, position)
+                    if not pair:
+                        break
+                    value = pair.group(3) if pair.group(2) is None else re.sub(r"\\(.)", r"\1", pair.group(2))
+                    parameters[pair.group(1).lower()] = value
+                    position = pair.end()
+                found.append(cls(scheme.group(1).lower(), parameters))
+                # What is neither parameter nor scheme (a Negotiate token, say) is passed over to the next comma
+                if not cls.SCHEME.match(text, position) and text[position:].strip():
+                    comma = text.find(",", position)
+                    position = len(text) if comma < 0 else comma
+        return found
+
+
+# ======================================================================================================
+# 5  Transport
+# ======================================================================================================
+
+def shown_url(url):
+    """A URL for messages: without the user, password and query that may hold secrets."""
+    return re.sub(r"^([a-z0-9+.-]+://)[^/@]*@", r"\1", url.partition("?")[0], flags=re.IGNORECASE)
+
+
+def split_url(url):
+    """(scheme, host, port) of an http URL in lower case; ValueError where it is none."""
+    from urllib.parse import urlsplit
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http URL")
+    return parts.scheme.lower(), parts.hostname.lower(), parts.port or (443 if parts.scheme.lower() == "https" else 80)
+
+
+def is_loopback(host):
+    """Whether a host name or address literal is this machine: 127.0.0.0/8, localhost, ::1."""
+    return host == "localhost" or host.strip("[]") == "::1" or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+
+
+def is_private(host):
+    """Whether a host is an address literal that only means something nearby. RFC 1918, 4193, 3927."""
+    import ipaddress
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "localhost"
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
+class Transfer:
+    """One HTTP exchange: what is asked, and what came back.
+
+    `deliver(status, fields)` is called once, before the first byte of the body, and returns the function that
+    takes the body's bytes; without it, or where it returns None, the body is kept in `body`, up to MAX_BODY.
+    Afterwards `status` is the HTTP status and `fields` the header, {name in lower case: [values]}.
+    """
+
+    MAX_BODY = 4 << 20      # bytes: what docker's distribution allows a manifest
+
+    def __init__(self, url, method="GET", fields=(), body=None, proxy=None, insecure=False, deliver=None):
+        for text in [url, method, proxy or ""] + [word for field in fields for word in field]:
+            if re.search(r"[\x00-\x1f\x7f]", text):
+                raise TransferError(3, shown_url(printable(url)), "control characters in the request")
+        self.url = url
+        self.method = method
+        self.request_fields = fields
+        self.request_body = body
+        self.proxy = proxy
+        self.insecure = insecure
+        self.deliver = deliver
+        self.status = 0
+        self.fields = {}
+        self.body = b""
+        self._write = None
+        self._head = []
+
+    def take_header(self, line):
+        """One line of a header; the empty one ends it. Answers of status 1xx and those of a proxy's CONNECT
+        precede the real one and are dropped."""
+        line = line.rstrip(b"\r\n")
+        if line.startswith(b"HTTP/") or not self._head:
+            self._head = [line]
+        elif line:
+            self._head.append(line)
+        else:
+            self._end_header()
+
+    def _end_header(self):
+        words = self._head[0].decode("latin-1").split(" ", 2)
+        status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+        is_connect = len(words) > 2 and words[2].lower() == "connection established"
+        if status < 200 or is_connect:
+            return
+        self.status, self.fields = status, {}
+        for field in self._head[1:]:
+            name, _, value = field.decode("latin-1").partition(":")
+            self.fields.setdefault(name.strip().lower(), []).append(value.strip())
+        self._write = self.deliver and self.deliver(status, self.fields)
+
+    def take_body(self, data):
+        if self._write:
+            self._write(data)
+        elif len(self.body) + len(data) > self.MAX_BODY:
+            raise TransferError(63, shown_url(self.url), "the answer is longer than %s" % human_size(self.MAX_BODY))
+        else:
+            self.body += data
+
+    def field(self, name, default=""):
+        """The first value of a header field of the answer."""
+        return self.fields.get(name, [default])[0]
+
+
+# Hints by libcurl's number
+TRANSFER_HINTS = {
+    5: "the proxy's name is not known: check --httpproxy= and the variables http_proxy and https_proxy",
+    6: "the host's name is not known here: check its spelling, the network, and --httpproxy= where one is needed",
+    7: "nobody answers there: check host and port, the network, and --httpproxy= where one is needed",
+    28: "the network or the server is slow; UDOCKER_TIMEOUT= gives it more time",
+    35: "the server does not speak TLS as expected; --insecure also tries http",
+    60: "its certificate is not trusted here; --insecure accepts it all the same",
+    97: "the proxy refused: check the user and password in --httpproxy=",
+}
+
+
+class PycurlTransport:
+    """Transfers by libcurl, through pycurl. Each thread keeps a handle, and with it its connections."""
+
+    name = "pycurl"
+
+    def __init__(self, timeout=30):
+        import pycurl
+        import threading
+        self.pycurl = pycurl
+        self.timeout = timeout
+        self.handles = threading.local()
+
+    def perform(self, transfer):
+        """Make the exchange; TransferError where no complete answer came."""
+        handle = getattr(self.handles, "handle", None)
+        if handle is None:
+            handle = self.handles.handle = self.pycurl.Curl()
+        handle.reset()
+        failures = []
+        self._configure(handle, transfer)
+        handle.setopt(self.pycurl.HEADERFUNCTION, self._guarded(transfer.take_header, failures))
+        handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
+        try:
+            handle.perform()
+        except self.pycurl.error as error:
+            if not failures:
+                code, reason = error.args[0], error.args[1]
+                raise TransferError(code, shown_url(transfer.url), reason or "failed", TRANSFER_HINTS.get(code, ""))
+        if failures:
+            raise failures[0]
+
+    @staticmethod
+    def _guarded(function, failures):
+        # pycurl would print a traceback of what a callback raises: keep it, and stop the transfer
+        def callback(data):
+            try:
+                function(data)
+            except BaseException as error:
+                failures.append(error)
+                return 0
+            return len(data)
+        return callback
+
+    def _configure(self, handle, transfer):
+        curl = self.pycurl
+        handle.setopt(curl.URL, transfer.url)
+        handle.setopt(curl.NOSIGNAL, 1)
+        handle.setopt(curl.PROTOCOLS, curl.PROTO_HTTP | curl.PROTO_HTTPS)
+        handle.setopt(curl.HTTPHEADER, ["%s: %s" % field for field in transfer.request_fields])
+        handle.setopt(curl.CONNECTTIMEOUT, self.timeout)
+        handle.setopt(curl.LOW_SPEED_LIMIT, 1)
+        handle.setopt(curl.LOW_SPEED_TIME, self.timeout)
+        handle.setopt(curl.USERAGENT, "udocker/" + __version__)
+        handle.setopt(curl.BUFFERSIZE, 256 << 10)
+        if transfer.method == "HEAD":
+            handle.setopt(curl.NOBODY, 1)
+        if transfer.request_body is not None:
+            handle.setopt(curl.POSTFIELDS, transfer.request_body)
+        if transfer.proxy:
+            handle.setopt(curl.PROXY, transfer.proxy)
+            handle.setopt(curl.NOPROXY, "")
+        if transfer.insecure:
+            handle.setopt(curl.SSL_VERIFYPEER, 0)
+            handle.setopt(curl.SSL_VERIFYHOST, 0)
+
+
+class CurlTransport:
+    """Transfers by the curl executable, which reads all its options, secrets among them, from a pipe."""
+
+    name = "curl"
+
+    def __init__(self, executable, timeout=30):
+        self.executable = executable
+        self.timeout = timeout
+
+    def perform(self, transfer):
+        """Make the exchange; TransferError where no complete answer came."""
+        import subprocess
+        try:
+            process = subprocess.Popen([self.executable, "-q", "-K", "-"], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except OSError as error:
+            raise ToolError("%s: %s" % (self.executable, error.strerror))
+        with process:
+            try:
+                process.stdin.write(self._options(transfer).encode("utf-8", "surrogateescape"))
+                process.stdin.close()
+                self._receive(process.stdout, transfer)
+            except BrokenPipeError:
+                pass                # curl ended before it read its options: its status tells why
+            except BaseException:
+                process.kill()
+                raise
+            talk = process.stderr.read(4096).decode("utf-8", "replace")
+        if process.returncode != 0:
+            reason = re.sub(r"^curl: \(\d+\) ", "", talk.strip().partition("\n")[0]) or "failed"
+            raise TransferError(process.returncode, shown_url(transfer.url), reason,
+                                TRANSFER_HINTS.get(process.returncode, ""))
+
+    @staticmethod
+    def _receive(stream, transfer):
+        # An https answer may be preceded by that of a proxy to CONNECT, whatever that one calls its success
+        is_tunnelled = transfer.url.lower().startswith("https:")
+        while True:
+            line = stream.readline(1 << 20)
+            while line.strip():
+                transfer.take_header(line)
+                line = stream.readline(1 << 20)
+            if is_tunnelled and stream.peek(5)[:5] == b"HTTP/":
+                continue
+            if not line:
+                return
+            transfer.take_header(line)
+            if transfer.status:
+                break
+        while True:
+            data = stream.read1(256 << 10)
+            if not data:
+                return
+            transfer.take_body(data)
+
+    def _options(self, transfer):
+        options = [("url", transfer.url), ("silent", None), ("show-error", None), ("include", None),
+                   ("globoff", None), ("proto", "=http,https"), ("user-agent", "udocker/" + __version__),
+                   ("connect-timeout", str(self.timeout)), ("speed-limit", "1"), ("speed-time", str(self.timeout))]
+        options += [("header", "%s: %s" % field) for field in transfer.request_fields]
+        if transfer.method == "HEAD":
+            options.append(("head", None))
+        if transfer.request_body is not None:
+            options.append(("data-raw", transfer.request_body))
+        if transfer.proxy:
+            options += [("proxy", transfer.proxy), ("noproxy", "")]
+        if transfer.insecure:
+            options.append(("insecure", None))
+        return "".join(name + "\n" if value is None else '%s = "%s"\n' % (
+            name, value.replace("\\", "\\\\").replace('"', '\\"')) for name, value in options)
+
+
+def choose_transport(curl_executable, search_path, timeout):
+    """The curl executable that was asked for, else pycurl, else curl in the search path."""
+    if curl_executable:
+        return CurlTransport(curl_executable, timeout)
+    try:
+        return PycurlTransport(timeout)
+    except ImportError:
+        found = Host.find_executable("curl", search_path)
+        if not found:
+            raise ToolError("neither pycurl nor the curl executable is there, so nothing can be downloaded",
+                            "install one of them, or load the image from a file")
+        return CurlTransport(found, timeout)
+
+
+class HttpClient:
+    """Exchanges with redirects followed and failures retried; one object for a whole command."""
+
+    MAX_REDIRECTS = 10
+    MAX_WAIT = 120          # seconds: a server that asks for more is not waited for
+
+    def __init__(self, transport, proxy="", insecure=False, retries=4, delay=2.0):
+        import random
+        import time
+        self.transport = transport
+        self.proxy = proxy
+        self.insecure = insecure
+        self.retries = retries
+        self.delay = delay
+        self.sleep = time.sleep
+        self.random = random.random
+
+    def exchange(self, url, method="GET", fields=(), body=None, deliver=None):
+        """One answer, of whatever status, at the end of its redirects.
+
+        Credentials are for the server they were meant for: the Authorization field is dropped at the first
+        redirect to another scheme, host or port, and does not come back.
+        """
+        for _ in range(self.MAX_REDIRECTS + 1):
+            transfer = Transfer(url, method, fields, body, self.proxy or None, self.insecure,
+                                deliver and self._unless_redirect(deliver))
+            say.debug("%s %s" % (method, shown_url(url)))
+            self.transport.perform(transfer)
+            say.debug("%d from %s" % (transfer.status, shown_url(url)))
+            if transfer.status not in (301, 302, 303, 307, 308) or "location" not in transfer.fields:
+                return transfer
+            url, fields = self._follow(url, transfer.field("location"), fields)
+        raise TransferError(47, shown_url(url), "redirected in a circle")
+
+    @staticmethod
+    def _unless_redirect(deliver):
+        return lambda status, fields: None if 300 <= status < 400 else deliver(status, fields)
+
+    def _follow(self, url, location, fields):
+        from urllib.parse import urljoin
+        try:
+            target = urljoin(url, location)
+            here, there = split_url(url), split_url(target)
+        except ValueError:
+            raise TransferError(1, shown_url(url), "redirected to %r, which is no http address" % location[:200])
+        if (here[0], there[0]) == ("https", "http") and not self.insecure:
+            raise TransferError(1, shown_url(url), "redirected from https to http", "--insecure follows it")
+        if here != there:
+            fields = [field for field in fields if field[0].lower() != "authorization"]
+        return target, fields
+
+    def persist(self, attempt, progress=lambda: 0):
+        """The result of `attempt()`, tried again while what fails may pass.
+
+        `progress` counts bytes: an attempt that brought the work forward starts the count of failures anew.
+        """
+        failures, best = 0, progress()
+        while True:
+            try:
+                return attempt()
+            except TransferError as error:
+                if progress() > best:
+                    failures, best = 0, progress()
+                delay = error.retry_after or self.delay * 2 ** failures * (1 + self.random() / 4)
+                if not error.is_passing or failures >= self.retries or delay > self.MAX_WAIT:
+                    raise
+                failures += 1
+                say.info("%s; again in %.0f s" % (error.message, delay))
+                self.sleep(delay)
+
+
+# ======================================================================================================
+# 6  Registry
+# ======================================================================================================
+
+class Credential:
+    """What a user can show to a registry: a name and password, or a token got from it earlier."""
+
+    def __init__(self, user="", password="", identity_token="", registry_token=""):
+        self.user = user
+        self.password = password
+        self.identity_token = identity_token
+        self.registry_token = registry_token
+
+    @classmethod
+    def decode(cls, auth):
+        """From base64 of user:password; None where it is something else. Passwords may hold colons."""
+        import base64
+        try:
+            text = base64.b64decode(auth).decode("utf-8").rstrip("\0")
+        except (ValueError, TypeError, AttributeError):
+            return None
+        user, colon, password = text.partition(":")
+        return cls(user, password) if colon and user else None
+
+    def basic(self):
+        """The Authorization field of the Basic scheme. RFC 7617."""
+        import base64
+        pair = "%s:%s" % (self.user, self.password)
+        return ("Authorization", "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii"))
+
+
+class Keystore:
+    """Credentials by registry host: udocker's own file, then the files that docker and podman write.
+
+    Only the first is ever written. Order of the others: containers-auth.json(5).
+    """
+
+    def __init__(self, path, environment, home):
+        self.path = path
+        runtime = environment.get("XDG_RUNTIME_DIR", "")
+        self.foreign = [path for path in (
+            environment.get("REGISTRY_AUTH_FILE", ""),
+            runtime and runtime + "/containers/auth.json",
+            (environment.get("XDG_CONFIG_HOME") or home + "/.config") + "/containers/auth.json",
+            (environment.get("DOCKER_CONFIG") or home + "/.docker") + "/config.json") if path]
+        self.environment = environment
+
+    @staticmethod
+    def host_of(key):
+        """The host that a key stands for: a host, or a URL as old docker and udocker write; one for all of the Hub."""
+        host = re.sub(r"^https?://", "", key).partition("/")[0].lower()
+        return "docker.io" if host in Reference.HUB_HOSTS else host
+
+    def credential(self, url, repository):
+        """The Credential for a repository at a registry, None where there is none."""
+        host = self.host_of(url)
+        for key, entry in self._own().items():
+            if self.host_of(key) == host and isinstance(entry, dict):
+                found = Credential.decode(entry.get("auth"))
+                if found:
+                    return found
+        for path in self.foreign:
+            found = self._from_foreign(path, host, repository)
+            if found:
+                return found
+        return None
+
+    def _own(self):
+        data = read_file(self.path)
+        if not data:
+            return {}
+        if os.stat(self.path).st_mode & 0o077:
+            raise SettingError("%s: others can read the credentials in it" % self.path, "chmod 600 " + self.path)
+        return parse_json(data, self.path)
+
+    def _from_foreign(self, path, host, repository):
+        try:
+            data = read_file(path)
+            document = parse_json(data, path) if data else {}
+        except (OSError, DocumentError) as error:
+            say.debug("credentials: %s" % error)
+            return None
+        helpers, entries = document.get("credHelpers") or {}, document.get("auths") or {}
+        helper = next((name for key, name in helpers.items() if self.host_of(key) == host), None)
+        if helper:
+            return self._ask_helper(helper, host)
+        # podman also has keys of host/namespace/repository: the most specific one counts
+        wanted = (host + "/" + repository).split("/")
+        keys = ["/".join(wanted[:length]) for length in range(len(wanted), 1, -1)]
+        for match in keys + [host]:
+            for key, entry in entries.items():
+                if isinstance(entry, dict) and (key == match or match == host and self.host_of(key) == host):
+                    found = self._from_entry(entry)
+                    if found:
+                        return found
+        return self._ask_helper(document["credsStore"], host) if document.get("credsStore") else None
+
+    @staticmethod
+    def _from_entry(entry):
+        identity, token = entry.get("identitytoken"), entry.get("registrytoken")
+        if identity or token:
+            return Credential(identity_token=str(identity or ""), registry_token=str(token or ""))
+        return Credential.decode(entry.get("auth"))
+
+    def _ask_helper(self, name, host):
+        """https://github.com/docker/docker-credential-helpers : the program may have nothing, or be missing."""
+        server = "https://index.docker.io/v1/" if host == "docker.io" else host
+        program = Host.find_executable("docker-credential-%s" % name, self.environment.get("PATH", ""))
+        if not program:
+            return None
+        try:
+            status, out, _ = run_program([program, "get"], self.environment, server)
+            answer = parse_json(out.encode("utf-8"), program) if status == 0 else {}
+        except (ToolError, DocumentError) as error:
+            say.debug("credentials: %s" % error)
+            return None
+        user, secret = str(answer.get("Username") or ""), str(answer.get("Secret") or "")
+        if user == "<token>":
+            return Credential(identity_token=secret)
+        return Credential(user, secret) if user else None
+
+
+def error_from(transfer, what):
+    """The RegistryError that an answer of status 400 or above means. OCI distribution-spec, Error Codes."""
+    codes, messages = [], []
+    try:
+        entries = parse_json(transfer.body, what).get("errors")
+    except DocumentError:
+        entries = None
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict):
+            codes.append(str(entry.get("code")))
+            messages.append(str(entry.get("message") or entry.get("code"))[:300])
+    reason = "; ".join(messages)
+    if transfer.status in (401, 403):
+        return AuthError(transfer.status, what, reason or "access denied",
+                         "the name may be misspelt, or the image private: udocker login")
+    if transfer.status == 429 and (_is_pull_limit(reason) or transfer.field("ratelimit-remaining").startswith("0")):
+        source = transfer.field("docker-ratelimit-source")
+        hint = "the limit counts %s: wait, log in with udocker login, or use a mirror with --registry=" % (
+            source or "all users behind this network address")
+        return RegistryError(429, what, (reason or "pull limit reached") + _limit_words(transfer), hint, is_final=True)
+    hint = "" if transfer.status < 500 else "the registry is in trouble: try again later"
+    return RegistryError(transfer.status, what, reason, hint, _retry_after(transfer.field("retry-after")))
+
+
+def _is_pull_limit(reason):
+    return "pull rate limit" in reason.lower() or "pull limit" in reason.lower()
+
+
+def _limit_words(transfer):
+    limit, remaining = transfer.field("ratelimit-limit"), transfer.field("ratelimit-remaining")
+    return " (limit %s, remaining %s)" % (limit.partition(";")[0], remaining.partition(";")[0]) if limit else ""
+
+
+def _retry_after(text):
+    """Seconds to wait, from seconds or an HTTP date; 0 where the text is neither. RFC 9110, 10.2.3."""
+    if re.fullmatch(r"\d{1,9}", text):
+        return int(text)
+    import email.utils
+    import time
+    moment = email.utils.parsedate_tz(text) if text else None
+    return max(email.utils.mktime_tz(moment) - time.time(), 0) if moment else 0
+
+
+class NoAuthorization:
+    """The first step of the ladder: an open registry."""
+
+    def fields(self, scope):
+        """The header fields that a request for `scope` must carry."""
+        return []
+
+    def forget(self, scope):
+        """What was shown for `scope` was refused: do not show it again."""
+
+
+class BasicAuthorization(NoAuthorization):
+    """User and password with each request. RFC 7617."""
+
+    def __init__(self, credential):
+        self.credential = credential
+
+    def fields(self, scope):
+        return [self.credential.basic()]
+
+
+class BearerAuthorization(NoAuthorization):
+    """A token for each scope, from the server that the challenge names.
+
+    https://distribution.github.io/distribution/spec/auth/token/ and .../auth/oauth/
+    """
+
+    MIN_LIFE = 60       # seconds: what a token lives where nothing is said, and what docker always trusts it
+
+    def __init__(self, client, registry_url, parameters, credential):
+        import threading
+        import time
+        self.client = client
+        self.registry_url = registry_url
+        self.service = parameters.get("service", "")
+        # A challenge of /v2/ can only hold a placeholder for a repository; other scopes (ECR's "aws") are meant
+        scope = parameters.get("scope", "")
+        self.fixed_scope = scope if scope and not scope.startswith("repository:") else ""
+        self.credential = credential
+        self.realm = self._realm(parameters.get("realm", ""))
+        self.tokens = {}
+        self.lock = threading.Lock()
+        self.clock = time.monotonic
+
+    def _realm(self, text):
+        from urllib.parse import urljoin
+        realm = urljoin(self.registry_url, text)
+        try:
+            here, there = split_url(self.registry_url), split_url(realm)
+        except ValueError:
+            raise AuthError(401, shown_url(self.registry_url), "the token server %r is no http address" % text[:200])
+        if here[0] == "https" and there[0] == "http" and not self.client.insecure:
+            raise AuthError(401, shown_url(self.registry_url), "its token server %s is not on https" % shown_url(realm))
+        if here != there and is_private(there[1]) and not is_private(here[1]):
+            raise AuthError(401, shown_url(self.registry_url), "its token server is the private address " + there[1])
+        self.is_trusted = here[1] == there[1] or there[0] == "https"
+        if self.credential and here[1] != there[1]:
+            say.info("%s for %s is on another host, %s" % (
+                "the token server" if self.is_trusted else "no credentials are shown: the token server",
+                here[1], shown_url(realm)))
+        return realm
+
+    def fields(self, scope):
+        with self.lock:
+            token, deadline = self.tokens.get(scope, ("", 0))
+            if not token or self.clock() > deadline:
+                token, life = self.client.persist(lambda: self._fetch(scope))
+                self.tokens[scope] = token, self.clock() + 0.8 * max(life, self.MIN_LIFE)
+        return [("Authorization", "Bearer " + token)]
+
+    def forget(self, scope):
+        with self.lock:
+            self.tokens.pop(scope, None)
+
+    def _fetch(self, scope):
+        credential = self.credential if self.is_trusted else None
+        scope = self.fixed_scope or scope
+        if credential and credential.registry_token:
+            return credential.registry_token, self.MIN_LIFE
+        answer = None
+        if credential and credential.identity_token:
+            answer = self._post(credential, scope)
+        if answer is None or answer.status in (404, 405):
+            answer = self._get(credential, scope)
+        if answer.status != 200:
+            raise error_from(answer, shown_url(self.realm))
+        return self._read(answer.body)
+
+    def _query(self, pairs):
+        from urllib.parse import urlencode
+        return urlencode([(name, value) for name, value in pairs if value])
+
+    def _get(self, credential, scope):
+        user = credential.user if credential else ""
+        query = self._query([("account", user), ("scope", scope), ("service", self.service)])
+        url = self.realm + ("&" if "?" in self.realm else "?") + query
+        return self.client.exchange(url, fields=[credential.basic()] if user else [])
+
+    def _post(self, credential, scope):
+        body = self._query([("grant_type", "refresh_token"), ("refresh_token", credential.identity_token),
+                            ("service", self.service), ("scope", scope), ("client_id", "udocker")])
+        return self.client.exchange(self.realm, "POST", body=body)
+
+    def _read(self, body):
+        document = parse_json(body, shown_url(self.realm))
+        token = document.get("token") or document.get("access_token")
+        if not isinstance(token, str) or not token:
+            raise AuthError(401, shown_url(self.realm), "the token server gave no token")
+        life = document.get("expires_in")
+        return token, life if isinstance(life, int) else 0
+
+
+class Registry:
+    """One registry: manifests and blobs, with whatever authorisation it asks for.
+
+    OCI distribution-spec, Pulling manifests and Pulling blobs.
+    """
+
+    MANIFEST_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json",
+                      "application/vnd.docker.distribution.manifest.list.v2+json",
+                      "application/vnd.docker.distribution.manifest.v2+json",
+                      "application/vnd.docker.distribution.manifest.v1+prettyjws",
+                      "application/vnd.docker.distribution.manifest.v1+json")
+    # A gzip'ed tar of nothing, which schema 1 names often and some registries do not even have
+    EMPTY_LAYER = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4"
+    EMPTY_LAYER_BYTES = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
+
+    def __init__(self, client, address, find_credential):
+        """`address` is a URL, or HOST[:PORT]; `find_credential(url)` gives a Credential or None."""
+        import threading
+        self.client = client
+        self.find_credential = find_credential
+        self.candidates = self._candidates(address.rstrip("/"))
+        self.url = self.candidates[0]
+        self.host = split_url(self.url)[1]
+        self.authorization = None
+        self.lock = threading.Lock()
+        self.warnings = set()
+
+    def _candidates(self, address):
+        """Base URLs to be tried in order: http only where it was asked for and may be, or on this machine."""
+        text = address if "://" in address else "https://" + address
+        try:
+            scheme, host, _ = split_url(text)
+        except ValueError:
+            raise UsageError("%r is not the address of a registry" % address,
+                             "write https://HOST[:PORT] or HOST[:PORT]")
+        may_be_plain = self.client.insecure or is_loopback(host)
+        if scheme == "http" and not may_be_plain:
+            raise UsageError("%s: a registry is spoken to over http only with --insecure" % shown_url(address))
+        if "://" in address or not may_be_plain:
+            return [text]
+        return [text, "http://" + address]
+
+    def connect(self):
+        """Find how the registry is spoken to, and what authorisation it wants; once."""
+        with self.lock:
+            if self.authorization is None:
+                self.authorization = self._ladder(self._ping())
+
+    def _ping(self):
+        """The challenges of /v2/, which every registry answers first."""
+        for url in self.candidates:
+            self.url = url
+            try:
+                answer = self.client.persist(lambda: self.client.exchange(self.url + "/v2/"))
+                break
+            except TransferError as error:
+                if url == self.candidates[-1] or error.code not in (7, 28, 35, 52, 56, 60):
+                    raise
+                say.debug("%s: %s; trying http" % (url, error.message))
+        return Challenge.parse_all(answer.fields.get("www-authenticate", ())) if answer.status == 401 else []
+
+    def _ladder(self, challenges):
+        """The authorisation for these challenges: Bearer before Basic before none."""
+        credential = self.find_credential(self.url)
+        for challenge in challenges:
+            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+                return BearerAuthorization(self.client, self.url, challenge.parameters, credential)
+        if credential and credential.user and any(challenge.scheme == "basic" for challenge in challenges):
+            return BasicAuthorization(credential)
+        return NoAuthorization()
+
+    def _ask(self, path, repository, method="GET", fields=(), deliver=None):
+        """One answer of status below 400, authorised; what the server refuses becomes the error that it means."""
+        self.connect()
+        scope = "repository:%s:pull" % repository
+        url = self.url + path
+        for attempt in range(3):
+            authorization = self.authorization
+            answer = self.client.exchange(url, method, list(fields) + authorization.fields(scope), None,
+                                          deliver and self._if_good(deliver))
+            if answer.status != 401:
+                break
+            scope = self._answer_refusal(authorization, answer, scope)
+        self._show_warnings(answer)
+        if answer.status >= 400:
+            raise error_from(answer, self.host + path)
+        return answer
+
+    @staticmethod
+    def _if_good(deliver):
+        return lambda status, fields: deliver(status, fields) if status < 300 else None
+
+    def _answer_refusal(self, authorization, answer, scope):
+        """After a 401: forget what was shown and climb the ladder anew; returns the scope to ask for."""
+        authorization.forget(scope)
+        challenges = Challenge.parse_all(answer.fields.get("www-authenticate", ()))
+        for challenge in challenges:
+            if challenge.parameters.get("error") == "insufficient_scope" and challenge.parameters.get("scope"):
+                return challenge.parameters["scope"]
+        with self.lock:
+            if self.authorization is authorization:
+                was_open = type(authorization) is NoAuthorization
+                self.authorization = self._ladder(challenges if was_open and challenges else self._ping())
+        return scope
+
+    def _show_warnings(self, answer):
+        """Warning: 299 - "text". OCI distribution-spec, Warnings."""
+        for value in answer.fields.get("warning", ()):
+            match = re.match(r'299 - "((?:[^"\\]|\\.)*)"', value)
+            if match and match.group(1) not in self.warnings:
+                self.warnings.add(match.group(1))
+                say.warning("%s says: %s" % (self.host, match.group(1)))
+
+    def manifest_digest(self, repository, version):
+        """The digest behind a tag by HEAD, which counts against no limit; "" where the registry does not say."""
+        if is_digest(version):
+            return version
+        path = "/v2/%s/manifests/%s" % (repository, version)
+        try:
+            answer = self.client.persist(lambda: self._ask(path, repository, "HEAD", self._accept()))
+        except RegistryError as error:
+            if error.status in (400, 404, 405, 406, 501):       # there are some that know no HEAD: GET will tell
+                return ""
+            raise
+        digest = answer.field("docker-content-digest")
+        return digest if is_digest(digest) else ""
+
+    def manifest(self, repository, version):
+        """The bytes of a manifest or index; checked against `version` where that is a digest."""
+        path = "/v2/%s/manifests/%s" % (repository, version)
+        answer = self.client.persist(lambda: self._ask(path, repository, "GET", self._accept()))
+        digest = manifest_digest(answer.body)
+        claimed = version if is_digest(version) else answer.field("docker-content-digest")
+        if is_digest(claimed) and digest != claimed and sha256_digest(answer.body) != claimed:
+            raise DigestError("%s%s: the manifest does not have the digest %s" % (self.host, path, claimed),
+                              "the registry or a proxy on the way is broken: try again, or another mirror")
+        return answer.body
+
+    def _accept(self):
+        return [("Accept", ", ".join(self.MANIFEST_TYPES)), ("Accept-Encoding", "identity")]
+
+    def fetch_blob(self, repository, descriptor, part):
+        """Bring a blob into `part`, from where an earlier attempt stopped.
+
+        `part` has `size` (bytes there), `restart()`, `write(data)` and `verify()`, which raises DigestError.
+        """
+        if descriptor.digest == self.EMPTY_LAYER:
+            part.restart()
+            part.write(self.EMPTY_LAYER_BYTES)
+            return part.verify()
+        sources = [url for url in descriptor.urls if re.match(r"https?://", url)] + [None]
+        for url in sources:
+            try:
+                self.client.persist(lambda: self._fetch_blob(repository, descriptor, part, url), lambda: part.size)
+                return part.verify()
+            except TransferError as error:
+                if url is None:
+                    raise
+                say.debug("%s; asking the registry" % error.message)
+
+    def _fetch_blob(self, repository, descriptor, part, url):
+        """One attempt, from the registry or, without any credential, from a foreign layer's own URL."""
+        fields = [("Accept-Encoding", "identity")]
+        if part.size:
+            fields.append(("Range", "bytes=%d-" % part.size))
+
+        path = "/v2/%s/blobs/%s" % (repository, descriptor.digest)
+
+        def deliver(status, header):
+            if status == 206 and self._continues(header, part.size):
+                return part.write
+            if status not in (200, 206):
+                return None
+            part.restart()
+            if status == 206:
+                raise RegistryError(503, self.host + path, "it sent another part than was asked for")
+            return part.write
+
+        try:
+            if url:
+                answer = self.client.exchange(url, fields=fields, deliver=deliver)
+                if answer.status >= 400:
+                    raise error_from(answer, shown_url(url))
+            else:
+                answer = self._ask(path, repository, "GET", fields, deliver)
+        except RegistryError as error:
+            if error.status != 416 or not part.size:
+                raise
+            if descriptor.size is None or part.size != descriptor.size:
+                part.restart()
+                raise RegistryError(503, self.host + path, "it cannot go on where the last download stopped")
+            return
+        if answer.status not in (200, 206):
+            raise RegistryError(answer.status, self.host + path, "no answer to a request for a blob")
+        if descriptor.size is not None and part.size < descriptor.size:
+            raise TransferError(18, self.host + path, "%d of %d bytes came" % (part.size, descriptor.size))
+
+    @staticmethod
+    def _continues(header, offset):
+        """Whether an answer of status 206 begins at `offset` and goes on to the end."""
+        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", header.get("content-range", [""])[0].strip())
+        return bool(match) and int(match.group(1)) == offset and (
+            match.group(3) == "*" or int(match.group(2)) + 1 == int(match.group(3)))
+
+
+# ======================================================================================================
+# 7  Stores
+# ======================================================================================================
+
+class Layout:
+    """Every path of a store; the same as the older udocker's, so that both programs share one."""
+
+    NEW, REMOVED = ".new-", ".removed-"         # rubbish, unless the process that made it still lives
+
+    def __init__(self, home, **places):
+        self.home = os.path.abspath(os.path.expanduser(home))
+        for name in ("bin", "lib", "doc", "repos", "layers", "containers"):
+            place = places.get(name)
+            setattr(self, name, os.path.abspath(os.path.expanduser(place)) if place else self.home + "/" + name)
+
+    def make(self):
+        """Make the directories that are missing."""
+        for path in (self.home, self.bin, self.lib, self.doc, self.repos, self.layers, self.containers):
+            make_directory(path)
+
+    def blob(self, digest):
+        return self.layers + "/" + digest
+
+    def part(self, digest):
+        """The file that a download of the blob grows in."""
+        return "%s/.part-%s" % (self.layers, digest.partition(":")[2])
+
+    def image(self, name, version):
+        """The directory of an image; a tag or a digest is its last component."""
+        return "%s/%s/%s" % (self.repos, name, version)
+
+    def container(self, name_or_id):
+        return self.containers + "/" + name_or_id
+
+    @property
+    def lock(self):
+        """Held while blobs are claimed by an image or removed with one."""
+        return self.repos + "/.lock"
+
+    @property
+    def proofs(self):
+        """What was found out about engines on this and other hosts."""
+        return self.home + "/.proofs"
+
+
+class Notes:
+    """What was found out about this host, one small file each: proofs of engines, downloads that failed.
+
+    They are hints and never needed: a read-only home only makes them be found out anew.
+    """
+
+    FAILURE_AGE = 3600      # seconds for which a bad finding is believed
+
+    def __init__(self, layout, host):
+        boot = read_file("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip()
+        self.directory = layout.proofs
+        self.scope = "\n".join((host.name, boot, host.kernel, str(host.uid), __version__))
+
+    def _path(self, subject):
+        return "%s/%s" % (self.directory, sha256_digest(os.fsencode(subject + "\n" + self.scope))[7:39])
+
+    def recall(self, subject):
+        """The finding about `subject`, "" being a good one; None where there is none, or it is too old."""
+        import time
+        path = self._path(subject)
+        try:
+            age = time.time() - os.stat(path).st_mtime
+        except OSError:
+            return None
+        text = read_file(path).decode("utf-8", "replace")
+        return text if not text or age < self.FAILURE_AGE else None
+
+    def remember(self, subject, finding):
+        try:
+            make_directory(self.directory, 0o700)
+            write_atomic(self._path(subject), finding.encode("utf-8", "replace"))
+        except OSError as error:
+            say.debug("%s: %s" % (self.directory, error))
+
+
+class BlobPart:
+    """A blob on its way into the store: grows across attempts and processes, is checked, then published.
+
+    Use in a `with` block, which holds the lock on it: a second process that wants the same blob waits, then
+    finds it there.
+    """
+
+    def __init__(self, layout, descriptor, watch=lambda done: None):
+        import hashlib
+        self.digest = descriptor.digest
+        self.expected_size = descriptor.size
+        self.blob_path = layout.blob(descriptor.digest)
+        self.path = layout.part(descriptor.digest)
+        self.watch = watch
+        self.new_hash = hashlib.sha256
+        self.size = 0
+
+    def __enter__(self):
+        self.file = self._open()
+        self.restart() if self.is_there else self._resume()
+        return self
+
+    def _open(self):
+        """The locked file; where it was published or removed while we waited for the lock, a new one."""
+        while True:
+            lock = Lock(self.path)
+            lock.__enter__()
+            try:
+                if os.stat(self.path).st_ino == os.fstat(lock.descriptor).st_ino:
+                    return lock
+            except FileNotFoundError:
+                pass
+            lock.__exit__()
+
+    @property
+    def is_there(self):
+        """Whether the whole blob is in the store, by now or already."""
+        return has_size(self.blob_path, self.expected_size)
+
+    def _resume(self):
+        self.hash = self.new_hash()
+        self.size = 0
+        while True:
+            data = os.read(self.file.descriptor, 1 << 20)
+            if not data:
+                break
+            self.hash.update(data)
+            self.size += len(data)
+        if self.expected_size is not None and self.size > self.expected_size:
+            self.restart()
+
+    def restart(self):
+        """Throw away what is there."""
+        os.ftruncate(self.file.descriptor, 0)
+        os.lseek(self.file.descriptor, 0, os.SEEK_SET)
+        self.hash = self.new_hash()
+        self.size = 0
+
+    def write(self, data):
+        """Append; DigestError when more comes than the descriptor promised."""
+        self.size += len(data)
+        if self.expected_size is not None and self.size > self.expected_size:
+            self.restart()
+            raise DigestError("%s: longer than the %d bytes that it should have" % (self.digest, self.expected_size))
+        self.hash.update(data)
+        write_all(self.file.descriptor, data)
+        self.watch(self.size)
+
+    def verify(self):
+        """DigestError unless what is there is the blob that the digest names."""
+        found = "sha256:" + self.hash.hexdigest()
+        if found != self.digest:
+            size = self.size
+            self.restart()
+            raise DigestError("%s: wrong content: %d bytes came, of digest %s" % (self.digest, size, found),
+                              "the registry or a proxy on the way is broken: try again, or another mirror")
+
+    def commit(self):
+        """Publish the verified blob."""
+        os.fchmod(self.file.descriptor, 0o644)
+        os.rename(self.path, self.blob_path)
+
+    def __exit__(self, *_):
+        if not self.size or self.is_there:
+            remove_file(self.path)
+        self.file.__exit__()
+
+
+class BlobStore:
+    """Blobs by digest, as plain files."""
+
+    def __init__(self, layout):
+        self.layout = layout
+
+    def path(self, digest):
+        """The file of a blob; NotFoundError where the store lacks it."""
+        path = self.layout.blob(digest)
+        if not os.path.isfile(path):
+            raise NotFoundError("%s: not in the store" % digest, "udocker pull fetches what is missing")
+        return path
+
+    def has(self, descriptor):
+        """Whether a blob is there, and of the size that its descriptor tells."""
+        return has_size(self.layout.blob(descriptor.digest), descriptor.size)
+
+    def read(self, digest):
+        """The bytes of a small blob, a config; DigestError when they are not what the digest names."""
+        data = read_file(self.path(digest))
+        if sha256_digest(data) != digest:
+            raise DigestError("%s: the blob in the store is damaged" % digest,
+                              "udocker verify tells what is damaged; remove the image and pull it again")
+        return data
+
+    def check(self, digest):
+        """DigestError unless the blob's content is what its digest says."""
+        import hashlib
+        total = hashlib.sha256()
+        with open(self.path(digest), "rb") as file:
+            for data in iter(lambda: file.read(1 << 20), b""):
+                total.update(data)
+        if "sha256:" + total.hexdigest() != digest:
+            raise DigestError("%s: the blob in the store is damaged" % digest)
+
+    def remove(self, digest):
+        remove_file(self.layout.blob(digest))
+
+
+class Image:
+    """One image of the store."""
+
+    def __init__(self, name, version, path, blobs):
+        self.name = name
+        self.version = version
+        self.path = path
+        self.blobs = blobs
+
+    def __str__(self):
+        return self.name + ("@" if is_digest(self.version) else ":") + self.version
+
+    @property
+    def is_protected(self):
+        return os.path.exists(self.path + "/PROTECT")
+
+    def read(self, file_name):
+        """The bytes of the image's "manifest" or "index", b"" where there is none."""
+        return read_file(self.path + "/" + file_name)
+
+    def manifest(self):
+        found = parse_manifest(self.read("manifest"), str(self))
+        if isinstance(found, ImageIndex):
+            raise DocumentError("%s: an index where a manifest was expected" % self)
+        return found
+
+    def config(self):
+        """The ImageConfig, from its blob or, in schema 1, from the manifest."""
+        manifest = self.manifest()
+        data = self.blobs.read(manifest.config.digest) if manifest.config else manifest.embedded_config
+        return ImageConfig.parse(data, str(self))
+
+    def digests(self):
+        """The blobs that the image refers to, by the links in its directory."""
+        return {name for name in os.listdir(self.path) if is_digest(name)}
+
+
+class ImageStore:
+    """Images by name. One exists when its directory holds the file TAG, which is written last, removed first."""
+
+    def __init__(self, layout, blobs):
+        self.layout = layout
+        self.blobs = blobs
+
+    def list(self):
+        """All images, by name."""
+        images = [self._image(*os.path.split(path)) for path in self._directories(self.layout.repos)
+                  if os.path.exists(path + "/TAG")]
+        return sorted(images, key=str)
+
+    def _image(self, parent, version):
+        return Image(os.path.relpath(parent, self.layout.repos), version, parent + "/" + version, self.blobs)
+
+    @staticmethod
+    def _directories(top):
+        """Directories with files in them: those of images, finished or not. One may lie in another, as those of
+        lab:app and lab/app:latest do."""
+        pending = [top]
+        while pending:
+            path = pending.pop()
+            try:
+                with os.scandir(path) as entries:
+                    has_files = False
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+                        else:
+                            has_files = True
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if has_files and path != top:
+                yield path
+
+    def find(self, reference):
+        """The Image, under whichever of its spellings it is stored; None where it is not."""
+        for name in reference.spellings():
+            path = self.layout.image(name, reference.version)
+            if os.path.exists(path + "/TAG"):
+                return Image(name, reference.version, path, self.blobs)
+        return None
+
+    def get(self, reference):
+        image = self.find(reference)
+        if not image:
+            raise NotFoundError("%s: no such image here" % reference,
+                                "udocker images lists those there are; udocker pull %s fetches it" % reference)
+        return image
+
+    def claim(self, reference, digests):
+        """Make the image's directory and its links to the blobs: from now on no `rmi` takes them away."""
+        with Lock(self.layout.lock):
+            image = self.find(reference)
+            path = image.path if image else self.layout.image(reference.name, reference.version)
+            make_directory(path)
+            up = "../" * (os.path.relpath(path, self.layout.home).count("/") + 1)
+            is_inside = self.layout.layers == self.layout.home + "/layers" and path.startswith(self.layout.home + "/")
+            for digest in digests:
+                target = up + "layers/" + digest if is_inside else self.layout.blob(digest)
+                try:
+                    os.symlink(target, path + "/" + digest)
+                except FileExistsError:
+                    pass
+        return path
+
+    def publish(self, reference, path, manifest, index, digests):
+        """The image at `path` is now this manifest (bytes), chosen from this index (bytes, may be empty)."""
+        if index:
+            write_atomic(path + "/index", index)
+        else:
+            remove_file(path + "/index")
+        write_atomic(path + "/manifest", manifest)
+        write_atomic(path + "/v2", b"")
+        write_atomic(path + "/TAG", os.fsencode(path))
+        image = Image(reference.name, reference.version, path, self.blobs)
+        self._release(image, image.digests() - set(digests))
+        return image
+
+    def _release(self, image, digests):
+        """Remove links of an image, and the blobs that no image has a link to any more."""
+        if not digests:
+            return
+        with Lock(self.layout.lock):
+            for digest in digests:
+                remove_file(image.path + "/" + digest)
+            in_use = set()
+            for path in self._directories(self.layout.repos):
+                in_use.update(name for name in os.listdir(path) if is_digest(name))
+            for digest in digests - in_use:
+                self.blobs.remove(digest)
+
+    def remove(self, image):
+        """Remove an image, and the blobs that only it had."""
+        remove_file(image.path + "/TAG")
+        self._release(image, image.digests())
+        with os.scandir(image.path) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    remove_file(entry.path)
+        path = image.path
+        while path != self.layout.repos:        # and the directories of the name that hold no other image
+            try:
+                os.rmdir(path)
+            except OSError:
+                break
+            path = os.path.dirname(path)
+
+
+class Container:
+    """One container of the store: its tree and the files about it."""
+
+    def __init__(self, path, names=()):
+        self.path = path
+        self.id = os.path.basename(path)
+        self.names = list(names)
+
+    @property
+    def root(self):
+        return self.path + "/ROOT"
+
+    def _note(self, file_name):
+        return read_file(self.path + "/" + file_name).decode("utf-8", "replace").strip()
+
+    @property
+    def image_name(self):
+        return self._note("imagerepo.name")
+
+    @property
+    def mode(self):
+        """The execution mode that setup chose, "" where it is the default one."""
+        return self._note("execmode")
+
+    @mode.setter
+    def mode(self, mode):
+        write_atomic(self.path + "/execmode", mode.encode("ascii"))
+
+    @property
+    def is_protected(self):
+        return os.path.exists(self.path + "/PROTECT")
+
+    @property
+    def access(self):
+        """W writable, R only readable, N not there."""
+        if not os.path.isdir(self.root):
+            return "N"
+        return "W" if os.access(self.root, os.W_OK) else "R"
+
+    def config(self):
+        data = read_file(self.path + "/container.json")
+        return ImageConfig.parse(data or b"{}", self.id)
+
+    def size(self):
+        """Allocated bytes of the tree, hard links counted once."""
+        total, seen = 0, set()
+        pending = [self.root]
+        while pending:
+            try:
+                with os.scandir(pending.pop()) as entries:
+                    for entry in entries:
+                        status = entry.stat(follow_symlinks=False)
+                        if status.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+                            if (status.st_dev, status.st_ino) in seen:
+                                continue
+                            seen.add((status.st_dev, status.st_ino))
+                        total += status.st_blocks * 512
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+            except OSError as error:
+                say.debug(str(error))
+        return total
+
+
+class NewContainer:
+    """A container in the making, in a hidden directory; it appears whole with publish(), or not at all."""
+
+    def __init__(self, layout):
+        # RFC 4122, section 4.4: a random UUID (the uuid module costs more than all the rest of this)
+        digits = "%032x" % (int.from_bytes(os.urandom(16), "big") & ~(0xF << 76) & ~(3 << 62) | 4 << 76 | 2 << 62)
+        self.id = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        self.layout = layout
+        self.path = layout.container(Layout.NEW + self.id)
+        self.root = self.path + "/ROOT"
+
+    def __enter__(self):
+        os.mkdir(self.path)
+        self.lock = Lock(self.path + "/lock")
+        self.lock.__enter__()
+        os.mkdir(self.root)
+        return self
+
+    def publish(self, config, image_name, name=""):
+        """The Container, with its metadata and, where given, its name; ConflictError where that is taken."""
+        write_atomic(self.path + "/container.json", dump_json(config.document).encode("utf-8"))
+        write_atomic(self.path + "/imagerepo.name", image_name.encode("utf-8"))
+        remove_file(self.path + "/lock")
+        container = Container(self.layout.container(self.id))
+        os.rename(self.path, container.path)
+        if name:
+            try:
+                ContainerStore(self.layout).add_name(container, name)
+            except BaseException:
+                os.rename(container.path, self.path)
+                raise
+        return container
+
+    def __exit__(self, *_):
+        if os.path.lexists(self.path):
+            remove_tree(self.path)
+        self.lock.__exit__()
+
+
+class ContainerStore:
+    """Containers by id; their names are links to them."""
+
+    ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+    NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+
+    def __init__(self, layout):
+        self.layout = layout
+
+    def list(self):
+        """All containers, each with its names, in the order of their ids."""
+        names, ids = {}, []
+        try:
+            with os.scandir(self.layout.containers) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        target = os.path.basename(os.readlink(entry.path).rstrip("/"))
+                        names.setdefault(target, []).append(entry.name)
+                    elif self.ID.match(entry.name):
+                        ids.append(entry.name)
+        except FileNotFoundError:
+            pass
+        return [Container(self.layout.container(id_), sorted(names.get(id_, ()))) for id_ in sorted(ids)]
+
+    def find(self, word):
+        """The Container of an id, of the unique beginning of one, or of a name; None where there is none."""
+        if self.ID.match(word):
+            path = self.layout.container(word)
+            return Container(path) if os.path.isdir(path) else None
+        if self.NAME.match(word):
+            try:
+                target = os.path.basename(os.readlink(self.layout.container(word)).rstrip("/"))
+            except OSError:
+                target = ""
+            if self.ID.match(target) and os.path.isdir(self.layout.container(target)):
+                return Container(self.layout.container(target), [word])
+        if re.fullmatch(r"[0-9a-f-]{4,35}", word):
+            matches = [container for container in self.list() if container.id.startswith(word)]
+            if len(matches) == 1:
+                return matches[0]
+        return None
+
+    def get(self, word):
+        container = self.find(word)
+        if not container:
+            raise NotFoundError("%r: no such container" % word, "udocker ps lists those there are")
+        return container
+
+    def check_name(self, name):
+        """UsageError where `name` cannot be one, ConflictError where it is taken."""
+        if not self.NAME.match(name) or self.ID.match(name):
+            raise UsageError("%r cannot be the name of a container" % name,
+                             "use letters, digits, '_', '.' and '-', and no '.' or '-' at the beginning")
+        if os.path.lexists(self.layout.container(name)):
+            raise self._taken(name)
+
+    @staticmethod
+    def _taken(name):
+        return ConflictError("the name %r is taken" % name,
+                             "choose another one, or free it with udocker rmname %s or udocker rm %s" % (name, name))
+
+    def add_name(self, container, name):
+        self.check_name(name)
+        try:
+            os.symlink(container.id, self.layout.container(name))
+        except FileExistsError:
+            raise self._taken(name)
+
+    def remove_name(self, name):
+        path = self.layout.container(name)
+        if not self.NAME.match(name) or not os.path.islink(path):
+            raise NotFoundError("%r: no container has this name" % name, "udocker ps lists the names there are")
+        os.unlink(path)
+
+    def remove(self, container):
+        """Remove a container with its names and its tree; at no moment is half of one listed."""
+        for listed in self.list():
+            if listed.id == container.id:
+                for name in listed.names:
+                    remove_file(self.layout.container(name))
+        hidden = self.layout.container(Layout.REMOVED + new_token())
+        with Lock(container.path + "/lock"):        # keeps another command's sweep() away
+            os.rename(container.path, hidden)
+            remove_tree(hidden)
+
+    def sweep(self):
+        """Remove what killed commands left behind: hidden directories that no living command holds."""
+        for name in os.listdir(self.layout.containers):
+            path = self.layout.container(name)
+            if name.startswith((Layout.REMOVED, Layout.NEW)) and self._is_rubbish(path):
+                try:
+                    remove_tree(path)
+                except OSError as error:
+                    say.debug("%s: %s" % (path, error))
+
+    @staticmethod
+    def _is_rubbish(path):
+        import time
+        try:
+            return Lock.is_free(path + "/lock") or time.time() - os.lstat(path).st_ctime > 3600
+        except FileNotFoundError:
+            return False
+
+
+# ======================================================================================================
+# 8  Layers and archives
+# ======================================================================================================
+
+INPUT_PIECE = 256 << 10     # bytes read at a time
+OUTPUT_PIECE = 1 << 20      # bytes inflated at a time, at most: what bounds the memory whatever a layer holds
+
+
+def decompressed(path):
+    """Pieces of the file's content, decompressed by what its first bytes say it is: names and types lie."""
+    with open(path, "rb", buffering=0) as file:
+        magic = file.read(6)
+        file.seek(0)
+        pieces = iter(lambda: file.read(INPUT_PIECE), b"")
+        if magic[:2] == b"\x1f\x8b":
+            yield from _inflated(pieces)
+        elif magic[:3] == b"BZh":
+            import bz2
+            yield from _expanded(pieces, bz2.BZ2Decompressor, OSError)
+        elif magic[:6] == b"\xfd7zXZ\0":
+            import lzma
+            yield from _expanded(pieces, lzma.LZMADecompressor, lzma.LZMAError)
+        elif magic[:4] == b"\x28\xb5\x2f\xfd" or magic[1:4] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F:
+            yield from _unpacked_zstd(path, pieces)
+        else:
+            yield from pieces
+
+
+def _inflated(pieces):
+    """gzip, RFC 1952: any number of members, and zeros between and behind them."""
+    import zlib
+    decoder = zlib.decompressobj(31)
+    try:
+        for data in pieces:
+            while data:
+                if decoder.eof:
+                    data = data.lstrip(b"\0")
+                    if not data:
+                        break
+                    decoder = zlib.decompressobj(31)
+                output = decoder.decompress(data, OUTPUT_PIECE)
+                if output:
+                    yield output
+                data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+        if not decoder.eof:
+            yield decoder.flush()
+    except zlib.error as error:
+        raise ArchiveError("damaged gzip data: %s" % error)
+    if not decoder.eof:
+        raise ArchiveError("the gzip data ends too early")
+
+
+def _expanded(pieces, decoder_class, failure):
+    """bzip2 and xz: any number of streams; the decoders' way of limiting output is the same."""
+    decoder = decoder_class()
+    try:
+        for data in pieces:
+            while data or not (decoder.eof or decoder.needs_input):
+                if decoder.eof:
+                    data = data.lstrip(b"\0")
+                    if not data:
+                        break
+                    decoder = decoder_class()
+                output = decoder.decompress(data, OUTPUT_PIECE)
+                if output:
+                    yield output
+                data = decoder.unused_data if decoder.eof else b""
+    except (failure, EOFError) as error:
+        raise ArchiveError("damaged data: %s" % error)
+    if not decoder.eof:
+        raise ArchiveError("the compressed data ends too early")
+
+
+def _unpacked_zstd(path, pieces):
+    """zstd, RFC 8878: Python's own from 3.14 on, else the zstandard package, else the zstd program."""
+    try:
+        from compression import zstd        # pylint: disable=import-error
+        yield from _expanded(pieces, zstd.ZstdDecompressor, zstd.ZstdError)
+        return
+    except ImportError:
+        pass
+    try:
+        import zstandard
+    except ImportError:
+        program = Host.find_executable("zstd", os.defpath + ":/usr/local/bin")
+        if not program:
+            raise ToolError("the layer is compressed with zstd, which this machine cannot read",
+                            "pip install zstandard, or have the zstd program installed")
+        try:
+            yield from program_output([program, "-d", "-q", "-c"], path)
+        except ToolError as error:
+            raise ArchiveError("damaged zstd data: %s" % error.message)
+        return
+    try:
+        with open(path, "rb") as file:
+            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            yield from iter(lambda: reader.read(OUTPUT_PIECE), b"")
+    except zstandard.ZstdError as error:
+        raise ArchiveError("damaged zstd data: %s" % error)
+
+
+class ReadAhead:
+    """Iterates over pieces that a thread of its own makes, a few ahead: inflating and writing overlap.
+
+    Use in a `with` block: at its end the thread is gone, which engines that unshare rely on.
+    """
+
+    DEPTH = 4
+
+    def __init__(self, pieces):
+        import queue
+        import threading
+        self.pieces = pieces
+        self.queue = queue.Queue(self.DEPTH)
+        self.is_stopped = False
+        self.thread = threading.Thread(target=self._work, daemon=True)
+
+    def _work(self):
+        try:
+            for piece in self.pieces:
+                self.queue.put(piece)
+                if self.is_stopped:
+                    return
+            self.queue.put(None)
+        except BaseException as error:      # whatever it is, the reader shall have it
+            self.queue.put(error)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __iter__(self):
+        while True:
+            piece = self.queue.get()
+            if piece is None:
+                return
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+    def __exit__(self, *_):
+        self.is_stopped = True
+        while self.thread.is_alive():
+            try:
+                self.queue.get(timeout=0.01)
+            except Exception:       # queue.Empty, whose module is not imported here
+                pass
+        self.thread.join()
+
+
+class ByteStream:
+    """Bytes from an iterator of pieces, taken, skipped or copied to a file without joining the pieces."""
+
+    def __init__(self, pieces):
+        self.pieces = iter(pieces)
+        self.piece = memoryview(b"")
+        self.offset = 0         # bytes consumed so far
+
+    def _next(self):
+        """The rest of the current piece, else the next one; empty at the end."""
+        while not self.piece:
+            self.piece = memoryview(next(self.pieces, b""))
+            if not self.piece:
+                break
+        return self.piece
+
+    def take(self, count):
+        """The next `count` bytes; fewer at the end."""
+        head = self.piece[:count]
+        self.piece = self.piece[count:]
+        self.offset += len(head)
+        if len(head) == count:
+            return bytes(head)
+        parts = [head]
+        missing = count - len(head)
+        while missing and self._next():
+            part = self.piece[:missing]
+            self.piece = self.piece[missing:]
+            missing -= len(part)
+            self.offset += len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def skip(self, count):
+        """Pass over `count` bytes; returns how many there were."""
+        return self._consume(count, None)
+
+    def copy(self, count, descriptor):
+        """Write the next `count` bytes to a file; returns how many there were."""
+        return self._consume(count, descriptor)
+
+    def _consume(self, count, descriptor):
+        missing = count
+        while missing and self._next():
+            part = self.piece[:missing]
+            if descriptor is not None:
+                write_all(descriptor, part)
+            self.piece = self.piece[missing:]
+            missing -= len(part)
+        self.offset += count - missing
+        return count - missing
+
+    def drain(self):
+        """Read to the end: what stands behind an archive is still part of its digest."""
+        for _ in self.pieces:
+            pass
+
+
+class TarEntry:
+    """One member of a tar archive. `name` and `link` are bytes; `mtime` is in nanoseconds.
+
+    `size` counts the bytes of data in the archive, `segments` (sparse files alone) where they belong in a
+    file of `full_size` bytes: pairs of offset and length.
+    """
+
+    __slots__ = ("kind", "name", "link", "size", "mode", "mtime", "segments", "full_size")
+
+    FILE, HARD_LINK, SYMBOLIC_LINK, DIRECTORY, FIFO, DEVICE, OTHER = "flsdpo?"
+
+
+class TarReader:
+    """The members of a tar stream: POSIX ustar and pax, GNU long names, numbers and sparse files.
+
+    https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html and GNU tar's manual, Tar Internals.
+    """
+
+    BLOCK = 512
+    ZEROS = bytes(512)
+    MAX_EXTENSION = 1 << 20         # bytes of a long name or pax header
+    KINDS = {b"0": TarEntry.FILE, b"\0": TarEntry.FILE, b"7": TarEntry.FILE, b"S": TarEntry.FILE,
+             b"1": TarEntry.HARD_LINK, b"2": TarEntry.SYMBOLIC_LINK, b"3": TarEntry.DEVICE, b"4": TarEntry.DEVICE,
+             b"5": TarEntry.DIRECTORY, b"6": TarEntry.FIFO}
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __iter__(self):
+        """Each TarEntry; the caller may read its data from the stream, up to `size` bytes, or leave it."""
+        extensions = {}
+        while True:
+            header = self._header()
+            if not header:
+                return
+            kind = header[156:157]
+            size = self._size(header[124:136])
+            if kind in (b"x", b"g", b"L", b"K"):
+                data = self._extension(size)
+                if kind == b"x":
+                    extensions.update(self._pax_records(data))
+                elif kind != b"g":          # global pax headers hold nothing that a layer needs
+                    extensions[b"path" if kind == b"L" else b"linkpath"] = data.split(b"\0", 1)[0]
+                continue
+            entry = self._entry(header, kind, size, extensions)
+            extensions = {}
+            end = self.stream.offset + entry.size
+            yield entry
+            missing = end - self.stream.offset
+            if missing and self.stream.skip(missing) < missing:
+                raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
+            self.stream.skip(-end % self.BLOCK)     # some writers leave out the last padding
+
+    def _header(self):
+        """The next header block, b"" at the end of the archive."""
+        block = self.stream.take(self.BLOCK)
+        if not block:
+            return b""
+        if block == self.ZEROS:
+            if self.stream.take(self.BLOCK).strip(b"\0"):
+                raise ArchiveError("a lone block of zeros in the middle of the archive")
+            return b""
+        if len(block) < self.BLOCK:
+            raise ArchiveError("the archive ends within a header")
+        stored = self._number(block[148:156])
+        if sum(block) - sum(block[148:156]) + 256 != stored:
+            signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:]) + 256
+            if signed != stored:
+                raise ArchiveError("a header has a wrong checksum: this is no tar archive, or a damaged one")
+        return block
+
+    @staticmethod
+    def _number(field):
+        """An octal number, or GNU's base 256."""
+        if field[0] & 0x80:
+            number = int.from_bytes(field, "big") & (1 << (8 * len(field) - 1)) - 1
+            return number - (1 << (8 * len(field) - 1)) if field[0] & 0x40 else number
+        text = field.strip(b" \0")
+        try:
+            return int(text.split(b"\0", 1)[0].rstrip(), 8) if text else 0
+        except ValueError:
+            raise ArchiveError("a header has a number that is none")
+
+    def _size(self, field):
+        size = self._number(field)
+        if not 0 <= size < 1 << 62:
+            raise ArchiveError("a header has an impossible size")
+        return size
+
+    def _extension(self, size):
+        if size > self.MAX_EXTENSION:
+            raise ArchiveError("a header extension of %s" % human_size(size))
+        data = self.stream.take(size)
+        self.stream.skip(-size % self.BLOCK)
+        if len(data) < size:
+            raise ArchiveError("the archive ends within a header extension")
+        return data
+
+    @staticmethod
+    def _pax_records(data):
+        """{key: value} of LENGTH KEY=VALUE lines; the offsets and lengths of GNU's sparse 0.0 are collected."""
+        records, sparse = {}, []
+        while data.strip(b"\0"):
+            length, _, _ = data.partition(b" ")
+            if not length.isdigit() or not len(length) + 2 < int(length) <= len(data) or data[int(length) - 1] != 10:
+                raise ArchiveError("a damaged pax header")
+            key, equals, value = data[len(length) + 1:int(length) - 1].partition(b"=")
+            if not equals or b"\0" in key or key in (b"path", b"linkpath") and b"\0" in value:
+                raise ArchiveError("a damaged pax header")
+            if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+                sparse.append(value)
+            records[key] = value
+            data = data[int(length):]
+        if sparse:
+            records[b"GNU.sparse.map"] = b",".join(sparse)
+        return records
+
+    def _entry(self, header, kind, size, pax):
+        entry = TarEntry()
+        entry.kind = self.KINDS.get(kind, TarEntry.OTHER)
+        entry.name = header[:100].split(b"\0", 1)[0]
+        if header[257:263] == b"ustar\0" and header[345]:
+            entry.name = header[345:500].split(b"\0", 1)[0] + b"/" + entry.name
+        entry.link = header[157:257].split(b"\0", 1)[0]
+        entry.mode = self._number(header[100:108]) & 0o7777
+        entry.mtime = self._number(header[136:148]) * 1000000000
+        entry.segments = None
+        if pax:
+            size = self._apply_pax(entry, size, pax)
+        if entry.kind == TarEntry.FILE and entry.name.endswith(b"/"):       # before ustar there was no type for them
+            entry.kind = TarEntry.DIRECTORY
+        if entry.kind not in (TarEntry.FILE, TarEntry.OTHER):
+            size = 0        # links and directories have no data, whatever their size says
+        entry.size = size
+        if kind == b"S":
+            self._read_old_sparse(entry, header)
+        elif pax and entry.kind == TarEntry.FILE:
+            self._read_pax_sparse(entry, pax)
+        return entry
+
+    @staticmethod
+    def _apply_pax(entry, size, pax):
+        """Overwrite what the pax header says better; returns the size of the data."""
+        entry.name = pax.get(b"GNU.sparse.name") or pax.get(b"path") or entry.name
+        entry.link = pax.get(b"linkpath", entry.link)
+        try:
+            if b"mtime" in pax:
+                entry.mtime = int(float(pax[b"mtime"]) * 1000000000)
+            size = int(pax.get(b"size", size))
+        except (ValueError, OverflowError):
+            raise ArchiveError("a pax header has a number that is none")
+        if not 0 <= size < 1 << 62:
+            raise ArchiveError("a header has an impossible size")
+        return size
+
+    def _read_old_sparse(self, entry, header):
+        """GNU tar's manual, Old GNU Format: the map is in the header and in blocks behind it."""
+        entry.full_size = self._size(header[483:495])
+        fields, more = header[386:482], header[482]
+        while more:
+            block = self.stream.take(self.BLOCK)
+            if len(block) < self.BLOCK or len(fields) > self.MAX_EXTENSION:
+                raise ArchiveError("a damaged map of a sparse file")
+            fields, more = fields + block[:504], block[504]
+        numbers = [self._size(fields[start:start + 12]) for start in range(0, len(fields), 12)
+                   if fields[start:start + 12].strip(b"\0")]
+        self._set_segments(entry, numbers)
+
+    def _read_pax_sparse(self, entry, pax):
+        """GNU tar's manual, PAX Format, versions 0.0, 0.1 and 1.0; in the last the map precedes the data."""
+        if b"GNU.sparse.map" not in pax and pax.get(b"GNU.sparse.major") != b"1":
+            return
+        try:
+            entry.full_size = int(pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size") or b"")
+            if b"GNU.sparse.map" in pax:
+                numbers = [int(word) for word in pax[b"GNU.sparse.map"].split(b",")]
+            else:
+                numbers = self._leading_numbers(entry)
+        except ValueError:
+            raise ArchiveError("a damaged map of a sparse file")
+        self._set_segments(entry, numbers)
+
+    def _leading_numbers(self, entry):
+        """The count, offsets and lengths in decimal lines, padded to whole blocks, taken from the entry's data."""
+        text, count = b"", 0
+        while text.count(b"\n") <= 2 * count:
+            if len(text) > self.MAX_EXTENSION or entry.size < self.BLOCK:
+                raise ValueError
+            text += self.stream.take(self.BLOCK)
+            entry.size -= self.BLOCK
+            count = int(text.partition(b"\n")[0]) if b"\n" in text else self.MAX_EXTENSION
+        return [int(line) for line in text.split(b"\n")[1:2 * count + 1]]
+
+    @staticmethod
+    def _set_segments(entry, numbers):
+        entry.segments = list(zip(numbers[::2], numbers[1::2]))
+        end = 0
+        for offset, length in entry.segments:
+            if offset < end or length < 0:
+                raise ArchiveError("a damaged map of a sparse file")
+            end = offset + length
+        if len(numbers) % 2 or end > entry.full_size or sum(numbers[1::2]) != entry.size:
+            raise ArchiveError("a damaged map of a sparse file")
+
+
+def printable_name(name):
+    """A file name of an archive (bytes), for messages."""
+    return printable(name.decode("utf-8", "replace"))[:200]
+
+
+class LayerUnpacker:
+    """Applies layers to an empty directory, bottom to top. OCI image-spec, layer.md.
+
+    A layer is a stranger's: nothing outside the tree is read, written, linked or changed. The parent of an
+    entry may lead over links, which are followed inside the tree; the entry itself replaces what is there and
+    is never followed. What a plain user cannot have is left out: owners, devices, set-id bits.
+    """
+
+    WHITEOUT, OPAQUE, AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
+    NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    MAX_LINKS = 40
+    # What a strange name or link can cause; other errors are the disk's
+    REFUSALS = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
+                errno.EEXIST, errno.EILSEQ, errno.EFBIG)
+
+    def __init__(self, root):
+        self.root = os.fsencode(root)
+        self.is_first = True
+        # Final mode and time of directories, by host path: every key is a directory without links above it
+        self.directories = {}
+        # Host path, free of links, of each directory that an entry of this layer named as its parent
+        self.known = {}
+        # Host paths that this layer made or passed through: what its whiteouts do not hide
+        self.current = set()
+
+    def apply(self, path, diff_id=None):
+        """Apply a layer's file, compressed or not; DigestError unless it is `diff_id` uncompressed."""
+        import hashlib
+        digest = hashlib.sha256()
+        self.known, self.current = {b"": self.root}, set()
+        previous = os.umask(0)
+        try:
+            if os.path.getsize(path) > OUTPUT_PIECE:
+                with ReadAhead(self._hashed(decompressed(path), digest)) as pieces:
+                    self._apply(ByteStream(pieces))
+            else:
+                self._apply(ByteStream(self._hashed(decompressed(path), digest)))
+        except ArchiveError as error:
+            raise ArchiveError("%s: %s" % (os.path.basename(path), error.message), error.hint)
+        finally:
+            os.umask(previous)
+        if diff_id and diff_id != "sha256:" + digest.hexdigest():
+            raise DigestError("%s: its content is not the layer %s that the image names" % (
+                os.path.basename(path), diff_id), "remove the image and pull it again")
+        self.is_first = False
+
+    @staticmethod
+    def _hashed(pieces, digest):
+        for piece in pieces:
+            digest.update(piece)
+            yield piece
+
+    def _apply(self, stream):
+        for entry in TarReader(stream):
+            try:
+                self._place(entry, stream)
+            except OSError as error:
+                if error.errno not in self.REFUSALS:
+                    raise
+                raise ArchiveError("%s: %s" % (printable_name(entry.name), error.strerror))
+            except ValueError:              # a NUL where none can be
+                raise ArchiveError("%s: impossible name" % printable_name(entry.name))
+        stream.drain()
+
+    def _place(self, entry, stream):
+        parent, _, base = self._clean(entry.name).rpartition(b"/")
+        directory = self.known.get(parent) or self._enter(parent)
+        path = directory + b"/" + base
+        if base.startswith(self.WHITEOUT):
+            self._apply_whiteout(directory, base)
+        elif not base:
+            if entry.kind != TarEntry.DIRECTORY:
+                raise ArchiveError("%r: an entry in place of the root" % printable_name(entry.name))
+            self.directories[self.root] = entry.mode, entry.mtime
+        elif entry.kind == TarEntry.FILE:
+            self._place_file(path, entry, stream)
+        elif entry.kind == TarEntry.DIRECTORY:
+            self._place_directory(path, entry)
+        elif entry.kind == TarEntry.SYMBOLIC_LINK:
+            self._replace(path, os.symlink, entry.link, path)
+            self._set_time(path, entry.mtime)
+        elif entry.kind == TarEntry.HARD_LINK:
+            self._place_hard_link(path, entry)
+        elif entry.kind == TarEntry.FIFO:
+            self._replace(path, os.mkfifo, path, entry.mode & 0o777 | 0o400)
+            self._set_time(path, entry.mtime)
+        else:
+            say.debug("%s: left out, a device or of unknown type" % printable_name(entry.name))
+            return
+        if not self.is_first:
+            self.current.add(path)
+
+    @staticmethod
+    def _clean(name):
+        """The name without "/" around, "." and ".."; leading out of the root is not possible."""
+        if name[:2] == b"./":
+            name = name[2:]
+        name = name.strip(b"/")
+        if b"/." in name or b"//" in name or name[:1] == b".":
+            parts = []
+            for part in name.split(b"/"):
+                if part == b"..":
+                    del parts[-1:]
+                elif part not in (b"", b"."):
+                    parts.append(part)
+            name = b"/".join(parts)
+        return name
+
+    def _enter(self, guest):
+        """The host path of a directory of the tree: links are followed inside it, what is missing is made."""
+        parent, _, base = guest.rpartition(b"/")
+        reached, pending, links = self.root, guest.split(b"/")[::-1], 0
+        if parent in self.known:
+            reached, pending = self.known[parent], [base]
+        while pending:
+            part = pending.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                reached = reached if reached == self.root else os.path.dirname(reached)
+                continue
+            path = reached + b"/" + part
+            try:
+                mode = os.lstat(path).st_mode
+            except FileNotFoundError:
+                os.mkdir(path, 0o755)
+                mode = stat.S_IFDIR
+            if stat.S_ISLNK(mode):
+                links += 1
+                if links > self.MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                target = os.readlink(path)
+                pending += target.split(b"/")[::-1]
+                reached = self.root if target[:1] == b"/" else reached
+            elif stat.S_ISDIR(mode):
+                reached = path
+                self.current.add(path)
+            else:
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        self.known[guest] = reached
+        return reached
+
+    def _clear(self, path):
+        """Remove what is at `path`, and what is remembered of it and below."""
+        mode = os.lstat(path).st_mode
+        remove_tree(path)
+        if stat.S_ISDIR(mode):
+            for known in [known for known in self.directories if known == path or known.startswith(path + b"/")]:
+                del self.directories[known]
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            self.known = {b"": self.root}
+
+    def _replace(self, path, make, *arguments):
+        """make(*arguments), which makes `path`, in place of what is there."""
+        try:
+            return make(*arguments)
+        except FileExistsError:
+            self._clear(path)
+            return make(*arguments)
+
+    @staticmethod
+    def _set_time(target, mtime):
+        mtime = min(max(mtime, -1 << 60), 1 << 62)      # what 64 bits of nanoseconds can say
+        if isinstance(target, int):
+            os.utime(target, ns=(mtime, mtime))
+        else:
+            os.utime(target, ns=(mtime, mtime), follow_symlinks=False)
+
+    def _place_file(self, path, entry, stream):
+        mode = entry.mode & 0o777 | 0o400
+        try:
+            descriptor = os.open(path, self.NEW_FILE, mode)
+        except FileExistsError:
+            self._clear(path)
+            descriptor = os.open(path, self.NEW_FILE, mode)
+        try:
+            if entry.segments is not None:
+                self._copy_segments(descriptor, entry, stream)
+            elif stream.copy(entry.size, descriptor) < entry.size:
+                raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
+            self._set_time(descriptor, entry.mtime)
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _copy_segments(descriptor, entry, stream):
+        os.ftruncate(descriptor, entry.full_size)
+        for offset, length in entry.segments:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            if stream.copy(length, descriptor) < length:
+                raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
+
+    def _place_directory(self, path, entry):
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                self._clear(path)
+                os.mkdir(path, 0o755)
+        self.directories[path] = entry.mode, entry.mtime
+
+    def _place_hard_link(self, path, entry):
+        parent, _, base = self._clean(entry.link).rpartition(b"/")
+        source = (self.known.get(parent) or self._enter(parent)) + b"/" + base
+        status = os.lstat(source)
+        if not base or stat.S_ISDIR(status.st_mode):
+            raise ArchiveError("%s: a hard link to a directory" % printable_name(entry.name))
+        if source == path or os.path.lexists(path) and os.path.samestat(status, os.lstat(path)):
+            return
+        try:
+            self._replace(path, lambda: os.link(source, path, follow_symlinks=False))
+        except OSError as error:
+            # File systems without hard links, or with too many on this file: a copy reads the same
+            if error.errno not in (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EXDEV):
+                raise
+            self._copy_file(source, path, status)
+
+    def _copy_file(self, source, path, status):
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(os.readlink(source), path)
+            return
+        reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        writer = os.open(path, self.NEW_FILE, stat.S_IMODE(status.st_mode))
+        try:
+            for data in iter(lambda: os.read(reader, OUTPUT_PIECE), b""):
+                write_all(writer, data)
+            self._set_time(writer, status.st_mtime_ns)
+        finally:
+            os.close(reader)
+            os.close(writer)
+
+    def _apply_whiteout(self, directory, base):
+        """OCI image-spec, layer.md, Whiteouts: they hide what lower layers brought, and nothing of their own."""
+        if base == self.OPAQUE:
+            for name in [] if self.is_first else os.listdir(directory):
+                self._hide(directory + b"/" + name)
+        elif not base.startswith(self.AUFS):        # aufs' own records, which docker leaves out too
+            name = base[len(self.WHITEOUT):]
+            if name in (b"", b".", b".."):
+                raise ArchiveError("%s: a whiteout of what is no name" % printable_name(base))
+            path = directory + b"/" + name
+            if not self.is_first and os.path.lexists(path):
+                self._hide(path)
+
+    def _hide(self, path):
+        pending = [path]
+        while pending:
+            path = pending.pop()
+            if path not in self.current:
+                self._clear(path)
+            elif stat.S_ISDIR(os.lstat(path).st_mode):
+                pending += [path + b"/" + name for name in os.listdir(path)]
+
+    def finish(self):
+        """Give directories their modes and times, after the last layer: deepest first, as each write changes them."""
+        for path in sorted(self.directories, key=len, reverse=True):
+            mode, mtime = self.directories[path]
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fchmod(descriptor, mode & 0o1777 | 0o700)
+                self._set_time(descriptor, mtime)
+            finally:
+                os.close(descriptor)
+
+
+# ======================================================================================================
+# 9  Tools
+# ======================================================================================================
+
+class Tool:
+    """One released executable: its file in the store's bin/ and the digest of that file.
+
+    The digest is of the executable itself, so that it holds whichever tarball the executable comes in.
+    """
+
+    SOURCES = ("https://download.ncg.ingrid.pt/webdav/udocker/engines/tarballs/",
+               "https://github.com/LIP-Computing/udocker_tools/raw/main/tarballs/")
+
+    def __init__(self, file_name, sha256):
+        self.file_name = file_name
+        self.digest = "sha256:" + sha256
+
+    @property
+    def urls(self):
+        return [source + self.file_name + ".tgz" for source in self.SOURCES]
+
+
+# udocker's own builds of PRoot 5.1.1, by machine: for kernels from 4.8 on, and for those before
+PROOT_BUILDS = {
+    "x86_64": (Tool("proot-x86_64-4_8_0", "a9a3161b733b7114c87fd81e0d50381b5ec2cccad7f2b981257a834b8220cc34"),
+               Tool("proot-x86_64", "c98f47857afc865cd6ad491d7938388a114865e0dac78a5b77c92236a682bd67")),
+    "i686": (Tool("proot-x86-4_8_0", "cc714900651728b786a51921c3ad739bf1ec206067a9d9f9efc821057e6ed57f"),
+             Tool("proot-x86", "76b0d381df5d0df53f87f9166f5376435a044a481a01218e5bf0a10aee826ff9")),
+    "aarch64": (Tool("proot-arm64-4_8_0", "5075dca91bad4e616b91a3a735610e40e8eac81adc32e3dff835134ef2944faf"),) * 2,
+    "armv7l": (Tool("proot-armhf", "3dcb9891422830c276dec96f709396697f71bb06d6a06ea142626a48febc5425"),) * 2,
+    "armv6l": (Tool("proot-armel", "84166a5cba21741fe1e8da5fb13fd8ba7185b774d0ba747ed3cd278d54aa1f77"),) * 2,
+}
+
+
+class Toolbox:
+    """Finds the helper executables, and fetches those that this machine lacks.
+
+    The order for PRoot: UDOCKER_USE_PROOT_EXECUTABLE (then no other), the store's bin/, UDOCKER_TARBALL, the
+    search path, the internet. What is put into bin/ is checked against its pinned digest before.
+    """
+
+    MAX_TOOL = 64 << 20         # bytes, of an executable and of a tarball
+
+    def __init__(self, layout, host, notes, proot, tarball, search_path, client):
+        """`client()` gives an HttpClient; it is not called while nothing is to be fetched."""
+        self.layout = layout
+        self.notes = notes
+        self.host = host
+        self.proot = proot
+        self.tarball = tarball
+        self.search_path = search_path
+        self.client = client
+
+    def proot_build(self):
+        """The Tool for this machine and kernel, None where there is none."""
+        builds = PROOT_BUILDS.get(self.host.machine)
+        if not builds:
+            return None
+        version = tuple(int(number) for number in re.findall(r"\d+", self.host.kernel)[:2])
+        return builds[0] if version >= (4, 8) else builds[1]
+
+    def proots(self):
+        """Paths of PRoot executables in the order of preference; the later ones cost more to get.
+
+        ToolError where one that was asked for cannot be had.
+        """
+        if self.proot:
+            path = os.path.abspath(os.path.expanduser(self.proot))
+            if not Host.find_executable(os.path.basename(path), os.path.dirname(path)):
+                raise ToolError("UDOCKER_USE_PROOT_EXECUTABLE: %s is no executable file" % path)
+            yield path
+            return
+        build = self.proot_build()
+        installed = self.layout.bin + "/" + build.file_name if build else ""
+        if build and os.path.exists(installed):
+            yield installed
+        elif build and self.tarball:
+            yield self._install(build, [self.tarball])
+        found = Host.find_executable("proot", self.search_path)
+        if found:
+            yield found
+        if build and not os.path.exists(installed):
+            yield self._fetch(build)
+
+    def _fetch(self, tool):
+        """Install from the internet; where that failed within the hour, every start must not wait for it again."""
+        failure = self.notes.recall(tool.file_name)
+        if failure:
+            raise ToolError(failure)
+        try:
+            return self._install(tool, tool.urls)
+        except ToolError as error:
+            self.notes.remember(tool.file_name, error.message)
+            raise
+
+    def _install(self, tool, sources):
+        """Put a tool into bin/ from the first source, file or URL, that has it; returns its path."""
+        make_directory(self.layout.bin)
+        reasons = []
+        for source in sources:
+            try:
+                data = self._obtain(tool, source)
+            except (TransferError, ArchiveError, ToolError) as error:
+                reasons.append(error.message)
+                continue
+            path = self.layout.bin + "/" + tool.file_name
+            write_atomic(path, data, 0o755)
+            say.info("%s installed in %s" % (tool.file_name, self.layout.bin))
+            return path
+        raise ToolError("%s cannot be had: %s" % (tool.file_name, "; ".join(reasons)),
+                        "put it into %s, or name a PRoot in UDOCKER_USE_PROOT_EXECUTABLE" % self.layout.bin)
+
+    def _obtain(self, tool, source):
+        """The verified bytes of a tool out of a tarball."""
+        if "://" not in source:
+            return self._extract(tool, os.path.abspath(os.path.expanduser(source)), source)
+        path = "%s/.new-%s" % (self.layout.bin, new_token())
+        try:
+            self._download(source, path)
+            return self._extract(tool, path, source)
+        finally:
+            remove_file(path)
+
+    def _download(self, url, path):
+        say.info("fetching %s" % shown_url(url))
+        client = self.client()
+
+        def attempt():
+            with open(path, "wb") as file:
+                answer = client.exchange(url, deliver=lambda status, _: file.write if status == 200 else None)
+            if answer.status != 200:
+                raise error_from(answer, shown_url(url))
+
+        client.persist(attempt)
+
+    def _extract(self, tool, path, source):
+        try:
+            stream = ByteStream(decompressed(path))
+            for entry in TarReader(stream):
+                if os.path.basename(entry.name) == tool.file_name.encode("ascii") and entry.size <= self.MAX_TOOL:
+                    data = stream.take(entry.size)
+                    if sha256_digest(data) == tool.digest:
+                        return data
+                    raise ToolError("%s: its %s is not the one that was released" % (
+                        shown_url(source), tool.file_name))
+        except OSError as error:
+            raise ToolError("%s: %s" % (shown_url(source), error.strerror))
+        raise ToolError("%s: has no %s" % (shown_url(source), tool.file_name))
+
+
+# ======================================================================================================
+# 10  Run specification
+# ======================================================================================================
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Mount:
+    """A host file or directory that appears inside; what is not required is left out where it cannot be."""
+
+    def __init__(self, source, guest, is_read_only=False, is_required=True):
+        self.source = source
+        self.guest = os.path.normpath(guest)
+        if self.guest.startswith("//"):
+            self.guest = self.guest[1:]
+        self.is_read_only = is_read_only
+        self.is_required = is_required
+
+    @classmethod
+    def parse(cls, text):
+        """From HOST[:GUEST][:ro|rw]; UsageError where it is none, NotFoundError where HOST is missing."""
+        source, *rest = text.split(":")
+        options = rest.pop().split(",") if rest and not rest[-1].startswith("/") else []
+        guest = rest[0] if rest else source
+        if not source.startswith("/") or not guest.startswith("/") or len(rest) > 1:
+            raise UsageError("%r is not a volume" % text,
+                             "write HOST-PATH[:CONTAINER-PATH][:ro], both absolute, for instance $HOME/data:/data")
+        unknown = set(options) - {"ro", "rw", "z", "Z"}
+        if unknown:
+            raise UsageError("%r: unknown option %r of a volume" % (text, sorted(unknown)[0]),
+                             "there are ro (read-only) and rw")
+        if os.path.normpath(guest) == "/":
+            raise UsageError("%r: a volume cannot be the container's root" % text, "--location=DIR runs a tree elsewhere")
+        if not os.path.exists(source):
+            raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % source)
+        return cls(source, guest, "ro" in options)
+
+    @property
+    def is_directory(self):
+        return os.path.isdir(self.source)
+
+
+def system_mounts():
+    """What of the host every container sees: devices, the kernel's file systems, name resolution."""
+    paths = ("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf")
+    return [Mount(path, path, is_required=False) for path in paths]
+
+
+def graphics_mounts():
+    """The host's direct rendering drivers, and the socket and key of its display."""
+    import glob
+    patterns = ("/usr/lib/dri", "/usr/lib64/dri", "/lib/dri", "/lib64/dri", "/usr/lib/*/dri", "/tmp/.X11-unix")
+    paths = [path for pattern in patterns for path in glob.glob(pattern)]
+    return [Mount(path, path, is_required=False) for path in paths]
+
+
+def arrange_mounts(mounts):
+    """The mounts whose source exists, outer ones first; of two on one place the later."""
+    by_guest = {mount.guest: mount for mount in mounts if os.path.exists(mount.source)}
+    return sorted(by_guest.values(), key=lambda mount: mount.guest.count("/"))
+
+
+class Account:
+    """Who the command is inside: ids, and name and home where a passwd entry tells them."""
+
+    def __init__(self, uid, gid, name="", home=""):
+        self.uid = uid
+        self.gid = gid
+        self.name = name
+        self.home = home
+
+    @classmethod
+    def find(cls, text, tree, host):
+        """The account of NAME|UID[:GROUP|GID], "" meaning root, as docker looks it up: in the container.
+
+        The caller's own name or id stands for the caller, also where the container knows neither.
+        NotFoundError where a name is in no file.
+        """
+        user, _, group = (text or "0").partition(":")
+        entries = cls._entries(tree.read("/etc/passwd"), 7)
+        own = host.account()
+        if own and user in (own.pw_name, str(own.pw_uid)):
+            listed = [entry for entry in entries if entry[0] == own.pw_name or entry[2] == str(own.pw_uid)]
+            account = cls(own.pw_uid, own.pw_gid, own.pw_name, listed[0][5] if listed else "")
+        else:
+            account = cls._listed(user, entries, host)
+        if group:
+            account.gid = cls._group(group, tree)
+        return account
+
+    @classmethod
+    def _listed(cls, user, entries, host):
+        for name, _, uid, gid, _, home, _ in entries:
+            if user in (name, uid) and uid.isdigit() and gid.isdigit():
+                return cls(int(uid), int(gid), name, home)
+        if not cls._is_id(user):
+            raise NotFoundError("%r: no such user in the container's /etc/passwd" % user,
+                                "--hostauth takes the host's; a number UID[:GID] needs no entry")
+        uid = int(user)
+        return cls(uid, host.gid if uid == host.uid else 0, "root" if uid == 0 else "", "/root" if uid == 0 else "")
+
+    @classmethod
+    def _group(cls, group, tree):
+        for name, _, gid, _ in cls._entries(tree.read("/etc/group"), 4):
+            if group in (name, gid) and gid.isdigit():
+                return int(gid)
+        if not cls._is_id(group):
+            raise NotFoundError("%r: no such group in the container's /etc/group" % group)
+        return int(group)
+
+    @staticmethod
+    def _is_id(text):
+        return re.fullmatch(r"\d{1,10}", text) is not None and int(text) < 0xFFFFFFFF
+
+    @staticmethod
+    def _entries(text, width):
+        rows = (line.split(":") for line in text.splitlines())
+        return [row for row in rows if len(row) == width]
+
+
+def host_environment(environment, keeps_home):
+    """What of the host's environment may go inside: not what leads to programs and libraries of the host."""
+    kept_out = {"PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PERL5LIB",
+                "BASH_ENV", "ENV", "OLDPWD", "PWD", "SHLVL", "_"}
+    if not keeps_home:
+        kept_out |= {"HOME", "SHELL"}
+    return {name: value for name, value in environment.items()
+            if name not in kept_out and not name.startswith("BASH_FUNC_")}
+
+
+def parse_variable(text, environment):
+    """(name, value) of NAME=VALUE, or of NAME alone with the host's value; None where the host has none."""
+    name, equals, value = text.partition("=")
+    if not name or "\0" in text:
+        raise UsageError("%r is not a variable" % text, "write NAME=VALUE, or NAME for the host's value")
+    if equals:
+        return name, value
+    return (name, environment[name]) if name in environment else None
+
+
+def read_variables(path, environment):
+    """The variables of a file, as docker reads --env-file: lines as they are, without quotes or expansion."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise NotFoundError("%s: %s" % (path, error.strerror))
+    entries = [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    for entry in entries:
+        if re.search(r"\s", entry.partition("=")[0]):
+            raise UsageError("%s: %r is not a variable" % (path, entry), "write NAME=VALUE, one a line")
+    return [variable for variable in (parse_variable(entry, environment) for entry in entries) if variable]
+
+
+class RunSpec:
+    """What is to be run, complete and free of engines and of images."""
+
+    def __init__(self, root, argv, environment, account, mounts=(), directory="/", kernel=""):
+        self.root = root
+        self.argv = argv
+        self.environment = environment
+        self.account = account
+        self.mounts = list(mounts)
+        self.directory = directory
+        self.kernel = kernel
+
+    @property
+    def tree(self):
+        """The tree with its mounts, as the command will see it."""
+        return GuestTree(self.root, [(mount.guest, os.path.realpath(mount.source)) for mount in self.mounts])
+
+    def find_command(self):
+        """The guest path of the program to start, by PATH where its name has no slash.
+
+        CommandNotFoundError and CommandNotExecutableError are as docker's 127 and 126.
+        """
+        name = self.argv[0]
+        if "/" in name:
+            candidates = [os.path.join(self.directory, name)]
+        else:
+            search_path = self.environment.get("PATH", DEFAULT_PATH)
+            candidates = [os.path.join(self.directory, part or ".", name) for part in search_path.split(":")]
+        tree, obstacle = self.tree, None
+        for guest in candidates:
+            obstacle = self._obstacle(tree, guest) or None
+            if obstacle is None:
+                return guest
+            if isinstance(obstacle, CommandNotExecutableError):
+                break
+        raise obstacle or CommandNotFoundError("%r: no such command" % name)
+
+    @staticmethod
+    def _obstacle(tree, guest):
+        """The error that starting `guest` would meet, None where nothing stands in the way."""
+        try:
+            path = tree.path(guest)
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            return CommandNotFoundError("%s: %s in the container" % (guest, error.strerror.lower()))
+        if stat.S_ISDIR(mode):
+            return CommandNotExecutableError("%s: is a directory" % guest)
+        if not mode & 0o111:
+            return CommandNotExecutableError("%s: is not executable" % guest)
+        try:
+            head = read_file(path, 256)
+        except PermissionError:         # executable and not readable is fine
+            return None
+        if head.startswith(b"#!"):
+            interpreter = os.fsdecode((head[2:].split(b"\n")[0].split() or [b""])[0])
+            if not os.path.exists(tree.path(os.path.join("/", interpreter))):
+                return CommandNotFoundError("%s: its interpreter %s does not exist in the container" % (
+                    guest, interpreter))
+        elif not head.startswith(b"\x7fELF"):
+            return CommandNotExecutableError("%s: exec format error, neither a program nor a script with #!" % guest)
+        return None
+
+
+# ======================================================================================================
+# 11  Engines
+# ======================================================================================================
+
+class Mode:
+    """An execution mode: code, what it is, and what it changes in the container."""
+
+    def __init__(self, code, description, changes="nothing"):
+        self.code = code
+        self.description = description
+        self.changes = changes
+
+
+class Engine:
+    """A way of running a RunSpec; `modes` lists the modes that it offers."""
+
+    name = ""
+    modes = ()
+
+    def __init__(self, mode, host):
+        self.mode = mode
+        self.host = host
+
+    def invocation(self, spec):
+        """The Invocation that runs `spec`; EngineError where this engine cannot."""
+        raise NotImplementedError
+
+    def identity(self):
+        """What a proof of this engine is valid for, besides host and kernel."""
+        return self.mode
+
+    def explain(self, report):
+        """(reason, hint) for a failed proof, from what the attempt said."""
+        return report or "the command did not run inside", ""
+
+
+class PRootEngine(Engine):
+    """PRoot: every system call with a path is caught by ptrace and rewritten. https://proot-me.github.io"""
+
+    name = "PRoot"
+    modes = (Mode("P1", "accelerated by seccomp"), Mode("P2", "without seccomp, slower"))
+    # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without
+    # them the C library falls back to calls that every PRoot knows
+    NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
+
+    def __init__(self, mode, host, executable, temporary):
+        """`temporary` is a directory from which programs may be executed."""
+        super().__init__(mode, host)
+        self.executable = executable
+        self.temporary = temporary
+
+    def identity(self):
+        status = os.stat(self.executable)
+        return "%s %s %d %d" % (self.mode, os.path.realpath(self.executable), status.st_size, status.st_mtime_ns)
+
+    def invocation(self, spec):
+        command = spec.find_command()
+        argv = [self.executable]
+        if self._has_option("--kill-on-exit"):
+            argv.append("--kill-on-exit")
+        argv += ["-r", spec.root, "-w", spec.directory]
+        for mount in spec.mounts:
+            if mount.is_read_only:
+                raise EngineError("%s: PRoot knows no read-only volumes" % mount.guest,
+                                  "run it in mode N1: udocker setup --execmode=N1 CONTAINER")
+            if ":" in mount.source + mount.guest or mount.guest.endswith("!"):
+                raise EngineError("%s: PRoot cannot bind a path with a colon" % mount.guest)
+            argv += ["-b", mount.source + ":" + mount.guest]
+        account = spec.account
+        if account.uid == 0:
+            argv.append("-0")
+        if (account.uid, account.gid) not in ((0, 0), (self.host.uid, self.host.gid)):
+            argv += ["-i", "%d:%d" % (account.uid, account.gid)]
+        if spec.kernel:
+            argv += ["-k", spec.kernel]
+        return Invocation(self.executable, argv + [command] + spec.argv[1:], self._environment(spec.environment),
+                          self._enter, is_relayed=True)
+
+    def _has_option(self, option):
+        """Whether this PRoot knows an option: older ones lack some."""
+        with open(self.executable, "rb") as file:
+            return option.encode("ascii") in file.read()
+
+    def _environment(self, environment):
+        environment = dict(environment)
+        if self.temporary != "/tmp":
+            environment["PROOT_TMP_DIR"] = self.temporary
+        if self.mode == "P2":
+            environment["PROOT_NO_SECCOMP"] = "1"
+        return environment
+
+    def _enter(self):
+        Kernel().answer_calls(self.NEWER_CALLS, errno.ENOSYS)
+
+    def explain(self, report):
+        scope = Host.sysctl("kernel.yama.ptrace_scope")
+        if scope in ("2", "3"):
+            return ("kernel.yama.ptrace_scope is %s, which forbids ptrace" % scope,
+                    "mode N1 needs no ptrace: udocker setup --execmode=N1 CONTAINER")
+        return report or "PRoot does not contain commands here", "mode N1 needs no PRoot"
+
+
+class NamespaceEngine(Engine):
+    """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
+
+    name = "Namespaces"
+    modes = (Mode("N1", "user and mount namespaces, nothing to download"),)
+    # What root inside expects to be able to do and only needs to seem done: a plain user owns everything.
+    # The same calls as Charliecloud's root emulation answers.
+    EMULATED_CALLS = ("chown", "fchown", "lchown", "fchownat", "setuid", "setgid", "setreuid", "setregid",
+                      "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "chown32",
+                      "fchown32", "lchown32", "setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32",
+                      "setresgid32", "setfsuid32", "setfsgid32", "setgroups32", "mknod", "mknodat")
+
+    def invocation(self, spec):
+        if spec.kernel:
+            raise EngineError("mode N1 cannot emulate another kernel", "modes P1 and P2 can")
+        command = spec.find_command()
+        return Invocation(command, spec.argv, spec.environment, lambda: self._enter(spec))
+
+    def _enter(self, spec):
+        """Move this process into the container; every step is checked, so it arrives or fails."""
+        kernel = Kernel()
+        try:
+            kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
+            self._map_ids(spec.account)
+            kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
+            kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
+        except OSError as error:
+            raise EngineError(*self.explain("%s: %s" % (error.filename or "user namespace", error.strerror)))
+        tree = GuestTree(spec.root)
+        for mount in spec.mounts:
+            self._mount(kernel, tree, mount)
+        try:
+            os.chdir(spec.root)
+            kernel.pivot_root()
+            os.chdir(spec.directory)
+            if spec.account.uid == 0:
+                kernel.answer_calls(self.EMULATED_CALLS, 0)
+        except OSError as error:
+            raise EngineError("%s: %s" % (error.filename, error.strerror))
+
+    def _map_ids(self, account):
+        """One id inside for the caller's own. user_namespaces(7): groups must be given up first."""
+        for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (account.uid, self.host.uid)),
+                           ("gid_map", "%d %d 1" % (account.gid, self.host.gid))):
+            descriptor = os.open("/proc/self/" + name, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, text.encode("ascii"))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, "/proc/self/" + name)
+            finally:
+                os.close(descriptor)
+
+    @staticmethod
+    def _mount(kernel, tree, mount):
+        try:
+            target = tree.make_mount_point(mount.guest, mount.is_directory)
+            if os.path.isdir(target) != mount.is_directory:
+                raise OSError(errno.ENOTDIR, "one is a directory and the other is not", mount.guest)
+            kernel.mount(os.path.realpath(mount.source), target, kernel.BIND | kernel.RECURSIVE)
+            if mount.is_read_only:
+                kernel.make_read_only(target)
+        except OSError as error:
+            if mount.is_required:
+                raise EngineError("%s cannot appear as %s: %s" % (mount.source, mount.guest, error.strerror))
+            say.debug("%s is left out: %s" % (mount.guest, error.strerror))
+
+    SWITCHES = (("kernel.unprivileged_userns_clone", "0", "1"), ("user.max_user_namespaces", "0", "15000"),
+                ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"))
+
+    def explain(self, report):
+        for name, refusing, allowing in self.SWITCHES:
+            if Host.sysctl(name) == refusing:
+                return ("user namespaces are refused: %s is %s" % (name, refusing),
+                        "the administrator allows them with: sysctl -w %s=%s" % (name, allowing))
+        return ("user namespaces are refused here (%s)" % (report or "the command did not run inside"),
+                "inside another container or sandbox that is usual; modes P1 and P2 need none")
+
+
+ENGINES = (PRootEngine, NamespaceEngine)
+MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
+
+
+class Prover:
+    """Sees with its own eyes whether an engine contains commands on this host, and remembers.
+
+    The proof: a command runs, finds the root and a volume of ours and nothing of the host's, and creates,
+    renames, links and lists a file there.
+    """
+
+    TIMEOUT = 20        # seconds: an engine that hangs is no engine
+    # The programs of the proof are the host's own
+    PROGRAM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/nix", "/gnu")
+    SCRIPT = ('cd /probe-volume && read word < word && [ "$word" = "$1" ] && [ -f /probe-root ] && [ ! -e "$2" ] &&'
+              ' echo "$1" > made && mv made moved && ln moved linked && ls -l linked && exit 42')
+
+    def __init__(self, notes, temporary):
+        self.notes = notes
+        self.temporary = temporary
+
+    def check(self, engine):
+        """EngineError unless the engine is proved here, now or earlier."""
+        subject = engine.identity()
+        report = self.notes.recall(subject)
+        if report is None:
+            say.debug("proving mode %s" % engine.mode)
+            report = self._prove(engine)
+            self.notes.remember(subject, report)
+        if report:
+            reason, hint = engine.explain(report)
+            raise EngineError("mode %s does not work on this host: %s" % (engine.mode, reason), hint)
+
+    def _prove(self, engine):
+        """"" when it is proved, else what the attempt said."""
+        area = "%s/udocker-%s" % (self.temporary, new_token())
+        token = new_token()
+        try:
+            for directory in (area, area + "/root", area + "/volume"):
+                os.mkdir(directory, 0o700)
+            write_atomic(area + "/root/probe-root", b"")
+            write_atomic(area + "/volume/word", token.encode("ascii") + b"\n")
+            log = area + "/log"
+            status = self._attempt(engine, area, token, log)
+            made = read_file(area + "/volume/linked").decode("ascii", "replace").strip()
+            if status == 42 and made == token:
+                return ""
+            talk = read_file(log, 1000).decode("utf-8", "replace").strip().splitlines()
+            return printable(talk[-1]) if talk else "the probe ended with status %d" % status
+        except (Error, OSError) as error:
+            return str(error)
+        finally:
+            remove_tree(area)
+
+    def _attempt(self, engine, area, token, log):
+        mounts = [Mount(path, path) for path in self.PROGRAM_DIRECTORIES if os.path.isdir(path)]
+        mounts.append(Mount(area + "/volume", "/probe-volume"))
+        spec = RunSpec(area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, area], {"PATH": DEFAULT_PATH},
+                       Account(0, 0), mounts)
+        invocation = engine.invocation(spec)
+        enter = invocation.enter
+
+        def enter_silently():
+            quiet = os.open("/dev/null", os.O_RDONLY)
+            noise = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
+            for source, target in ((quiet, 0), (noise, 1), (noise, 2)):
+                os.dup2(source, target)
+            enter()
+
+        invocation.enter = enter_silently
+        return Supervisor(invocation, self.TIMEOUT).run()
+
+
+# ======================================================================================================
+# 12  Operations
+# ======================================================================================================
+
+class Context:
+    """The collaborators, made from the settings when first needed; it does nothing itself."""
+
+    def __init__(self, settings, environment):
+        self.settings = settings
+        self.environment = environment
+        self.host = Host()
+        self.layout = Layout(settings["dir"], **{name: settings[name] for name in (
+            "bin", "lib", "doc", "repos", "layers", "containers")})
+        self.blobs = BlobStore(self.layout)
+        self.images = ImageStore(self.layout, self.blobs)
+        self.containers = ContainerStore(self.layout)
+        self._client = None
+
+    @property
+    def home(self):
+        """The caller's home directory on the host."""
+        account = self.host.account()
+        return self.environment.get("HOME") or (account.pw_dir if account else "/")
+
+    @property
+    def search_path(self):
+        return self.environment.get("PATH", os.defpath)
+
+    def client(self):
+        """The HttpClient of this command."""
+        if not self._client:
+            settings = self.settings
+            transport = choose_transport(settings["use_curl_executable"], self.search_path, settings["timeout"])
+            self._client = HttpClient(transport, settings["httpproxy"], settings["insecure"],
+                                      settings["retries"], settings["retry_delay"])
+        return self._client
+
+    def keystore(self):
+        return Keystore(os.path.expanduser(self.settings["keystore"]), self.environment, self.home)
+
+    def notes(self):
+        return Notes(self.layout, self.host)
+
+    def toolbox(self):
+        return Toolbox(self.layout, self.host, self.notes(), self.settings["use_proot_executable"],
+                       self.settings["tarball"], self.search_path, self.client)
+
+    def temporary(self):
+        """A directory for short-lived files from which programs may be executed."""
+        wanted = self.settings["tmpdir"] or self.environment.get("TMPDIR", "")
+        for path in (wanted, "/tmp", self.layout.home):
+            try:
+                if path and os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_NOEXEC:
+                    return os.path.abspath(path)
+            except OSError:
+                pass
+        return "/tmp"
+
+    def prover(self):
+        return Prover(self.notes(), self.temporary())
+
+
+# --- images -------------------------------------------------------------------------------------------
+
+def find_registry(context, reference, address=""):
+    """(Registry, repository names to try): the host in the name, else `address`, else what the settings say."""
+    if reference.host and address:
+        raise UsageError("%s already names its registry" % reference, "leave out the host, or --registry=")
+    settings = context.settings
+    if not address and settings["index"] and settings.origin("registry") == "default":
+        address = settings["index"]
+    address = reference.host or address or settings["registry"]
+    repository = reference.repository
+    registry = Registry(context.client(), address, lambda url: context.keystore().credential(url, repository))
+    if registry.host in Reference.HUB_HOSTS:
+        return registry, [reference.hub_repository]
+    return registry, [repository] + ([] if reference.host or "/" in repository else [reference.hub_repository])
+
+
+def fetch_manifest(registry, repository, version, platform, known):
+    """(manifest, index) as bytes, the index b"" where there is none; `known` maps digests to bytes at hand."""
+    data, index = None, b""
+    digest = registry.manifest_digest(repository, version)
+    for _ in range(4):          # an index may name an index, but not for ever
+        data = known.get(digest) or registry.manifest(repository, digest or version)
+        found = parse_manifest(data, "%s/%s" % (registry.host, repository))
+        if isinstance(found, Manifest):
+            return data, index
+        index = index or data
+        digest = found.choose(platform, "%s/%s" % (registry.host, repository)).digest
+    raise DocumentError("%s/%s: indexes within indexes without end" % (registry.host, repository))
+
+
+def first_that_exists(registry, repositories, ask):
+    """ask(repository) for the first repository that the registry has."""
+    for repository in repositories:
+        try:
+            return repository, ask(repository)
+        except RegistryError as error:
+            if repository != repositories[-1] and error.status in (401, 403, 404):
+                continue
+            if error.status == 404:
+                raise NotFoundError("%s/%s: %s" % (registry.host, repository, error.message.partition(": ")[2]),
+                                    "check the name and the tag")
+            raise
+
+
+def pull_image(context, reference, platform=None, address=""):
+    """Bring an image into the store, or up to date; returns the Image."""
+    raise_on_signals()
+    context.layout.make()
+    registry, repositories = find_registry(context, reference, address)
+    wanted = platform or Platform("linux", *context.host.architecture)
+    image = context.images.find(reference)
+    known = {manifest_digest(data): data for data in (image.read("index"), image.read("manifest"))
+             if data} if image else {}
+    repository, (data, index) = first_that_exists(registry, repositories, lambda repository: fetch_manifest(
+        registry, repository, reference.version, wanted, known))
+    manifest = parse_manifest(data, str(reference))
+    digests = [descriptor.digest for descriptor in manifest.blobs]
+    # A claim whose pull fails stays: it keeps the layers that came for the next attempt
+    path = context.images.claim(reference, digests)
+    fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
+    fetch_blobs(context, registry, repository, manifest.layers)
+    return context.images.publish(reference, path, data, index, digests)
+
+
+def fetch_config(context, registry, repository, manifest, wanted, is_strict, reference):
+    """Bring the config, and look before the layers come whether this is an image for here."""
+    data = manifest.embedded_config
+    if manifest.config:
+        fetch_blobs(context, registry, repository, [manifest.config])
+        data = context.blobs.read(manifest.config.digest)
+    platform = ImageConfig.parse(data, str(reference)).platform
+    if platform is None or platform.rank(wanted) is not None:
+        return
+    message = "%s is an image for %s, not for %s" % (reference, platform, wanted)
+    if is_strict:
+        raise NotFoundError(message)
+    say.warning(message)
+
+
+def fetch_blobs(context, registry, repository, descriptors):
+    """Download what the store lacks, several at a time; the first failure ends all."""
+    import threading
+    unique = {descriptor.digest: descriptor for descriptor in descriptors}
+    pending = [descriptor for descriptor in unique.values() if not context.blobs.has(descriptor)]
+    progress, failures = Progress(), []
+
+    def work():
+        while pending and not failures:
+            try:
+                descriptor = pending.pop(0)
+            except IndexError:
+                return
+            try:
+                fetch_blob(context, registry, repository, descriptor, progress, failures)
+            except BaseException as error:
+                failures.append(error)
+
+    registry.connect()
+    count = max(1, min(context.settings["downloads"], len(pending)))
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)] if len(pending) > 1 else []
+    for thread in threads:
+        thread.start()
+    if not threads:
+        work()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def fetch_blob(context, registry, repository, descriptor, progress, failures):
+    """Download one blob, unless another process just did."""
+    def watch(done):
+        row.set(done)
+        if failures:
+            raise failures[0]
+
+    with BlobPart(context.layout, descriptor, watch) as part:
+        if part.is_there:
+            return
+        row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
+        try:
+            registry.fetch_blob(repository, descriptor, part)
+            part.commit()
+        except BaseException:
+            row.finish("failed")
+            raise
+        row.finish()
+
+
+def verify_image(image):
+    """What is wrong with an image, one sentence each; empty where every blob is what its digest says."""
+    problems = []
+    try:
+        manifest = image.manifest()
+    except (DocumentError, DigestError) as error:
+        return [error.message]
+    for descriptor in manifest.blobs:
+        try:
+            image.blobs.check(descriptor.digest)
+        except (DigestError, NotFoundError) as error:
+            problems.append(error.message)
+    if not problems:
+        diff_ids = image.config().diff_ids
+        if diff_ids and len(diff_ids) != len(manifest.layers):
+            problems.append("%s: the config names %d layers and the manifest %d" % (
+                image, len(diff_ids), len(manifest.layers)))
+    return problems
+
+
+def remove_image(context, reference, is_forced):
+    """Remove an image and what only it needs; ProtectedError where it is protected."""
+    image = context.images.get(reference)
+    if image.is_protected:
+        raise ProtectedError("%s is protected" % image, "udocker unprotect %s" % image)
+    try:
+        context.images.remove(image)
+    except OSError as error:
+        if not is_forced:
+            raise
+        say.warning("%s: %s" % (error.filename or image, error.strerror))
+    return image
+
+
+# --- containers ---------------------------------------------------------------------------------------
+
+def create_container(context, image, name=""):
+    """Unpack an image into a new container, every layer checked; returns the Container."""
+    raise_on_signals()
+    context.layout.make()
+    context.containers.sweep()
+    if name:
+        context.containers.check_name(name)
+    manifest, config = image.manifest(), image.config()
+    diff_ids = config.diff_ids
+    if diff_ids and len(diff_ids) != len(manifest.layers):
+        raise DocumentError("%s: config and manifest do not have the same layers" % image,
+                            "udocker verify %s" % image)
+    with NewContainer(context.layout) as new:
+        unpacker = LayerUnpacker(new.root)
+        for position, layer in enumerate(manifest.layers):
+            path = context.blobs.path(layer.digest)
+            if not diff_ids:
+                context.blobs.check(layer.digest)
+            say.debug("unpacking %s" % layer.digest)
+            unpacker.apply(path, diff_ids[position] if diff_ids else None)
+        unpacker.finish()
+        return new.publish(config, str(image), name)
+
+
+def obtain_image(context, reference, platform=None, address=""):
+    """The image from the store, else pulled."""
+    image = context.images.find(reference)
+    if image and platform:
+        own = image.config().platform
+        if own and own.rank(platform) is None:
+            image = None
+    return image or pull_image(context, reference, platform, address)
+
+
+def remove_container(context, container):
+    """Remove a container; ProtectedError where it is protected."""
+    if container.is_protected:
+        raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
+    context.containers.remove(container)
+
+
+def change_mode(container, code):
+    """Choose the mode that a container runs in; UsageError where there is no such mode."""
+    if code not in MODES:
+        raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
+    if container.mode and container.mode not in MODES:
+        raise EngineError("the container was converted to mode %s, which this udocker cannot undo" % container.mode,
+                          "convert it back with the udocker that did it: udocker setup --execmode=P1")
+    container.mode = code
+
+
+# --- run ----------------------------------------------------------------------------------------------
+
+def find_proot(context, code):
+    """A proved PRootEngine of mode `code`; of P2 where P1 does not contain here."""
+    prover, reasons = context.prover(), []
+    for executable in context.toolbox().proots():
+        for tried in ("P1", "P2") if code == "P1" else ("P2",):
+            engine = PRootEngine(tried, context.host, executable, prover.temporary)
+            try:
+                prover.check(engine)
+            except EngineError as error:
+                reasons.append(error)
+                say.debug("%s: %s" % (executable, error.message))
+                continue
+            if tried != code:
+                say.warning("%s, so P2 is used, which is slower" % reasons[-1].message)
+            return engine
+    if reasons:
+        raise reasons[-1]
+    raise EngineError("there is no PRoot for a machine of type %s" % context.host.machine,
+                      "put one into the search path, or use mode N1")
+
+
+def find_namespaces(context):
+    """A proved NamespaceEngine."""
+    engine = NamespaceEngine("N1", context.host)
+    context.prover().check(engine)
+    return engine
+
+
+def choose_engine(context, mode):
+    """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a missing PRoot."""
+    code = mode or context.settings["default_execution_mode"]
+    is_default = not mode and context.settings.origin("default_execution_mode") == "default"
+    if code not in MODES:
+        raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
+    if code == "N1":
+        return find_namespaces(context)
+    try:
+        return find_proot(context, code)
+    except (EngineError, ToolError) as error:
+        if not is_default:
+            raise
+        refusal = error
+    try:
+        engine = find_namespaces(context)
+    except EngineError as error:
+        raise EngineError("no mode works on this host. P1: %s. N1: %s" % (refusal.message, error.message),
+                          "; ".join(hint for hint in (refusal.hint, error.hint) if hint))
+    say.info("mode N1 is used: %s" % refusal.message)
+    return engine
+
+
+class RunRequest:
+    """What the user asked of `run`, checked before anything is touched; options as in the command's declaration."""
+
+    def __init__(self, context, options):
+        self.options = options
+        self.mounts = [Mount.parse(text) for text in options.volume]
+        self.excluded = {os.path.normpath(path) for path in options.novol}
+        self.platform = Platform.parse(options.platform) if options.platform else None
+        if options.workdir and not options.workdir.startswith("/"):
+            raise UsageError("--workdir=%s: an absolute path is needed" % options.workdir)
+        self.variables = []
+        for path in options.env_file:
+            self.variables += read_variables(path, context.environment)
+        for text in options.env:
+            variable = parse_variable(text, context.environment)
+            if variable:
+                self.variables.append(variable)
+
+    def all_mounts(self, context):
+        """The user's mounts and those that come by themselves, without the excluded ones."""
+        options = self.options
+        own = [] if options.nosysdirs else system_mounts()
+        if options.dri:
+            own += graphics_mounts()
+        if options.bindhome:
+            own.append(Mount(context.home, context.home))
+        if options.hostauth:
+            own += [Mount(path, path) for path in ("/etc/passwd", "/etc/group")]
+        own = [mount for mount in own if not {mount.source, mount.guest} & self.excluded]
+        return arrange_mounts(own + self.mounts)
+
+
+def guest_environment(context, request, config, account):
+    """The command's variables: the host's where wanted, then the image's, then what was given by hand."""
+    options, host = request.options, context.environment
+    environment = host_environment(host, options.bindhome) if options.hostenv else {}
+    environment.setdefault("HOSTNAME", context.host.name)
+    if "TERM" in host:
+        environment["TERM"] = host["TERM"]
+    if options.bindhome:
+        environment["HOME"] = context.home
+    else:
+        environment["HOME"] = account.home or "/"
+    if account.name:
+        environment["USER"] = environment["LOGNAME"] = account.name
+    environment["PATH"] = DEFAULT_PATH
+    environment.update(config.environment)
+    environment.update(request.variables)
+    return environment
+
+
+def guest_command(request, config, argv, tree):
+    """The words to execute: entrypoint and command as docker combines them, else a shell."""
+    entrypoint = request.options.entrypoint
+    if entrypoint is None:
+        words = config.entrypoint + (argv or config.command)
+    else:
+        words = ([entrypoint] if entrypoint else []) + argv
+    if not words:
+        words = [shell for shell in ("/bin/bash", "/bin/sh") if os.path.exists(tree.path(shell))][:1]
+    if not words:
+        raise CommandNotFoundError("no command was given, and the image names none")
+    return words
+
+
+def build_spec(context, root, config, argv, request):
+    """The RunSpec for a tree and what was asked."""
+    config = ImageConfig({}) if request.options.nometa else config
+    mounts = request.all_mounts(context)
+    spec = RunSpec(root, [], {}, None, mounts, kernel=request.options.kernel or "")
+    tree = spec.tree
+    spec.account = Account.find(request.options.user or config.user, tree, context.host)
+    spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
+    spec.environment = guest_environment(context, request, config, spec.account)
+    spec.argv = guest_command(request, config, argv, tree)
+    try:
+        path = tree.make_mount_point(spec.directory, True)
+    except OSError as error:
+        raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror))
+    if not os.path.isdir(path):
+        raise EngineError("%s: cannot be the working directory: it is a file" % spec.directory)
+    return spec
+
+
+def locate_tree(context, word, request):
+    """(root, config, Container or None, whether it was made now) for what `run` shall run.
+
+    A container by id or name, else an image: from the store, else pulled. With --location the tree is that one,
+    and a container or image of the store by that name gives the metadata.
+    """
+    options = request.options
+    container = context.containers.find(word)
+    if options.location:
+        root = os.path.abspath(options.location)
+        if not os.path.isdir(root):
+            raise NotFoundError("%s: no such directory to run in" % root)
+        beside = root if os.path.isdir(root + "/ROOT") else os.path.dirname(root)
+        if os.path.exists(beside + "/container.json"):
+            container = Container(beside)
+            root = container.root if beside == root else root
+        image = None if container else context.images.find(Reference.parse(word))
+        config = container.config() if container else image.config() if image else ImageConfig({})
+        return root, config, None, False
+    if container:
+        if options.name and options.name not in container.names:
+            context.containers.add_name(container, options.name)
+        return container.root, container.config(), container, False
+    if options.name:
+        context.containers.check_name(options.name)
+    image = obtain_image(context, Reference.parse(word), request.platform, options.registry)
+    container = create_container(context, image, options.name or "")
+    return container.root, container.config(), container, True
+
+
+def run_container(context, word, argv, options):
+    """Run a command in a container, image or tree: returns its exit status, or becomes the command."""
+    request = RunRequest(context, options)
+    root, config, container, _ = locate_tree(context, word, request)
+    try:
+        if not os.path.isdir(root):
+            raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
+        spec = build_spec(context, root, config, argv, request)
+        engine = choose_engine(context, container.mode if container else "")
+        invocation = engine.invocation(spec)
+        if say.is_terminal() and not options.nobanner:
+            say.info("running %s in mode %s" % (word, engine.mode))
+        if not options.rm and not invocation.is_relayed:
+            invocation.execute()
+        return Supervisor(invocation).run()
+    finally:
+        if options.rm and container:
+            remove_after_run(context, container)
+
+
+def remove_after_run(context, container):
+    """The end of --rm; what stands in its way must not hide how the command ended."""
+    try:
+        remove_container(context, container)
+    except (Error, OSError) as error:
+        say.warning("the container %s is not removed: %s" % (container.id, error))
+
+
+# ======================================================================================================
+# 13  Command line
+# ======================================================================================================
+
+class Option:
+    """One option: its spellings, the name of its value (None for a flag), and its line of help.
+
+    The words of the command line reach the command as an attribute named after the longest spelling.
+    """
+
+    def __init__(self, *spellings, value=None, repeatable=False, meaning=""):
+        self.spellings = spellings
+        self.value = value
+        self.repeatable = repeatable
+        self.meaning = meaning
+        self.attribute = max(spellings, key=len).lstrip("-").replace("-", "_")
+
+    @property
+    def default(self):
+        return [] if self.repeatable else False if self.value is None else None
+
+    @property
+    def usage(self):
+        """The spellings as help shows them, --name=VALUE."""
+        suffix = "=" + self.value if self.value else ""
+        return ", ".join(spelling + suffix for spelling in self.spellings)
+
+
+class Arguments:
+    """The options and operands of a command line, as attributes."""
+
+
+class Command:
+    """The declaration of a command, which parser, help and documentation all read.
+
+    `operands` are as shown to the user: X, [X], X... or [X...]; with `is_raw`, what follows the first operand
+    belongs to it, options included. `failure_status` is the exit status of its errors.
+    """
+
+    def __init__(self, name, function, operands, options, examples, is_raw, failure_status):
+        self.name = name
+        self.function = function
+        self.operands = operands
+        self.options = list(options) + [Option("--help", "-h", meaning="show this help")]
+        self.examples = examples
+        self.is_raw = is_raw
+        self.failure_status = failure_status
+
+    @property
+    def meaning(self):
+        """The docstring's lines, without their indentation."""
+        return [line.strip() for line in (self.function.__doc__ or "").strip().splitlines()]
+
+    @property
+    def usage(self):
+        return " ".join(["udocker", self.name, "[OPTIONS]"] + list(self.operands))
+
+    def help(self):
+        """The text of `udocker COMMAND --help`."""
+        lines = ["Usage: " + self.usage, ""] + self.meaning + ["", "Options:"] + option_lines(self.options)
+        if self.examples:
+            lines += ["", "Examples:"] + ["  " + example for example in self.examples]
+        return "\n".join(lines)
+
+
+def option_lines(options):
+    """The options as lines of at most 79 columns: spellings, then the meaning."""
+    import textwrap
+    lines = []
+    for option in options:
+        meaning = option.meaning + (" (repeatable)" if option.repeatable else "")
+        head = "  %-24s " % option.usage
+        if len(head) > 27:
+            lines.append(head.rstrip())
+            head = " " * 27
+        lines += textwrap.wrap(meaning, 79, initial_indent=head, subsequent_indent=" " * 27)
+    return lines
+
+
+def similar(word, choices):
+    """A hint with the choice that `word` may be a slip of, "" where none is near."""
+    import difflib
+    found = difflib.get_close_matches(word, choices, 1, 0.6)
+    return "did you mean %s?" % found[0] if found else ""
+
+
+class Parser:
+    """Turns words into Arguments by a list of options: --name=value, --name value, -n=value, -n value, -nvalue,
+    combined flags -it, flags also --flag=true, -- as the end of options; the last of two wins."""
+
+    def __init__(self, options, help_hint):
+        self.by_spelling = {spelling: option for option in options for spelling in option.spellings}
+        self.options = options
+        self.help_hint = help_hint
+
+    def parse(self, words, stops_at_operand):
+        """(Arguments, operands); with `stops_at_operand` all from the first operand on is operands."""
+        arguments, operands, words = Arguments(), [], list(words)
+        for option in self.options:
+            setattr(arguments, option.attribute, option.default)
+        while words:
+            word = words.pop(0)
+            if word == "--":
+                operands += words
+                break
+            if not word.startswith("-") or word == "-":
+                operands.append(word)
+                if stops_at_operand:
+                    operands += words
+                    break
+                continue
+            self._take(arguments, word, words)
+        return arguments, operands
+
+    def _take(self, arguments, word, words):
+        name, equals, value = word.partition("=")
+        option = self.by_spelling.get(name)
+        if option:
+            self._set(arguments, option, name, value if equals else None, words)
+        elif not word.startswith("--") and word[:2] in self.by_spelling:
+            self._take_short(arguments, word, words)
+        else:
+            raise UsageError("unknown option %s" % name, similar(name, self.by_spelling) or self.help_hint)
+
+    def _take_short(self, arguments, word, words):
+        """Flags in one word, the last of which may take a value: the rest of the word, or the next one."""
+        rest = word[1:]
+        while rest:
+            name = "-" + rest[0]
+            option, rest = self.by_spelling.get(name), rest[1:]
+            if not option:
+                raise UsageError("unknown option %s in %s" % (name, word), self.help_hint)
+            if option.value is not None:
+                self._set(arguments, option, name, rest.lstrip("=") if rest[:1] == "=" else rest or None, words)
+                return
+            self._set(arguments, option, name, None, words)
+
+    def _set(self, arguments, option, name, value, words):
+        if option.value is None:
+            if value not in (None, "true", "false"):
+                raise UsageError("%s is a flag and takes no value" % name, self.help_hint)
+            value = value != "false"
+        elif value is None:
+            if not words:
+                raise UsageError("%s needs a value" % name, self.help_hint)
+            value = words.pop(0)
+        if option.repeatable:
+            getattr(arguments, option.attribute).append(value)
+        else:
+            setattr(arguments, option.attribute, value)
+
+
+def bind_operands(command, arguments, words):
+    """Set the operands as attributes, in lower case; UsageError where there are too few or too many."""
+    for operand in command.operands:
+        name = operand.strip("[].")
+        if operand.endswith(("...", "...]")):
+            if not words and not operand.startswith("["):
+                raise UsageError("%s is missing" % name, "usage: " + command.usage)
+            value, words = words, []
+        elif words:
+            value, words = words[0], words[1:]
+        elif operand.startswith("["):
+            value = None
+        else:
+            raise UsageError("%s is missing" % name, "usage: " + command.usage)
+        setattr(arguments, name.lower(), value)
+    if words:
+        raise UsageError("%r is too much" % words[0], "usage: " + command.usage)
+
+
+def parse_command(command, words):
+    """The Arguments for a command; `help` set where help was asked for, whatever else is wrong."""
+    parser = Parser(command.options, "udocker %s --help" % command.name)
+    arguments, operands = parser.parse(words, command.is_raw)
+    if not arguments.help:
+        bind_operands(command, arguments, operands)
+    return arguments
+
+
+# ======================================================================================================
+# 14  Commands
+# ======================================================================================================
+
+COMMANDS = {}
+
+GLOBAL_OPTIONS = (
+    Option("--help", "-h", meaning="show this help"),
+    Option("--version", "-V", meaning="show the version"),
+    Option("--debug", "-D", meaning="tell what is done, and show tracebacks"),
+    Option("--quiet", "-q", meaning="print errors only"),
+    Option("--insecure", meaning="allow http and unverified certificates"),
+    Option("--repo", value="DIR", meaning="use the store in this directory"),
+    Option("--config", value="FILE", meaning="read settings from this file too"),
+    Option("--allow-root", meaning="run although you are root"),
+)
+
+REGISTRY_OPTIONS = (
+    Option("--registry", value="URL", meaning="registry to pull from, instead of registry-1.docker.io"),
+    Option("--index", value="URL", meaning="index whose registry to pull from, instead of index.docker.io"),
+    Option("--httpproxy", value="URL", meaning="proxy: http, socks4, socks4a, socks5 or socks5h://[USER:PASSWORD@]"
+                                               "HOST:PORT"),
+    Option("--platform", value="OS/ARCH", meaning="image for this platform, for instance linux/arm64"),
+)
+
+QUIET_OPTION = Option("--quiet", "-q", meaning="print errors only")
+
+
+def command(name, *operands, options=(), examples=(), is_raw=False, failure_status=1):
+    """Declare the decorated function, of a Context and Arguments, as a command; its docstring is the help."""
+    def register(function):
+        COMMANDS[name] = Command(name, function, operands, options, examples, is_raw, failure_status)
+        return function
+    return register
+
+
+def apply_registry_options(context, arguments):
+    """--index and --httpproxy are settings given by hand; returns the address to pull from and the platform."""
+    if arguments.quiet:
+        say.level = min(say.level, Say.ERROR)
+    if arguments.httpproxy:
+        context.settings.set("httpproxy", arguments.httpproxy, "command line")
+    address = arguments.registry or arguments.index or ""
+    return address, Platform.parse(arguments.platform) if arguments.platform else None
+
+
+@command("pull", "IMAGE", options=REGISTRY_OPTIONS + (QUIET_OPTION,), examples=(
+    "udocker pull busybox", "udocker pull fedora:latest", "udocker pull quay.io/centos/centos:stream9",
+    "udocker pull --registry=https://registry.access.redhat.com rhel7",
+    "udocker pull --httpproxy=socks5://user:pass@host:port busybox"))
+def command_pull(context, arguments):
+    """Fetch an image from a registry, by default Docker Hub.
+
+    IMAGE is [HOST[:PORT]/]NAME[:TAG] or NAME@sha256:HEX. Layers that are here already are not fetched again,
+    and an interrupted pull goes on where it stopped.
+    """
+    address, platform = apply_registry_options(context, arguments)
+    image = pull_image(context, Reference.parse(arguments.image), platform, address)
+    say.info("%s is up to date" % image)
+
+
+@command("images", options=(Option("--long", "-l", meaning="also show where each image lies, and its layers"),),
+         examples=("udocker images", "udocker images -l"))
+def command_images(context, arguments):
+    """List the images that are here, with P where one is protected."""
+    say.result("REPOSITORY")
+    for image in context.images.list():
+        say.result("%s    %s" % (image, "P" if image.is_protected else "."))
+        if not arguments.long:
+            continue
+        say.result("  " + image.path)
+        try:
+            layers = image.manifest().layers
+        except Error as error:
+            say.result("    " + printable(error.message))
+            continue
+        for layer in layers:
+            path = context.layout.blob(layer.digest)
+            size = human_size(os.stat(path).st_size) if os.path.exists(path) else "missing"
+            say.result("    %s (%s)" % (layer.digest, size))
+
+
+@command("create", "IMAGE", options=(Option("--name", value="NAME", meaning="name of the new container"),)
+         + REGISTRY_OPTIONS + (QUIET_OPTION,),
+         examples=("udocker create --name=mycontainer indigodatacloud/disvis:latest",))
+def command_create(context, arguments):
+    """Unpack an image into a new container and print the container's id.
+
+    An image that is not here is pulled first.
+    """
+    address, platform = apply_registry_options(context, arguments)
+    reference = Reference.parse(arguments.image)
+    if arguments.name:
+        context.containers.check_name(arguments.name)
+    image = obtain_image(context, reference, platform, address)
+    say.result(create_container(context, image, arguments.name or "").id)
+
+
+@command("ps", options=(Option("--modes", "-m", meaning="also show the execution mode"),
+                        Option("--size", "-s", meaning="also show the size in MB")),
+         examples=("udocker ps", "udocker ps -m -s"))
+def command_ps(context, arguments):
+    """List the containers: these are trees that `run` can run, not processes.
+
+    P is P for a protected one; M is W for a writable tree, R for a read-only one, N for none.
+    """
+    extra = ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "")
+    say.result("%-36s P M %s%-18s %s" % ("CONTAINER ID", extra, "NAMES", "IMAGE"))
+    for container in context.containers.list():
+        extra = "%-3s " % (container.mode or context.settings["default_execution_mode"]) if arguments.modes else ""
+        if arguments.size:
+            extra += "%6d " % (container.size() / 1e6)
+        say.result("%s %s %s %s%-18s %s" % (container.id, "P" if container.is_protected else ".", container.access,
+                                            extra, container.names, printable(container.image_name)))
+
+
+@command("rm", "CONTAINER...", options=(Option("--force", "-f", meaning="remove protected ones too"),),
+         examples=("udocker rm 7b2d4456-9ee7-3138-ad01-63d1342d8545", "udocker rm mycontainer"))
+def command_rm(context, arguments):
+    """Remove containers: their trees, and all data in them, are lost. When one of them cannot be, none is."""
+    containers = [context.containers.get(word) for word in arguments.container]
+    for container in containers:
+        if container.is_protected and not arguments.force:
+            raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
+    for container in {container.id: container for container in containers}.values():
+        context.containers.remove(container)
+        say.result(container.id)
+
+
+@command("rmi", "IMAGE...", options=(Option("--force", "-f", meaning="go on when parts cannot be removed"),),
+         examples=("udocker rmi -f indigodatacloud/ambertools_app:latest",))
+def command_rmi(context, arguments):
+    """Remove images. Containers made of them stay and still run."""
+    references = [Reference.parse(text) for text in arguments.image]
+    for reference in references:
+        context.images.get(reference)
+    for reference in references:
+        say.result(str(remove_image(context, reference, arguments.force)))
+
+
+@command("name", "CONTAINER", "NAME", examples=("udocker name d2578feb-acfc-37e0-8561-47335f85e46d BLUE",))
+def command_name(context, arguments):
+    """Give a container a name, which serves wherever its id does. It may have several."""
+    context.containers.add_name(context.containers.get(arguments.container), arguments.name)
+
+
+@command("rmname", "NAME", examples=("udocker rmname BLUE",))
+def command_rmname(context, arguments):
+    """Take a name from a container, which itself stays."""
+    context.containers.remove_name(arguments.name)
+
+
+@command("inspect", "NAME", options=(Option("-p", meaning="print the path of the container's tree"),),
+         examples=("udocker inspect ubuntu:latest", "udocker inspect -p d2578feb-acfc-37e0-8561-47335f85e46d"))
+def command_inspect(context, arguments):
+    """Print the config of a container, or of an image, as JSON."""
+    container = context.containers.find(arguments.name)
+    if container:
+        say.result(container.root if arguments.p else dump_json(container.config().document))
+        return
+    image = context.images.find(Reference.parse(arguments.name))
+    if not image:
+        raise NotFoundError("%s: no such container or image" % arguments.name,
+                            "udocker ps and udocker images list those there are")
+    if arguments.p:
+        raise UsageError("-p is for containers, and %s is an image" % image)
+    say.result(dump_json(image.config().document))
+
+
+@command("verify", "IMAGE", examples=("udocker verify indigodatacloud/powerfit:latest",))
+def command_verify(context, arguments):
+    """Check every layer of an image against its digest."""
+    image = context.images.get(Reference.parse(arguments.image))
+    problems = verify_image(image)
+    for problem in problems:
+        say.result(printable(problem))
+    if problems:
+        raise DigestError("%s is damaged" % image, "udocker rmi %s, then pull it again" % image)
+    say.result("%s is intact" % image)
+
+
+@command("setup", "CONTAINER", options=(Option("--execmode", value="XY", meaning="the execution mode to use"),),
+         examples=("udocker setup --execmode=N1 mycontainer", "udocker setup mycontainer"))
+def command_setup(context, arguments):
+    """Choose the mode in which a container is run, or print the present one."""
+    container = context.containers.get(arguments.container)
+    if arguments.execmode is None:
+        say.result(container.mode or context.settings["default_execution_mode"])
+        return
+    change_mode(container, arguments.execmode)
+
+
+RUN_OPTIONS = (
+    Option("--rm", meaning="remove the container afterwards"),
+    Option("--name", value="NAME", meaning="give the container this name"),
+    Option("--workdir", "-w", value="DIR", meaning="working directory in the container"),
+    Option("--user", "-u", value="USER", meaning="user in the container: NAME or UID, with :GROUP or :GID"),
+    Option("--volume", "-v", value="HOST[:PATH][:ro]", repeatable=True,
+           meaning="host file or directory that appears in the container"),
+    Option("--novol", value="PATH", repeatable=True, meaning="leave this host file or directory out"),
+    Option("--env", "-e", value="NAME[=VALUE]", repeatable=True,
+           meaning="environment variable; without a value the host's"),
+    Option("--env-file", value="FILE", repeatable=True, meaning="file of environment variables, one a line"),
+    Option("--hostauth", meaning="the host's passwd and group appear in the container"),
+    Option("--hostenv", meaning="pass the host's environment"),
+    Option("--bindhome", meaning="your home directory appears in the container"),
+    Option("--nosysdirs", meaning="/proc, /sys, /dev and the host's name resolution do not appear"),
+    Option("--nometa", meaning="ignore what the image says of environment, user, directory and command"),
+    Option("--entrypoint", value="PROGRAM", meaning="instead of the image's entrypoint; empty for none"),
+    Option("--kernel", value="RELEASE", meaning="kernel release that programs shall see (modes P1 and P2)"),
+    Option("--location", value="DIR", meaning="run the tree in this directory"),
+    Option("--dri", meaning="the host's graphics drivers and display appear in the container"),
+    Option("--interactive", "-i", meaning="as docker has it: standard input is always passed on"),
+    Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on"),
+    Option("--nobanner", meaning="do not tell on the terminal what is run"),
+)
+
+
+@command("run", "CONTAINER", "[ARGUMENT...]", options=RUN_OPTIONS + REGISTRY_OPTIONS + (QUIET_OPTION,), is_raw=True,
+         failure_status=125, examples=(
+             "udocker run myfed cat /etc/redhat-release", "udocker run --volume=/tmp myfed /bin/bash",
+             "udocker run -v=$HOME:/home/user -w=/home/user myfed /bin/bash",
+             "udocker run --user=1000:1001 myfed /bin/id", "udocker run --rm busybox echo hello"))
+def command_run(context, arguments):
+    """Run a command in a container.
+
+    CONTAINER is an id or a name, or an image, which is unpacked into a new container each time, and pulled when
+    it is not here. The exit status is the command's own; 125 where udocker could not start it, 126 where it
+    cannot be executed, 127 where it does not exist, 128+n where signal n ended it.
+    """
+    arguments.registry, _ = apply_registry_options(context, arguments)
+    return run_container(context, arguments.container, arguments.argument, arguments)
+
+
+@command("showconf", examples=("udocker showconf",))
+def command_showconf(context, _):
+    """Print every setting: its value, where that came from, and its variable."""
+    for name in SETTINGS:
+        value = shown_url(str(context.settings[name]))
+        say.result("%-24s %-32s %-12s %s" % (name, value or "-", context.settings.origin(name),
+                                             SETTINGS[name].variable))
+
+
+@command("version", examples=("udocker version",))
+def command_version(_, __):
+    """Print the version."""
+    say.result("udocker %s (Python %s)" % (__version__, sys.version.split()[0]))
+
+
+@command("help", "[COMMAND]", examples=("udocker help run",))
+def command_help(_, arguments):
+    """Explain udocker, or one of its commands."""
+    say.result(find_command(arguments.command).help() if arguments.command else overview())
+
+
+def find_command(name):
+    """The Command of this name; UsageError with the one it may be a slip of."""
+    if name not in COMMANDS:
+        raise UsageError("unknown command %r" % name, similar(name, COMMANDS) or "udocker --help")
+    return COMMANDS[name]
+
+
+def overview():
+    """The text of `udocker --help`."""
+    lines = ["Usage: udocker [GLOBAL-OPTIONS] COMMAND [OPTIONS] [OPERANDS]", "",
+             "Run Docker containers without root.", "", "Commands:"]
+    lines += ["  %-12s %s" % (name, declared.meaning[0]) for name, declared in COMMANDS.items()]
+    lines += ["", "Global options:"] + option_lines(GLOBAL_OPTIONS)
+    return "\n".join(lines + ["", "udocker COMMAND --help explains a command."])
+
+
+# ======================================================================================================
+# 15  Main
+# ======================================================================================================
+
+def load_settings(given, environment):
+    """The Settings in force, from every source in its order."""
+    settings = Settings()
+    settings.read_file(Settings.SYSTEM_FILE)
+    settings.read_file(os.path.expanduser(Settings.USER_FILE))
+    named = given.config or environment.get("UDOCKER_CONFIG")
+    if named:
+        settings.read_file(named, is_optional=False)
+    settings.read_environment(environment)
+    for attribute, setting in (("repo", "dir"), ("insecure", "insecure")):
+        if getattr(given, attribute):
+            settings.set(setting, str(getattr(given, attribute)), "command line")
+    return settings
+
+
+def dispatch(words, environment):
+    """Parse everything, then run one command: (its Command, a function that runs it)."""
+    parser = Parser(GLOBAL_OPTIONS, "udocker --help")
+    given, rest = parser.parse(words, True)
+    if given.version:
+        rest = ["version"]
+    elif given.help or not rest:
+        rest = ["help"]
+    chosen = find_command(rest[0])
+    arguments = parse_command(chosen, rest[1:])
+    if arguments.help:
+        return chosen, lambda: say.result(chosen.help())
+    if os.geteuid() == 0 and not given.allow_root and chosen.name not in ("help", "version"):
+        raise UsageError("udocker is not for root: containers are not isolated from who runs them",
+                         "run it as an ordinary user, or with --allow-root if you mean it")
+    settings = load_settings(given, environment)
+    say.level = Say.DEBUG if given.debug else Say.ERROR if given.quiet else settings["loglevel"]
+    return chosen, lambda: chosen.function(Context(settings, environment), arguments)
+
+
+def run_main(words, environment):
+    """The exit status of the program: this is the one place where errors end."""
+    failure_status = 1
+    try:
+        chosen, run = dispatch(words, environment)
+        failure_status = chosen.failure_status
+        return run() or 0
+    except Error as error:
+        say.error(error)
+        say.traceback()
+        return error.exit_status or failure_status
+    except Interruption as interruption:
+        return 128 + interruption.number
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)        # nobody reads on: that is no error
+        return 141
+    except OSError as error:
+        reason = error.strerror or str(error)
+        say.error(Error("%s: %s" % (error.filename, reason) if error.filename else reason))
+        say.traceback()
+        return failure_status
+    except Exception as error:      # a fault of this program: one line for the user, all of it with -D
+        say.error(Error("%s: %s" % (type(error).__name__, error), "this is a bug; udocker -D shows where it is"))
+        say.traceback()
+        return failure_status
+
+
+def main():
+    """The entry point."""
+    sys.exit(run_main(sys.argv[1:], os.environ))
+
+
+if __name__ == "__main__":
+    main()
