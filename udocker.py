@@ -1648,6 +1648,8 @@ class PycurlTransport:
         if transfer.proxy:
             handle.setopt(curl.PROXY, transfer.proxy)
             handle.setopt(curl.NOPROXY, "")
+        if hasattr(curl, "SUPPRESS_CONNECT_HEADERS"):
+            handle.setopt(curl.SUPPRESS_CONNECT_HEADERS, 1)
         if transfer.insecure:
             handle.setopt(curl.SSL_VERIFYPEER, 0)
             handle.setopt(curl.SSL_VERIFYHOST, 0)
@@ -1657,6 +1659,7 @@ class CurlTransport:
     """Transfers by the curl executable, which reads all its options, secrets among them, from a pipe."""
 
     name = "curl"
+    ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}     # of curl(1), --config
 
     def __init__(self, executable, timeout=30):
         self.executable = executable
@@ -1722,7 +1725,7 @@ class CurlTransport:
         if transfer.insecure:
             options.append(("insecure", None))
         return "".join(name + "\n" if value is None else '%s = "%s"\n' % (
-            name, value.replace("\\", "\\\\").replace('"', '\\"')) for name, value in options)
+            name, re.sub(r'["\\\n\r\t]', lambda match: self.ESCAPES[match.group()], value)) for name, value in options)
 
 
 def choose_transport(curl_executable, search_path, timeout):
@@ -2329,7 +2332,7 @@ class Layout:
     @property
     def lock(self):
         """Held while blobs are claimed by an image or removed with one."""
-        return self.repos + "/.lock"
+        return self.home + "/.lock"
 
     @property
     def proofs(self):
@@ -2346,7 +2349,7 @@ class Notes:
     FAILURE_AGE = 3600      # seconds for which a bad finding is believed
 
     def __init__(self, layout, host):
-        boot = read_file("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip()
+        boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
         self.directory = layout.proofs
         self.scope = "\n".join((host.name, boot, host.kernel, str(host.uid), __version__))
 
@@ -2611,7 +2614,7 @@ class ImageStore:
             remove_file(path + "/index")
         write_atomic(path + "/manifest", manifest)
         write_atomic(path + "/v2", b"")
-        write_atomic(path + "/TAG", os.fsencode(path))
+        write_atomic(path + "/TAG", os.fsencode("%s/%s:%s" % (self.layout.repos, reference.name, reference.version)))
         image = Image(reference.name, reference.version, path, self.blobs)
         self._release(image, image.digests() - set(digests))
         return image
@@ -2728,14 +2731,14 @@ class NewContainer:
         os.mkdir(self.root)
         return self
 
-    def publish(self, config, image_name, name=""):
+    def publish(self, config, image_name, name=None):
         """The Container, with its metadata and, where given, its name; ConflictError where that is taken."""
         write_atomic(self.path + "/container.json", dump_json(config.document).encode("utf-8"))
         write_atomic(self.path + "/imagerepo.name", image_name.encode("utf-8"))
         remove_file(self.path + "/lock")
         container = Container(self.layout.container(self.id))
         os.rename(self.path, container.path)
-        if name:
+        if name is not None:
             try:
                 ContainerStore(self.layout).add_name(container, name)
             except BaseException:
@@ -4359,8 +4362,11 @@ def verify_image(image):
     for descriptor in manifest.blobs:
         try:
             image.blobs.check(descriptor.digest)
-        except (DigestError, NotFoundError) as error:
+        except NotFoundError as error:
             problems.append(error.message)
+        except DigestError as error:
+            problems.append(error.message)
+            image.blobs.remove(descriptor.digest)       # the next pull brings the right one
     if not problems:
         diff_ids = image.config().diff_ids
         if diff_ids and len(diff_ids) != len(manifest.layers):
@@ -4385,12 +4391,12 @@ def remove_image(context, reference, is_forced):
 
 # --- containers ---------------------------------------------------------------------------------------
 
-def create_container(context, image, name=""):
+def create_container(context, image, name=None):
     """Unpack an image into a new container, every layer checked; returns the Container."""
     raise_on_signals()
     context.layout.make()
     context.containers.sweep()
-    if name:
+    if name is not None:
         context.containers.check_name(name)
     manifest, config = image.manifest(), image.config()
     diff_ids = config.diff_ids
@@ -4409,14 +4415,20 @@ def create_container(context, image, name=""):
         return new.publish(config, str(image), name)
 
 
-def obtain_image(context, reference, platform=None, address=""):
-    """The image from the store, else pulled."""
+def obtain_image(context, reference, policy, platform=None, address=""):
+    """The image as docker's --pull has it: "never" from the store, "missing" pulled where it is not there (or is one
+    for another platform than was asked for), "always" pulled."""
+    if policy not in ("missing", "never", "always"):
+        raise UsageError("--pull=%s: there are missing, never and always" % policy)
+    if policy == "always":
+        return pull_image(context, reference, platform, address)
+    if policy == "never":
+        return context.images.get(reference)
     image = context.images.find(reference)
-    if image and platform:
-        own = image.config().platform
-        if own and own.rank(platform) is None:
-            image = None
-    return image or pull_image(context, reference, platform, address)
+    own = image.config().platform if image and platform else None
+    if image and (own is None or own.rank(platform) is not None):
+        return image
+    return pull_image(context, reference, platform, address)
 
 
 def remove_container(context, container):
@@ -4593,13 +4605,13 @@ def locate_tree(context, word, request):
         config = container.config() if container else image.config() if image else ImageConfig({})
         return root, config, None, False
     if container:
-        if options.name and options.name not in container.names:
+        if options.name is not None and options.name not in container.names:
             context.containers.add_name(container, options.name)
         return container.root, container.config(), container, False
-    if options.name:
+    if options.name is not None:
         context.containers.check_name(options.name)
-    image = obtain_image(context, Reference.parse(word), request.platform, options.registry)
-    container = create_container(context, image, options.name or "")
+    image = obtain_image(context, Reference.parse(word), options.pull or "missing", request.platform, options.registry)
+    container = create_container(context, image, options.name)
     return container.root, container.config(), container, True
 
 
@@ -4688,6 +4700,10 @@ class Command:
     def usage(self):
         return " ".join(["udocker", self.name, "[OPTIONS]"] + list(self.operands))
 
+    @property
+    def help_hint(self):
+        return "usage: %s; see udocker %s --help" % (self.usage, self.name)
+
     def help(self):
         """The text of `udocker COMMAND --help`."""
         lines = ["Usage: " + self.usage, ""] + self.meaning + ["", "Options:"] + option_lines(self.options)
@@ -4711,10 +4727,10 @@ def option_lines(options):
 
 
 def similar(word, choices):
-    """A hint with the choice that `word` may be a slip of, "" where none is near."""
+    """The beginning of a hint: the choice that `word` may be a slip of, "" where none is near."""
     import difflib
     found = difflib.get_close_matches(word, choices, 1, 0.6)
-    return "did you mean %s?" % found[0] if found else ""
+    return "did you mean %s? " % found[0] if found else ""
 
 
 class Parser:
@@ -4753,7 +4769,7 @@ class Parser:
         elif not word.startswith("--") and word[:2] in self.by_spelling:
             self._take_short(arguments, word, words)
         else:
-            raise UsageError("unknown option %s" % name, similar(name, self.by_spelling) or self.help_hint)
+            raise UsageError("unknown option %s" % name, similar(name, self.by_spelling) + self.help_hint)
 
     def _take_short(self, arguments, word, words):
         """Flags in one word, the last of which may take a value: the rest of the word, or the next one."""
@@ -4789,22 +4805,22 @@ def bind_operands(command, arguments, words):
         name = operand.strip("[].")
         if operand.endswith(("...", "...]")):
             if not words and not operand.startswith("["):
-                raise UsageError("%s is missing" % name, "usage: " + command.usage)
+                raise UsageError("%s is missing" % name, command.help_hint)
             value, words = words, []
         elif words:
             value, words = words[0], words[1:]
         elif operand.startswith("["):
             value = None
         else:
-            raise UsageError("%s is missing" % name, "usage: " + command.usage)
+            raise UsageError("%s is missing" % name, command.help_hint)
         setattr(arguments, name.lower(), value)
     if words:
-        raise UsageError("%r is too much" % words[0], "usage: " + command.usage)
+        raise UsageError("%r is too much" % words[0], command.help_hint)
 
 
 def parse_command(command, words):
     """The Arguments for a command; `help` set where help was asked for, whatever else is wrong."""
-    parser = Parser(command.options, "udocker %s --help" % command.name)
+    parser = Parser(command.options, command.help_hint)
     arguments, operands = parser.parse(words, command.is_raw)
     if not arguments.help:
         bind_operands(command, arguments, operands)
@@ -4836,6 +4852,7 @@ REGISTRY_OPTIONS = (
     Option("--platform", value="OS/ARCH", meaning="image for this platform, for instance linux/arm64"),
 )
 
+PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always")
 QUIET_OPTION = Option("--quiet", "-q", meaning="print errors only")
 
 
@@ -4893,20 +4910,21 @@ def command_images(context, arguments):
             say.result("    %s (%s)" % (layer.digest, size))
 
 
-@command("create", "IMAGE", options=(Option("--name", value="NAME", meaning="name of the new container"),)
+@command("create", "IMAGE", options=(Option("--name", value="NAME", meaning="name of the new container"), PULL_OPTION)
          + REGISTRY_OPTIONS + (QUIET_OPTION,),
-         examples=("udocker create --name=mycontainer indigodatacloud/disvis:latest",))
+         examples=("udocker create --name=mycontainer indigodatacloud/disvis:latest",
+                   "udocker create --pull=missing busybox"))
 def command_create(context, arguments):
     """Unpack an image into a new container and print the container's id.
 
-    An image that is not here is pulled first.
+    The image must be here already, unless --pull says otherwise.
     """
     address, platform = apply_registry_options(context, arguments)
     reference = Reference.parse(arguments.image)
-    if arguments.name:
+    if arguments.name is not None:
         context.containers.check_name(arguments.name)
-    image = obtain_image(context, reference, platform, address)
-    say.result(create_container(context, image, arguments.name or "").id)
+    image = obtain_image(context, reference, arguments.pull or "never", platform, address)
+    say.result(create_container(context, image, arguments.name).id)
 
 
 @command("ps", options=(Option("--modes", "-m", meaning="also show the execution mode"),
@@ -4988,7 +5006,7 @@ def command_verify(context, arguments):
     for problem in problems:
         say.result(printable(problem))
     if problems:
-        raise DigestError("%s is damaged" % image, "udocker rmi %s, then pull it again" % image)
+        raise DigestError("%s is damaged: %s" % (image, problems[0].partition(":")[0]) , "udocker pull %s mends it" % image)
     say.result("%s is intact" % image)
 
 
@@ -5029,7 +5047,7 @@ RUN_OPTIONS = (
 )
 
 
-@command("run", "CONTAINER", "[ARGUMENT...]", options=RUN_OPTIONS + REGISTRY_OPTIONS + (QUIET_OPTION,), is_raw=True,
+@command("run", "CONTAINER", "[ARGUMENT...]", options=RUN_OPTIONS + (PULL_OPTION,) + REGISTRY_OPTIONS + (QUIET_OPTION,), is_raw=True,
          failure_status=125, examples=(
              "udocker run myfed cat /etc/redhat-release", "udocker run --volume=/tmp myfed /bin/bash",
              "udocker run -v=$HOME:/home/user -w=/home/user myfed /bin/bash",
@@ -5069,7 +5087,7 @@ def command_help(_, arguments):
 def find_command(name):
     """The Command of this name; UsageError with the one it may be a slip of."""
     if name not in COMMANDS:
-        raise UsageError("unknown command %r" % name, similar(name, COMMANDS) or "udocker --help")
+        raise UsageError("unknown command %r" % name, similar(name, COMMANDS) + "see udocker --help")
     return COMMANDS[name]
 
 
@@ -5103,7 +5121,7 @@ def load_settings(given, environment):
 
 def dispatch(words, environment):
     """Parse everything, then run one command: (its Command, a function that runs it)."""
-    parser = Parser(GLOBAL_OPTIONS, "udocker --help")
+    parser = Parser(GLOBAL_OPTIONS, "see udocker --help")
     given, rest = parser.parse(words, True)
     if given.version:
         rest = ["version"]
@@ -5113,12 +5131,17 @@ def dispatch(words, environment):
     arguments = parse_command(chosen, rest[1:])
     if arguments.help:
         return chosen, lambda: say.result(chosen.help())
+    return chosen, lambda: run_command(chosen, arguments, given, environment)
+
+
+def run_command(chosen, arguments, given, environment):
+    """What the function of a command returns: its exit status, or None for success."""
     if os.geteuid() == 0 and not given.allow_root and chosen.name not in ("help", "version"):
-        raise UsageError("udocker is not for root: containers are not isolated from who runs them",
-                         "run it as an ordinary user, or with --allow-root if you mean it")
+        raise Error("udocker is not for root: containers are not isolated from who runs them",
+                    "run it as an ordinary user, or with --allow-root if you mean it")
     settings = load_settings(given, environment)
     say.level = Say.DEBUG if given.debug else Say.ERROR if given.quiet else settings["loglevel"]
-    return chosen, lambda: chosen.function(Context(settings, environment), arguments)
+    return chosen.function(Context(settings, environment), arguments)
 
 
 def run_main(words, environment):
