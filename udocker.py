@@ -228,6 +228,40 @@ class Say:
 say = Say()
 
 
+class ProgressRow:
+    """One transfer of a Progress."""
+
+    def __init__(self, progress, label, total, done):
+        self.progress = progress
+        self.label = label
+        self.total = total
+        self.done = self.began_with = done
+        self.started_at = progress.clock()
+
+    def set(self, done):
+        """`done` bytes of the total are there."""
+        self.done = done
+        self.progress.changed()
+
+    def finish(self, note=""):
+        self.progress.finished(self, note or human_size(self.done))
+
+    def text(self, now, width):
+        """The row as drawn on a terminal of `width` columns."""
+        rate = (self.done - self.began_with) / max(now - self.started_at, 0.001)
+        sizes = human_size(self.done)
+        if self.total:
+            sizes += "/" + human_size(self.total)
+        tail = " %s %s/s" % (sizes, human_size(rate))
+        if self.total and rate > 0:
+            tail += " %ds" % (max(self.total - self.done, 0) / rate)
+        room = width - len(self.label) - len(tail) - 3
+        if not self.total or room < 5:
+            return (self.label + tail)[:width]
+        filled = min(room, room * self.done // self.total)
+        return "%s [%s%s]%s" % (self.label, "#" * filled, "-" * (room - filled), tail)
+
+
 class Progress:
     """The transfers under way: a bar each on a terminal, a line each in a log, nothing when quiet.
 
@@ -282,46 +316,14 @@ class Progress:
         self.drawn_at = self.clock()
 
 
-class ProgressRow:
-    """One transfer of a Progress."""
-
-    def __init__(self, progress, label, total, done):
-        self.progress = progress
-        self.label = label
-        self.total = total
-        self.done = self.began_with = done
-        self.started_at = progress.clock()
-
-    def set(self, done):
-        """`done` bytes of the total are there."""
-        self.done = done
-        self.progress.changed()
-
-    def finish(self, note=""):
-        self.progress.finished(self, note or human_size(self.done))
-
-    def text(self, now, width):
-        """The row as drawn on a terminal of `width` columns."""
-        rate = (self.done - self.began_with) / max(now - self.started_at, 0.001)
-        sizes = human_size(self.done)
-        if self.total:
-            sizes += "/" + human_size(self.total)
-        tail = " %s %s/s" % (sizes, human_size(rate))
-        if self.total and rate > 0:
-            tail += " %ds" % (max(self.total - self.done, 0) / rate)
-        room = width - len(self.label) - len(tail) - 3
-        if not self.total or room < 5:
-            return (self.label + tail)[:width]
-        filled = min(room, room * self.done // self.total)
-        return "%s [%s%s]%s" % (self.label, "#" * filled, "-" * (room - filled), tail)
-
-
 # ======================================================================================================
 # 2  Settings
 # ======================================================================================================
 
 class Setting:
     """One thing that can be set: its default (whose type is its type), variable and meaning."""
+
+    TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
     def __init__(self, default, variable, meaning):
         self.default = default
@@ -331,11 +333,9 @@ class Setting:
     def parse(self, text):
         """The value that `text` stands for; ValueError says what was expected."""
         if isinstance(self.default, bool):
-            if text.lower() in ("1", "true", "yes", "on"):
-                return True
-            if text.lower() in ("0", "false", "no", "off", ""):
-                return False
-            raise ValueError("true or false")
+            if text.lower() not in self.TRUE + self.FALSE:
+                raise ValueError("true or false")
+            return text.lower() in self.TRUE
         if isinstance(self.default, (int, float)):
             try:
                 value = type(self.default)(text)
@@ -916,6 +916,14 @@ def write_all(descriptor, data):
         view = view[os.write(descriptor, view):]
 
 
+def remove_file(path):
+    """Remove a file or link that may be gone already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
 def write_atomic(path, data, mode=0o644):
     """The file holds `data` or what it held before, whatever happens meanwhile."""
     temporary = "%s/.new-%s" % (os.path.dirname(path), new_token())
@@ -931,12 +939,18 @@ def write_atomic(path, data, mode=0o644):
         raise
 
 
-def remove_file(path):
-    """Remove a file or link that may be gone already."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+class NewFile:
+    """A file that is made anew; the `with` block gets the function that writes bytes to it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        self.file = open(self.path, "wb")
+        return self.file.write
+
+    def __exit__(self, *_):
+        self.file.close()
 
 
 def read_file(path, limit=16 << 20):
@@ -975,6 +989,32 @@ def open_directory(name, parent=None):
         os.close(anchor)
 
 
+def _needs_emptying(name, parent):
+    """Remove an entry that is no directory; True where it is one, which must be empty first."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except (IsADirectoryError, PermissionError):        # POSIX has EPERM for a directory, Linux EISDIR
+        if not stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
+            raise
+        return True
+    return False
+
+
+def _empty_directory(name, top):
+    """Empty a directory of `top`: the directories in it go to `top`, under the new names that are returned."""
+    moved = []
+    inner = open_directory(name, top)
+    try:
+        for child in os.listdir(inner):
+            if _needs_emptying(child, inner):
+                os.close(open_directory(child, inner))      # moving it writes its "..": it must be writable
+                moved.append(".removed-" + new_token())
+                os.rename(child, moved[-1], src_dir_fd=inner, dst_dir_fd=top)
+    finally:
+        os.close(inner)
+    return moved
+
+
 def remove_tree(path):
     """Remove whatever is at `path`, and nothing outside it: links are removed, not followed.
 
@@ -994,38 +1034,12 @@ def remove_tree(path):
         pending = os.listdir(top)
         while pending:
             name = pending.pop()
-            if not _unlink_unless_directory(name, top):
+            if _needs_emptying(name, top):
                 pending += _empty_directory(name, top)
                 os.rmdir(name, dir_fd=top)
     finally:
         os.close(top)
     os.rmdir(path)
-
-
-def _unlink_unless_directory(name, parent):
-    """Remove a file; what is left to do is to be told by is-a-directory, hence the answer."""
-    try:
-        os.unlink(name, dir_fd=parent)
-    except (IsADirectoryError, PermissionError):
-        if not stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
-            raise
-        return False
-    return True
-
-
-def _empty_directory(name, top):
-    """Empty a directory of `top`: the directories in it go to `top`, under the new names that are returned."""
-    moved = []
-    inner = open_directory(name, top)
-    try:
-        for child in os.listdir(inner):
-            if not _unlink_unless_directory(child, inner):
-                os.close(open_directory(child, inner))      # moving it writes its "..": it must be writable
-                moved.append(".removed-" + new_token())
-                os.rename(child, moved[-1], src_dir_fd=inner, dst_dir_fd=top)
-    finally:
-        os.close(inner)
-    return moved
 
 
 class GuestTree:
@@ -1362,16 +1376,6 @@ def parse_manifest(data, what):
     return Manifest(document, what)
 
 
-def manifest_digest(data):
-    """The digest of a manifest's bytes as received; of the payload where it is a signed schema 1."""
-    if b'"signatures"' in data and b'"fsLayers"' in data:
-        try:
-            return sha256_digest(_signed_payload(data))
-        except (ValueError, KeyError, IndexError, TypeError, DocumentError):
-            pass
-    return sha256_digest(data)
-
-
 def _signed_payload(data):
     """What was signed: the document without its signatures (a JSON web signature's protected header tells)."""
     import base64
@@ -1382,6 +1386,16 @@ def _signed_payload(data):
     signature = parse_json(data, "manifest")["signatures"][0]
     protected = parse_json(decode(signature["protected"]), "signature")
     return data[:protected["formatLength"]] + decode(protected["formatTail"])
+
+
+def manifest_digest(data):
+    """The digest of a manifest's bytes as received; of the payload where it is a signed schema 1."""
+    if b'"signatures"' in data and b'"fsLayers"' in data:
+        try:
+            return sha256_digest(_signed_payload(data))
+        except (ValueError, KeyError, IndexError, TypeError, DocumentError):
+            pass
+    return sha256_digest(data)
 
 
 class ImageConfig:
@@ -1935,6 +1949,25 @@ class Keystore:
         return Credential(user, secret) if user else None
 
 
+def _is_pull_limit(reason):
+    return "pull rate limit" in reason.lower() or "pull limit" in reason.lower()
+
+
+def _limit_words(transfer):
+    limit, remaining = transfer.field("ratelimit-limit"), transfer.field("ratelimit-remaining")
+    return " (limit %s, remaining %s)" % (limit.partition(";")[0], remaining.partition(";")[0]) if limit else ""
+
+
+def _retry_after(text):
+    """Seconds to wait, from seconds or an HTTP date; 0 where the text is neither. RFC 9110, 10.2.3."""
+    if re.fullmatch(r"\d{1,9}", text):
+        return int(text)
+    import email.utils
+    import time
+    moment = email.utils.parsedate_tz(text) if text else None
+    return max(email.utils.mktime_tz(moment) - time.time(), 0) if moment else 0
+
+
 def error_from(transfer, what):
     """The RegistryError that an answer of status 400 or above means. OCI distribution-spec, Error Codes."""
     codes, messages = [], []
@@ -1957,25 +1990,6 @@ def error_from(transfer, what):
         return RegistryError(429, what, (reason or "pull limit reached") + _limit_words(transfer), hint, is_final=True)
     hint = "" if transfer.status < 500 else "the registry is in trouble: try again later"
     return RegistryError(transfer.status, what, reason, hint, _retry_after(transfer.field("retry-after")))
-
-
-def _is_pull_limit(reason):
-    return "pull rate limit" in reason.lower() or "pull limit" in reason.lower()
-
-
-def _limit_words(transfer):
-    limit, remaining = transfer.field("ratelimit-limit"), transfer.field("ratelimit-remaining")
-    return " (limit %s, remaining %s)" % (limit.partition(";")[0], remaining.partition(";")[0]) if limit else ""
-
-
-def _retry_after(text):
-    """Seconds to wait, from seconds or an HTTP date; 0 where the text is neither. RFC 9110, 10.2.3."""
-    if re.fullmatch(r"\d{1,9}", text):
-        return int(text)
-    import email.utils
-    import time
-    moment = email.utils.parsedate_tz(text) if text else None
-    return max(email.utils.mktime_tz(moment) - time.time(), 0) if moment else 0
 
 
 class NoAuthorization:
@@ -2713,45 +2727,6 @@ class Container:
         return total
 
 
-class NewContainer:
-    """A container in the making, in a hidden directory; it appears whole with publish(), or not at all."""
-
-    def __init__(self, layout):
-        # RFC 4122, section 4.4: a random UUID (the uuid module costs more than all the rest of this)
-        digits = "%032x" % (int.from_bytes(os.urandom(16), "big") & ~(0xF << 76) & ~(3 << 62) | 4 << 76 | 2 << 62)
-        self.id = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-        self.layout = layout
-        self.path = layout.container(Layout.NEW + self.id)
-        self.root = self.path + "/ROOT"
-
-    def __enter__(self):
-        os.mkdir(self.path)
-        self.lock = Lock(self.path + "/lock")
-        self.lock.__enter__()
-        os.mkdir(self.root)
-        return self
-
-    def publish(self, config, image_name, name=None):
-        """The Container, with its metadata and, where given, its name; ConflictError where that is taken."""
-        write_atomic(self.path + "/container.json", dump_json(config.document).encode("utf-8"))
-        write_atomic(self.path + "/imagerepo.name", image_name.encode("utf-8"))
-        remove_file(self.path + "/lock")
-        container = Container(self.layout.container(self.id))
-        os.rename(self.path, container.path)
-        if name is not None:
-            try:
-                ContainerStore(self.layout).add_name(container, name)
-            except BaseException:
-                os.rename(container.path, self.path)
-                raise
-        return container
-
-    def __exit__(self, *_):
-        if os.path.lexists(self.path):
-            remove_tree(self.path)
-        self.lock.__exit__()
-
-
 class ContainerStore:
     """Containers by id; their names are links to them."""
 
@@ -2856,32 +2831,51 @@ class ContainerStore:
             return False
 
 
+class NewContainer:
+    """A container in the making, in a hidden directory; it appears whole with publish(), or not at all."""
+
+    def __init__(self, layout):
+        # RFC 4122, section 4.4: a random UUID (the uuid module costs more than all the rest of this)
+        digits = "%032x" % (int.from_bytes(os.urandom(16), "big") & ~(0xF << 76) & ~(3 << 62) | 4 << 76 | 2 << 62)
+        self.id = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        self.layout = layout
+        self.path = layout.container(Layout.NEW + self.id)
+        self.root = self.path + "/ROOT"
+
+    def __enter__(self):
+        os.mkdir(self.path)
+        self.lock = Lock(self.path + "/lock")
+        self.lock.__enter__()
+        os.mkdir(self.root)
+        return self
+
+    def publish(self, config, image_name, name=None):
+        """The Container, with its metadata and, where given, its name; ConflictError where that is taken."""
+        write_atomic(self.path + "/container.json", dump_json(config.document).encode("utf-8"))
+        write_atomic(self.path + "/imagerepo.name", image_name.encode("utf-8"))
+        remove_file(self.path + "/lock")
+        container = Container(self.layout.container(self.id))
+        os.rename(self.path, container.path)
+        if name is not None:
+            try:
+                ContainerStore(self.layout).add_name(container, name)
+            except BaseException:
+                os.rename(container.path, self.path)
+                raise
+        return container
+
+    def __exit__(self, *_):
+        if os.path.lexists(self.path):
+            remove_tree(self.path)
+        self.lock.__exit__()
+
+
 # ======================================================================================================
 # 8  Layers and archives
 # ======================================================================================================
 
 INPUT_PIECE = 256 << 10     # bytes read at a time
 OUTPUT_PIECE = 1 << 20      # bytes inflated at a time, at most: what bounds the memory whatever a layer holds
-
-
-def decompressed(path):
-    """Pieces of the file's content, decompressed by what its first bytes say it is: names and types lie."""
-    with open(path, "rb", buffering=0) as file:
-        magic = file.read(6)
-        file.seek(0)
-        pieces = iter(lambda: file.read(INPUT_PIECE), b"")
-        if magic[:2] == b"\x1f\x8b":
-            yield from _inflated(pieces)
-        elif magic[:3] == b"BZh":
-            import bz2
-            yield from _expanded(pieces, bz2.BZ2Decompressor, OSError)
-        elif magic[:6] == b"\xfd7zXZ\0":
-            import lzma
-            yield from _expanded(pieces, lzma.LZMADecompressor, lzma.LZMAError)
-        elif magic[:4] == b"\x28\xb5\x2f\xfd" or magic[1:4] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F:
-            yield from _unpacked_zstd(path, pieces)
-        else:
-            yield from pieces
 
 
 def _inflated(pieces):
@@ -2955,6 +2949,26 @@ def _unpacked_zstd(path, pieces):
             yield from iter(lambda: reader.read(OUTPUT_PIECE), b"")
     except zstandard.ZstdError as error:
         raise ArchiveError("damaged zstd data: %s" % error)
+
+
+def decompressed(path):
+    """Pieces of the file's content, decompressed by what its first bytes say it is: names and types lie."""
+    with open(path, "rb", buffering=0) as file:
+        magic = file.read(6)
+        file.seek(0)
+        pieces = iter(lambda: file.read(INPUT_PIECE), b"")
+        if magic[:2] == b"\x1f\x8b":
+            yield from _inflated(pieces)
+        elif magic[:3] == b"BZh":
+            import bz2
+            yield from _expanded(pieces, bz2.BZ2Decompressor, OSError)
+        elif magic[:6] == b"\xfd7zXZ\0":
+            import lzma
+            yield from _expanded(pieces, lzma.LZMADecompressor, lzma.LZMAError)
+        elif magic[:4] == b"\x28\xb5\x2f\xfd" or magic[1:4] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F:
+            yield from _unpacked_zstd(path, pieces)
+        else:
+            yield from pieces
 
 
 class ReadAhead:
@@ -3074,6 +3088,11 @@ class TarEntry:
     __slots__ = ("kind", "name", "link", "size", "mode", "mtime", "segments", "full_size")
 
     FILE, HARD_LINK, SYMBOLIC_LINK, DIRECTORY, FIFO, DEVICE, OTHER = "flsdpo?"
+
+
+def printable_name(name):
+    """A file name of an archive (bytes), for messages."""
+    return printable(name.decode("utf-8", "replace"))[:200]
 
 
 class TarReader:
@@ -3269,9 +3288,48 @@ class TarReader:
             raise ArchiveError("a damaged map of a sparse file")
 
 
-def printable_name(name):
-    """A file name of an archive (bytes), for messages."""
-    return printable(name.decode("utf-8", "replace"))[:200]
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def clean_name(name):
+    """A name of an archive (bytes) without "/" around, "." and ".."; it cannot lead out of the root."""
+    if name[:2] == b"./":
+        name = name[2:]
+    name = name.strip(b"/")
+    if b"/." in name or b"//" in name or name[:1] == b".":
+        parts = []
+        for part in name.split(b"/"):
+            if part == b"..":
+                del parts[-1:]
+            elif part not in (b"", b"."):
+                parts.append(part)
+        name = b"/".join(parts)
+    return name
+
+
+def set_time(target, mtime):
+    """Set the time of a descriptor or of a path, which is not followed; `mtime` is in nanoseconds."""
+    mtime = min(max(mtime, -1 << 60), 1 << 62)      # what 64 bits of nanoseconds can say
+    if isinstance(target, int):
+        os.utime(target, ns=(mtime, mtime))
+    else:
+        os.utime(target, ns=(mtime, mtime), follow_symlinks=False)
+
+
+def copy_file(source, path, status):
+    """Make `path` a copy of a file or link of which `status` is known."""
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source), path)
+        return
+    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    writer = os.open(path, NEW_FILE, stat.S_IMODE(status.st_mode))
+    try:
+        for data in iter(lambda: os.read(reader, OUTPUT_PIECE), b""):
+            write_all(writer, data)
+        set_time(writer, status.st_mtime_ns)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 class LayerUnpacker:
@@ -3283,7 +3341,6 @@ class LayerUnpacker:
     """
 
     WHITEOUT, OPAQUE, AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
-    NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     MAX_LINKS = 40
     # What a strange name or link can cause; other errors are the disk's
     REFUSALS = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
@@ -3339,7 +3396,7 @@ class LayerUnpacker:
         stream.drain()
 
     def _place(self, entry, stream):
-        parent, _, base = self._clean(entry.name).rpartition(b"/")
+        parent, _, base = clean_name(entry.name).rpartition(b"/")
         directory = self.known.get(parent) or self._enter(parent)
         path = directory + b"/" + base
         if base.startswith(self.WHITEOUT):
@@ -3354,33 +3411,17 @@ class LayerUnpacker:
             self._place_directory(path, entry)
         elif entry.kind == TarEntry.SYMBOLIC_LINK:
             self._replace(path, os.symlink, entry.link, path)
-            self._set_time(path, entry.mtime)
+            set_time(path, entry.mtime)
         elif entry.kind == TarEntry.HARD_LINK:
             self._place_hard_link(path, entry)
         elif entry.kind == TarEntry.FIFO:
             self._replace(path, os.mkfifo, path, entry.mode & 0o777 | 0o400)
-            self._set_time(path, entry.mtime)
+            set_time(path, entry.mtime)
         else:
             say.debug("%s: left out, a device or of unknown type" % printable_name(entry.name))
             return
         if not self.is_first:
             self.current.add(path)
-
-    @staticmethod
-    def _clean(name):
-        """The name without "/" around, "." and ".."; leading out of the root is not possible."""
-        if name[:2] == b"./":
-            name = name[2:]
-        name = name.strip(b"/")
-        if b"/." in name or b"//" in name or name[:1] == b".":
-            parts = []
-            for part in name.split(b"/"):
-                if part == b"..":
-                    del parts[-1:]
-                elif part not in (b"", b"."):
-                    parts.append(part)
-            name = b"/".join(parts)
-        return name
 
     def _enter(self, guest):
         """The host path of a directory of the tree: links are followed inside it, what is missing is made."""
@@ -3434,27 +3475,19 @@ class LayerUnpacker:
             self._clear(path)
             return make(*arguments)
 
-    @staticmethod
-    def _set_time(target, mtime):
-        mtime = min(max(mtime, -1 << 60), 1 << 62)      # what 64 bits of nanoseconds can say
-        if isinstance(target, int):
-            os.utime(target, ns=(mtime, mtime))
-        else:
-            os.utime(target, ns=(mtime, mtime), follow_symlinks=False)
-
     def _place_file(self, path, entry, stream):
         mode = entry.mode & 0o777 | 0o400
         try:
-            descriptor = os.open(path, self.NEW_FILE, mode)
+            descriptor = os.open(path, NEW_FILE, mode)
         except FileExistsError:
             self._clear(path)
-            descriptor = os.open(path, self.NEW_FILE, mode)
+            descriptor = os.open(path, NEW_FILE, mode)
         try:
             if entry.segments is not None:
                 self._copy_segments(descriptor, entry, stream)
             elif stream.copy(entry.size, descriptor) < entry.size:
                 raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
-            self._set_time(descriptor, entry.mtime)
+            set_time(descriptor, entry.mtime)
         finally:
             os.close(descriptor)
 
@@ -3476,7 +3509,7 @@ class LayerUnpacker:
         self.directories[path] = entry.mode, entry.mtime
 
     def _place_hard_link(self, path, entry):
-        parent, _, base = self._clean(entry.link).rpartition(b"/")
+        parent, _, base = clean_name(entry.link).rpartition(b"/")
         source = (self.known.get(parent) or self._enter(parent)) + b"/" + base
         status = os.lstat(source)
         if not base or stat.S_ISDIR(status.st_mode):
@@ -3489,21 +3522,7 @@ class LayerUnpacker:
             # File systems without hard links, or with too many on this file: a copy reads the same
             if error.errno not in (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EXDEV):
                 raise
-            self._copy_file(source, path, status)
-
-    def _copy_file(self, source, path, status):
-        if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(source), path)
-            return
-        reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        writer = os.open(path, self.NEW_FILE, stat.S_IMODE(status.st_mode))
-        try:
-            for data in iter(lambda: os.read(reader, OUTPUT_PIECE), b""):
-                write_all(writer, data)
-            self._set_time(writer, status.st_mtime_ns)
-        finally:
-            os.close(reader)
-            os.close(writer)
+            copy_file(source, path, status)
 
     def _apply_whiteout(self, directory, base):
         """OCI image-spec, layer.md, Whiteouts: they hide what lower layers brought, and nothing of their own."""
@@ -3534,7 +3553,7 @@ class LayerUnpacker:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 os.fchmod(descriptor, mode & 0o1777 | 0o700)
-                self._set_time(descriptor, mtime)
+                set_time(descriptor, mtime)
             finally:
                 os.close(descriptor)
 
@@ -3667,8 +3686,8 @@ class Toolbox:
         client = self.client()
 
         def attempt():
-            with open(path, "wb") as file:
-                answer = client.exchange(url, deliver=lambda status, _: file.write if status == 200 else None)
+            with NewFile(path) as write:
+                answer = client.exchange(url, deliver=lambda status, _: write if status == 200 else None)
             if answer.status != 200:
                 raise error_from(answer, shown_url(url))
 
@@ -3721,7 +3740,8 @@ class Mount:
             raise UsageError("%r: unknown option %r of a volume" % (text, sorted(unknown)[0]),
                              "there are ro (read-only) and rw")
         if os.path.normpath(guest) == "/":
-            raise UsageError("%r: a volume cannot be the container's root" % text, "--location=DIR runs a tree elsewhere")
+            raise UsageError("%r: a volume cannot be the container's root" % text,
+                             "--location=DIR runs a tree that lies elsewhere")
         if not os.path.exists(source):
             raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % source)
         return cls(source, guest, "ro" in options)
@@ -3866,6 +3886,8 @@ class RunSpec:
         CommandNotFoundError and CommandNotExecutableError are as docker's 127 and 126.
         """
         name = self.argv[0]
+        if not name:
+            raise CommandNotFoundError("the command is an empty word")
         if "/" in name:
             candidates = [os.path.join(self.directory, name)]
         else:
@@ -3962,7 +3984,7 @@ class PRootEngine(Engine):
         return "%s %s %d %d" % (self.mode, os.path.realpath(self.executable), status.st_size, status.st_mtime_ns)
 
     def invocation(self, spec):
-        command = spec.find_command()
+        program = spec.find_command()
         argv = [self.executable]
         if self._has_option("--kill-on-exit"):
             argv.append("--kill-on-exit")
@@ -3981,7 +4003,7 @@ class PRootEngine(Engine):
             argv += ["-i", "%d:%d" % (account.uid, account.gid)]
         if spec.kernel:
             argv += ["-k", spec.kernel]
-        return Invocation(self.executable, argv + [command] + spec.argv[1:], self._environment(spec.environment),
+        return Invocation(self.executable, argv + [program] + spec.argv[1:], self._environment(spec.environment),
                           self._enter, is_relayed=True)
 
     def _has_option(self, option):
@@ -4023,8 +4045,8 @@ class NamespaceEngine(Engine):
     def invocation(self, spec):
         if spec.kernel:
             raise EngineError("mode N1 cannot emulate another kernel", "modes P1 and P2 can")
-        command = spec.find_command()
-        return Invocation(command, spec.argv, spec.environment, lambda: self._enter(spec))
+        program = spec.find_command()
+        return Invocation(program, spec.argv, spec.environment, lambda: self._enter(spec))
 
     def _enter(self, spec):
         """Move this process into the container; every step is checked, so it arrives or fails."""
@@ -4202,6 +4224,20 @@ class Context:
     def notes(self):
         return Notes(self.layout, self.host)
 
+    @property
+    def default_mode(self):
+        """The mode of containers that setup was not used on."""
+        return self.settings["default_execution_mode"]
+
+    def use_proxy(self, url):
+        """The command line names the proxy."""
+        self.settings.set("httpproxy", url, "command line")
+
+    def settings_table(self):
+        """(name, value, origin, variable) of every setting, secrets of URLs left out."""
+        return [(name, shown_url(str(self.settings[name])), self.settings.origin(name), SETTINGS[name].variable)
+                for name in SETTINGS]
+
     def toolbox(self):
         return Toolbox(self.layout, self.host, self.notes(), self.settings["use_proot_executable"],
                        self.settings["tarball"], self.search_path, self.client)
@@ -4266,39 +4302,24 @@ def first_that_exists(registry, repositories, ask):
             raise
 
 
-def pull_image(context, reference, platform=None, address=""):
-    """Bring an image into the store, or up to date; returns the Image."""
-    raise_on_signals()
-    context.layout.make()
-    registry, repositories = find_registry(context, reference, address)
-    wanted = platform or Platform("linux", *context.host.architecture)
-    image = context.images.find(reference)
-    known = {manifest_digest(data): data for data in (image.read("index"), image.read("manifest"))
-             if data} if image else {}
-    repository, (data, index) = first_that_exists(registry, repositories, lambda repository: fetch_manifest(
-        registry, repository, reference.version, wanted, known))
-    manifest = parse_manifest(data, str(reference))
-    digests = [descriptor.digest for descriptor in manifest.blobs]
-    # A claim whose pull fails stays: it keeps the layers that came for the next attempt
-    path = context.images.claim(reference, digests)
-    fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
-    fetch_blobs(context, registry, repository, manifest.layers)
-    return context.images.publish(reference, path, data, index, digests)
+def fetch_blob(context, registry, repository, descriptor, progress, failures):
+    """Download one blob, unless another process just did."""
+    def watch(done):
+        row.set(done)
+        if failures:
+            raise failures[0]
 
-
-def fetch_config(context, registry, repository, manifest, wanted, is_strict, reference):
-    """Bring the config, and look before the layers come whether this is an image for here."""
-    data = manifest.embedded_config
-    if manifest.config:
-        fetch_blobs(context, registry, repository, [manifest.config])
-        data = context.blobs.read(manifest.config.digest)
-    platform = ImageConfig.parse(data, str(reference)).platform
-    if platform is None or platform.rank(wanted) is not None:
-        return
-    message = "%s is an image for %s, not for %s" % (reference, platform, wanted)
-    if is_strict:
-        raise NotFoundError(message)
-    say.warning(message)
+    with BlobPart(context.layout, descriptor, watch) as part:
+        if part.is_there:
+            return
+        row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
+        try:
+            registry.fetch_blob(repository, descriptor, part)
+            part.commit()
+        except BaseException:
+            row.finish("failed")
+            raise
+        row.finish()
 
 
 def fetch_blobs(context, registry, repository, descriptors):
@@ -4332,24 +4353,39 @@ def fetch_blobs(context, registry, repository, descriptors):
         raise failures[0]
 
 
-def fetch_blob(context, registry, repository, descriptor, progress, failures):
-    """Download one blob, unless another process just did."""
-    def watch(done):
-        row.set(done)
-        if failures:
-            raise failures[0]
+def fetch_config(context, registry, repository, manifest, wanted, is_strict, reference):
+    """Bring the config, and look before the layers come whether this is an image for here."""
+    data = manifest.embedded_config
+    if manifest.config:
+        fetch_blobs(context, registry, repository, [manifest.config])
+        data = context.blobs.read(manifest.config.digest)
+    platform = ImageConfig.parse(data, str(reference)).platform
+    if platform is None or platform.rank(wanted) is not None:
+        return
+    message = "%s is an image for %s, not for %s" % (reference, platform, wanted)
+    if is_strict:
+        raise NotFoundError(message)
+    say.warning(message)
 
-    with BlobPart(context.layout, descriptor, watch) as part:
-        if part.is_there:
-            return
-        row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
-        try:
-            registry.fetch_blob(repository, descriptor, part)
-            part.commit()
-        except BaseException:
-            row.finish("failed")
-            raise
-        row.finish()
+
+def pull_image(context, reference, platform=None, address=""):
+    """Bring an image into the store, or up to date; returns the Image."""
+    raise_on_signals()
+    context.layout.make()
+    registry, repositories = find_registry(context, reference, address)
+    wanted = platform or Platform("linux", *context.host.architecture)
+    image = context.images.find(reference)
+    known = {manifest_digest(data): data for data in (image.read("index"), image.read("manifest"))
+             if data} if image else {}
+    repository, (data, index) = first_that_exists(registry, repositories, lambda repository: fetch_manifest(
+        registry, repository, reference.version, wanted, known))
+    manifest = parse_manifest(data, str(reference))
+    digests = [descriptor.digest for descriptor in manifest.blobs]
+    # A claim whose pull fails stays: it keeps the layers that came for the next attempt
+    path = context.images.claim(reference, digests)
+    fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
+    fetch_blobs(context, registry, repository, manifest.layers)
+    return context.images.publish(reference, path, data, index, digests)
 
 
 def verify_image(image):
@@ -4480,7 +4516,7 @@ def find_namespaces(context):
 
 def choose_engine(context, mode):
     """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a missing PRoot."""
-    code = mode or context.settings["default_execution_mode"]
+    code = mode or context.default_mode
     is_default = not mode and context.settings.origin("default_execution_mode") == "default"
     if code not in MODES:
         raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
@@ -4610,9 +4646,18 @@ def locate_tree(context, word, request):
         return container.root, container.config(), container, False
     if options.name is not None:
         context.containers.check_name(options.name)
-    image = obtain_image(context, Reference.parse(word), options.pull or "missing", request.platform, options.registry)
+    image = obtain_image(context, Reference.parse(word), options.pull or "missing", request.platform,
+                         options.registry)
     container = create_container(context, image, options.name)
     return container.root, container.config(), container, True
+
+
+def remove_after_run(context, container):
+    """The end of --rm; what stands in its way must not hide how the command ended."""
+    try:
+        remove_container(context, container)
+    except (Error, OSError) as error:
+        say.warning("the container %s is not removed: %s" % (container.id, error))
 
 
 def run_container(context, word, argv, options):
@@ -4633,14 +4678,6 @@ def run_container(context, word, argv, options):
     finally:
         if options.rm and container:
             remove_after_run(context, container)
-
-
-def remove_after_run(context, container):
-    """The end of --rm; what stands in its way must not hide how the command ended."""
-    try:
-        remove_container(context, container)
-    except (Error, OSError) as error:
-        say.warning("the container %s is not removed: %s" % (container.id, error))
 
 
 # ======================================================================================================
@@ -4673,6 +4710,20 @@ class Option:
 
 class Arguments:
     """The options and operands of a command line, as attributes."""
+
+
+def option_lines(options):
+    """The options as lines of at most 79 columns: spellings, then the meaning."""
+    import textwrap
+    lines = []
+    for option in options:
+        meaning = option.meaning + (" (repeatable)" if option.repeatable else "")
+        head = "  %-24s " % option.usage
+        if len(head) > 27:
+            lines.append(head.rstrip())
+            head = " " * 27
+        lines += textwrap.wrap(meaning, 79, initial_indent=head, subsequent_indent=" " * 27)
+    return lines
 
 
 class Command:
@@ -4710,20 +4761,6 @@ class Command:
         if self.examples:
             lines += ["", "Examples:"] + ["  " + example for example in self.examples]
         return "\n".join(lines)
-
-
-def option_lines(options):
-    """The options as lines of at most 79 columns: spellings, then the meaning."""
-    import textwrap
-    lines = []
-    for option in options:
-        meaning = option.meaning + (" (repeatable)" if option.repeatable else "")
-        head = "  %-24s " % option.usage
-        if len(head) > 27:
-            lines.append(head.rstrip())
-            head = " " * 27
-        lines += textwrap.wrap(meaning, 79, initial_indent=head, subsequent_indent=" " * 27)
-    return lines
 
 
 def similar(word, choices):
@@ -4799,31 +4836,31 @@ class Parser:
             setattr(arguments, option.attribute, value)
 
 
-def bind_operands(command, arguments, words):
+def bind_operands(declared, arguments, words):
     """Set the operands as attributes, in lower case; UsageError where there are too few or too many."""
-    for operand in command.operands:
+    for operand in declared.operands:
         name = operand.strip("[].")
         if operand.endswith(("...", "...]")):
             if not words and not operand.startswith("["):
-                raise UsageError("%s is missing" % name, command.help_hint)
+                raise UsageError("%s is missing" % name, declared.help_hint)
             value, words = words, []
         elif words:
             value, words = words[0], words[1:]
         elif operand.startswith("["):
             value = None
         else:
-            raise UsageError("%s is missing" % name, command.help_hint)
+            raise UsageError("%s is missing" % name, declared.help_hint)
         setattr(arguments, name.lower(), value)
     if words:
-        raise UsageError("%r is too much" % words[0], command.help_hint)
+        raise UsageError("%r is too much" % words[0], declared.help_hint)
 
 
-def parse_command(command, words):
+def parse_command(declared, words):
     """The Arguments for a command; `help` set where help was asked for, whatever else is wrong."""
-    parser = Parser(command.options, command.help_hint)
-    arguments, operands = parser.parse(words, command.is_raw)
+    parser = Parser(declared.options, declared.help_hint)
+    arguments, operands = parser.parse(words, declared.is_raw)
     if not arguments.help:
-        bind_operands(command, arguments, operands)
+        bind_operands(declared, arguments, operands)
     return arguments
 
 
@@ -4869,7 +4906,7 @@ def apply_registry_options(context, arguments):
     if arguments.quiet:
         say.level = min(say.level, Say.ERROR)
     if arguments.httpproxy:
-        context.settings.set("httpproxy", arguments.httpproxy, "command line")
+        context.use_proxy(arguments.httpproxy)
     address = arguments.registry or arguments.index or ""
     return address, Platform.parse(arguments.platform) if arguments.platform else None
 
@@ -4910,8 +4947,8 @@ def command_images(context, arguments):
             say.result("    %s (%s)" % (layer.digest, size))
 
 
-@command("create", "IMAGE", options=(Option("--name", value="NAME", meaning="name of the new container"), PULL_OPTION)
-         + REGISTRY_OPTIONS + (QUIET_OPTION,),
+@command("create", "IMAGE", options=REGISTRY_OPTIONS + (
+    Option("--name", value="NAME", meaning="name of the new container"), PULL_OPTION, QUIET_OPTION),
          examples=("udocker create --name=mycontainer indigodatacloud/disvis:latest",
                    "udocker create --pull=missing busybox"))
 def command_create(context, arguments):
@@ -4938,7 +4975,7 @@ def command_ps(context, arguments):
     extra = ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "")
     say.result("%-36s P M %s%-18s %s" % ("CONTAINER ID", extra, "NAMES", "IMAGE"))
     for container in context.containers.list():
-        extra = "%-3s " % (container.mode or context.settings["default_execution_mode"]) if arguments.modes else ""
+        extra = "%-3s " % (container.mode or context.default_mode) if arguments.modes else ""
         if arguments.size:
             extra += "%6d " % (container.size() / 1e6)
         say.result("%s %s %s %s%-18s %s" % (container.id, "P" if container.is_protected else ".", container.access,
@@ -5003,10 +5040,8 @@ def command_verify(context, arguments):
     """Check every layer of an image against its digest."""
     image = context.images.get(Reference.parse(arguments.image))
     problems = verify_image(image)
-    for problem in problems:
-        say.result(printable(problem))
     if problems:
-        raise DigestError("%s is damaged: %s" % (image, problems[0].partition(":")[0]) , "udocker pull %s mends it" % image)
+        raise DigestError("%s is damaged: %s" % (image, "; ".join(problems)), "udocker pull %s mends it" % image)
     say.result("%s is intact" % image)
 
 
@@ -5016,7 +5051,7 @@ def command_setup(context, arguments):
     """Choose the mode in which a container is run, or print the present one."""
     container = context.containers.get(arguments.container)
     if arguments.execmode is None:
-        say.result(container.mode or context.settings["default_execution_mode"])
+        say.result(container.mode or context.default_mode)
         return
     change_mode(container, arguments.execmode)
 
@@ -5047,8 +5082,8 @@ RUN_OPTIONS = (
 )
 
 
-@command("run", "CONTAINER", "[ARGUMENT...]", options=RUN_OPTIONS + (PULL_OPTION,) + REGISTRY_OPTIONS + (QUIET_OPTION,), is_raw=True,
-         failure_status=125, examples=(
+@command("run", "CONTAINER", "[ARGUMENT...]", options=RUN_OPTIONS + (PULL_OPTION,) + REGISTRY_OPTIONS + (QUIET_OPTION,),
+         is_raw=True, failure_status=125, examples=(
              "udocker run myfed cat /etc/redhat-release", "udocker run --volume=/tmp myfed /bin/bash",
              "udocker run -v=$HOME:/home/user -w=/home/user myfed /bin/bash",
              "udocker run --user=1000:1001 myfed /bin/id", "udocker run --rm busybox echo hello"))
@@ -5066,29 +5101,14 @@ def command_run(context, arguments):
 @command("showconf", examples=("udocker showconf",))
 def command_showconf(context, _):
     """Print every setting: its value, where that came from, and its variable."""
-    for name in SETTINGS:
-        value = shown_url(str(context.settings[name]))
-        say.result("%-24s %-32s %-12s %s" % (name, value or "-", context.settings.origin(name),
-                                             SETTINGS[name].variable))
+    for name, value, origin, variable in context.settings_table():
+        say.result("%-24s %-32s %-12s %s" % (name, value or "-", origin, variable))
 
 
 @command("version", examples=("udocker version",))
 def command_version(_, __):
     """Print the version."""
     say.result("udocker %s (Python %s)" % (__version__, sys.version.split()[0]))
-
-
-@command("help", "[COMMAND]", examples=("udocker help run",))
-def command_help(_, arguments):
-    """Explain udocker, or one of its commands."""
-    say.result(find_command(arguments.command).help() if arguments.command else overview())
-
-
-def find_command(name):
-    """The Command of this name; UsageError with the one it may be a slip of."""
-    if name not in COMMANDS:
-        raise UsageError("unknown command %r" % name, similar(name, COMMANDS) + "see udocker --help")
-    return COMMANDS[name]
 
 
 def overview():
@@ -5098,6 +5118,19 @@ def overview():
     lines += ["  %-12s %s" % (name, declared.meaning[0]) for name, declared in COMMANDS.items()]
     lines += ["", "Global options:"] + option_lines(GLOBAL_OPTIONS)
     return "\n".join(lines + ["", "udocker COMMAND --help explains a command."])
+
+
+def find_command(name):
+    """The Command of this name; UsageError with the one it may be a slip of."""
+    if name not in COMMANDS:
+        raise UsageError("unknown command %r" % name, similar(name, COMMANDS) + "see udocker --help")
+    return COMMANDS[name]
+
+
+@command("help", "[COMMAND]", examples=("udocker help run",))
+def command_help(_, arguments):
+    """Explain udocker, or one of its commands."""
+    say.result(find_command(arguments.command).help() if arguments.command else overview())
 
 
 # ======================================================================================================
@@ -5119,6 +5152,16 @@ def load_settings(given, environment):
     return settings
 
 
+def run_command(chosen, arguments, given, environment):
+    """What the function of a command returns: its exit status, or None for success."""
+    if os.geteuid() == 0 and not given.allow_root and chosen.name not in ("help", "version"):
+        raise Error("udocker is not for root: containers are not isolated from who runs them",
+                    "run it as an ordinary user, or with --allow-root if you mean it")
+    settings = load_settings(given, environment)
+    say.level = Say.DEBUG if given.debug else Say.ERROR if given.quiet else settings["loglevel"]
+    return chosen.function(Context(settings, environment), arguments)
+
+
 def dispatch(words, environment):
     """Parse everything, then run one command: (its Command, a function that runs it)."""
     parser = Parser(GLOBAL_OPTIONS, "see udocker --help")
@@ -5132,16 +5175,6 @@ def dispatch(words, environment):
     if arguments.help:
         return chosen, lambda: say.result(chosen.help())
     return chosen, lambda: run_command(chosen, arguments, given, environment)
-
-
-def run_command(chosen, arguments, given, environment):
-    """What the function of a command returns: its exit status, or None for success."""
-    if os.geteuid() == 0 and not given.allow_root and chosen.name not in ("help", "version"):
-        raise Error("udocker is not for root: containers are not isolated from who runs them",
-                    "run it as an ordinary user, or with --allow-root if you mean it")
-    settings = load_settings(given, environment)
-    say.level = Say.DEBUG if given.debug else Say.ERROR if given.quiet else settings["loglevel"]
-    return chosen.function(Context(settings, environment), arguments)
 
 
 def run_main(words, environment):
