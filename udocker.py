@@ -1529,8 +1529,8 @@ def is_private(host):
 class Transfer:
     """One HTTP exchange: what is asked, and what came back.
 
-    `deliver(status, fields)` is called once, before the first byte of the body, and returns the function that
-    takes the body's bytes; without it, or where it returns None, the body is kept in `body`, up to MAX_BODY.
+    `deliver(status, fields)` is called once, before the first byte of the body (or at the end, where there is
+    none), and returns the function that takes the body's bytes; without it, or where it returns None, the body is kept in `body`, up to MAX_BODY.
     Afterwards `status` is the HTTP status and `fields` the header, {name in lower case: [values]}.
     """
 
@@ -1554,35 +1554,39 @@ class Transfer:
         self._head = []
 
     def take_header(self, line):
-        """One line of a header; the empty one ends it. Answers of status 1xx and those of a proxy's CONNECT
-        precede the real one and are dropped."""
+        """One line of a header. Those of answers of status 1xx and of a proxy's to CONNECT precede the real one: the
+        last header before the body counts."""
         line = line.rstrip(b"\r\n")
         if line.startswith(b"HTTP/") or not self._head:
             self._head = [line]
         elif line:
             self._head.append(line)
-        else:
-            self._end_header()
 
-    def _end_header(self):
-        words = self._head[0].decode("latin-1").split(" ", 2)
-        status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
-        is_connect = len(words) > 2 and words[2].lower() == "connection established"
-        if status < 200 or is_connect:
-            return
-        self.status, self.fields = status, {}
+    def _begin(self):
+        words = self._head[0].split() if self._head else []
+        self.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
         for field in self._head[1:]:
             name, _, value = field.decode("latin-1").partition(":")
             self.fields.setdefault(name.strip().lower(), []).append(value.strip())
-        self._write = self.deliver and self.deliver(status, self.fields)
+        self._write = self.deliver and self.deliver(self.status, self.fields)
 
     def take_body(self, data):
+        """Some bytes of the body."""
+        if not self.status:
+            self._begin()
         if self._write:
             self._write(data)
         elif len(self.body) + len(data) > self.MAX_BODY:
             raise TransferError(63, shown_url(self.url), "the answer is longer than %s" % human_size(self.MAX_BODY))
         else:
             self.body += data
+
+    def finish(self):
+        """The exchange ended well; an answer without a body is delivered now."""
+        if not self.status:
+            self._begin()
+        if not self.status:
+            raise TransferError(8, shown_url(self.url), "the answer is not HTTP")
 
     def field(self, name, default=""):
         """The first value of a header field of the answer."""
@@ -1631,6 +1635,7 @@ class PycurlTransport:
                 raise TransferError(code, shown_url(transfer.url), reason or "failed", TRANSFER_HINTS.get(code, ""))
         if failures:
             raise failures[0]
+        transfer.finish()
 
     @staticmethod
     def _guarded(function, failures):
@@ -1662,8 +1667,6 @@ class PycurlTransport:
         if transfer.proxy:
             handle.setopt(curl.PROXY, transfer.proxy)
             handle.setopt(curl.NOPROXY, "")
-        if hasattr(curl, "SUPPRESS_CONNECT_HEADERS"):
-            handle.setopt(curl.SUPPRESS_CONNECT_HEADERS, 1)
         if transfer.insecure:
             handle.setopt(curl.SSL_VERIFYPEER, 0)
             handle.setopt(curl.SSL_VERIFYHOST, 0)
@@ -1702,27 +1705,21 @@ class CurlTransport:
             reason = re.sub(r"^curl: \(\d+\) ", "", talk.strip().partition("\n")[0]) or "failed"
             raise TransferError(process.returncode, shown_url(transfer.url), reason,
                                 TRANSFER_HINTS.get(process.returncode, ""))
+        transfer.finish()
 
     @staticmethod
     def _receive(stream, transfer):
-        # An https answer may be preceded by that of a proxy to CONNECT, whatever that one calls its success
+        # Answers of status 1xx and, to https, a proxy's to CONNECT stand before the real one
         is_tunnelled = transfer.url.lower().startswith("https:")
-        while True:
-            line = stream.readline(1 << 20)
+        is_interim = True
+        while is_interim:
+            line = status_line = stream.readline(1 << 20)
             while line.strip():
                 transfer.take_header(line)
                 line = stream.readline(1 << 20)
-            if is_tunnelled and stream.peek(5)[:5] == b"HTTP/":
-                continue
-            if not line:
-                return
-            transfer.take_header(line)
-            if transfer.status:
-                break
-        while True:
-            data = stream.read1(256 << 10)
-            if not data:
-                return
+            is_interim = bool(line) and (re.match(br"HTTP/\S+ 1", status_line)
+                                         or is_tunnelled and stream.peek(5)[:5] == b"HTTP/")
+        for data in iter(lambda: stream.read1(256 << 10), b""):
             transfer.take_body(data)
 
     def _options(self, transfer):
