@@ -125,17 +125,22 @@ class TransferError(Error):
 
 
 class RegistryError(TransferError):
-    """An HTTP answer that says no; `retry_after` is in seconds where the server named a time."""
+    """An HTTP answer that says no; `retry_after` is in seconds where the server named a time.
 
-    def __init__(self, status, url, reason, hint="", retry_after=0, is_final=False):
+    Whether a second attempt may help is told by the status, unless `is_passing` does.
+    """
+
+    def __init__(self, status, url, reason, hint="", retry_after=0, is_passing=None):
         super().__init__(22, url, "HTTP %d%s" % (status, reason and ", " + reason), hint)
         self.status = status
         self.retry_after = retry_after
-        self.is_final = is_final
+        self._is_passing = is_passing
 
     @property
     def is_passing(self):
-        return self.status in (408, 425, 429, 500, 502, 503, 504) and not self.is_final
+        if self._is_passing is not None:
+            return self._is_passing
+        return self.status in (408, 425, 429, 500, 502, 503, 504)
 
 
 class AuthError(RegistryError):
@@ -1286,16 +1291,21 @@ class Descriptor:
 
     @property
     def platform(self):
-        return Platform.of_document(self.document.get("platform") or {})
+        found = self.document.get("platform")
+        return Platform.of_document(found) if isinstance(found, dict) else None
 
     @property
     def is_attestation(self):
         """Provenance and signatures, which BuildKit and others list beside images."""
-        annotations = self.document.get("annotations") or {}
         platform = self.platform
-        return (isinstance(annotations, dict) and "vnd.docker.reference.type" in annotations
-                or bool(self.document.get("artifactType"))
-                or platform is not None and platform.architecture == "unknown")
+        return ("vnd.docker.reference.type" in self.annotations or bool(self.document.get("artifactType"))
+                or platform is not None and platform.architecture == "unknown"
+                or not re.match(r"$|.*[.+](manifest|index)\b", self.media_type))
+
+    @property
+    def annotations(self):
+        found = self.document.get("annotations")
+        return found if isinstance(found, dict) else {}
 
 
 class ImageIndex:
@@ -1304,15 +1314,15 @@ class ImageIndex:
     def __init__(self, document, what):
         self.manifests = [Descriptor.parse(entry, what) for entry in document["manifests"]]
 
-    def choose(self, wanted, what):
-        """The descriptor that serves the platform best: the first of the best rank."""
+    def choose(self, wanted, what, prefers_zstd=False):
+        """The descriptor that serves the platform best: of equal ones the first, or one whose layers are zstd."""
         images = [entry for entry in self.manifests if not entry.is_attestation]
         ranked = []
         for position, entry in enumerate(images):
             rank = 100 if entry.platform is None else entry.platform.rank(wanted)
             if rank is not None:
-                needs_zstd = "io.github.containers.compression.zstd" in (entry.document.get("annotations") or {})
-                ranked.append((rank, needs_zstd, position))
+                is_zstd = "io.github.containers.compression.zstd" in entry.annotations
+                ranked.append((rank, is_zstd != prefers_zstd, position))
         if not ranked:
             offered = ", ".join(sorted({str(entry.platform) for entry in images})) or "none"
             raise NotFoundError("%s: no image for %s" % (what, wanted),
@@ -1459,7 +1469,7 @@ class Challenge:
     """One way in that a server offers: scheme in lower case and parameters. RFC 9110, section 11."""
 
     # A quoted string, or a bare one that goes on over commas while no other key=value begins
-    PARAMETER = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*(?:,(?!\s*[A-Za-z_-]+\s*=)'
+    PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*(?:,(?!\s*[A-Za-z_-]+\s*=)'
                            r'[^\s",=]+(?=,|$|\s))*))\s*,?')
     SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)(?!\s*=)")
 
@@ -1519,9 +1529,11 @@ def is_loopback(host):
 def is_private(host):
     """Whether a host is an address literal that only means something nearby. RFC 1918, 4193, 3927."""
     import ipaddress
+    import socket
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
+        # inet_aton knows the spellings that resolvers accept and ipaddress does not, as 127.1
+        address = ipaddress.ip_address(host.strip("[]") if ":" in host else socket.inet_aton(host))
+    except (ValueError, OSError):
         return host == "localhost"
     return address.is_private or address.is_loopback or address.is_link_local
 
@@ -1530,7 +1542,8 @@ class Transfer:
     """One HTTP exchange: what is asked, and what came back.
 
     `deliver(status, fields)` is called once, before the first byte of the body (or at the end, where there is
-    none), and returns the function that takes the body's bytes; without it, or where it returns None, the body is kept in `body`, up to MAX_BODY.
+    none), and returns the function that takes the body's bytes; without it, or where it returns None, the body
+    is kept in `body`, up to MAX_BODY.
     Afterwards `status` is the HTTP status and `fields` the header, {name in lower case: [values]}.
     """
 
@@ -1600,6 +1613,7 @@ TRANSFER_HINTS = {
     7: "nobody answers there: check host and port, the network, and --httpproxy= where one is needed",
     28: "the network or the server is slow; UDOCKER_TIMEOUT= gives it more time",
     35: "the server does not speak TLS as expected; --insecure also tries http",
+    51: "its certificate is for another host; --insecure accepts it all the same",
     60: "its certificate is not trusted here; --insecure accepts it all the same",
     97: "the proxy refused: check the user and password in --httpproxy=",
 }
@@ -1624,7 +1638,10 @@ class PycurlTransport:
             handle = self.handles.handle = self.pycurl.Curl()
         handle.reset()
         failures = []
-        self._configure(handle, transfer)
+        try:
+            self._configure(handle, transfer)
+        except self.pycurl.error:
+            raise TransferError(3, shown_url(transfer.url), "not an address")
         handle.setopt(self.pycurl.HEADERFUNCTION, self._guarded(transfer.take_header, failures))
         handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
         try:
@@ -1784,6 +1801,8 @@ class HttpClient:
             say.debug("%d from %s" % (transfer.status, shown_url(url)))
             if transfer.status not in (301, 302, 303, 307, 308) or "location" not in transfer.fields:
                 return transfer
+            if body is not None:        # what is posted is a secret, meant for one server
+                raise TransferError(1, shown_url(url), "a request with a body was redirected")
             url, fields = self._follow(url, transfer.field("location"), fields)
         raise TransferError(47, shown_url(url), "redirected in a circle")
 
@@ -1877,11 +1896,16 @@ class Keystore:
         host = re.sub(r"^https?://", "", key).partition("/")[0].lower()
         return "docker.io" if host in Reference.HUB_HOSTS else host
 
+    @classmethod
+    def is_key_of(cls, key, host):
+        """Whether a key stands for all of a host: docker's old keys are URLs, others with a path are podman's."""
+        return cls.host_of(key) == host and ("://" in key or re.search(r"^[^/]*(/v[12]/?)?$", key) is not None)
+
     def credential(self, url, repository):
         """The Credential for a repository at a registry, None where there is none."""
         host = self.host_of(url)
         for key, entry in self._own().items():
-            if self.host_of(key) == host and isinstance(entry, dict):
+            if self.is_key_of(key, host) and isinstance(entry, dict):
                 found = Credential.decode(entry.get("auth"))
                 if found:
                     return found
@@ -1906,8 +1930,9 @@ class Keystore:
         except (OSError, DocumentError) as error:
             say.debug("credentials: %s" % error)
             return None
-        helpers, entries = document.get("credHelpers") or {}, document.get("auths") or {}
-        helper = next((name for key, name in helpers.items() if self.host_of(key) == host), None)
+        helpers, entries = [value if isinstance(value, dict) else {}
+                            for value in (document.get("credHelpers"), document.get("auths"))]
+        helper = next((name for key, name in helpers.items() if self.is_key_of(key, host)), None)
         if helper:
             return self._ask_helper(helper, host)
         # podman also has keys of host/namespace/repository: the most specific one counts
@@ -1915,7 +1940,7 @@ class Keystore:
         keys = ["/".join(wanted[:length]) for length in range(len(wanted), 1, -1)]
         for match in keys + [host]:
             for key, entry in entries.items():
-                if isinstance(entry, dict) and (key == match or match == host and self.host_of(key) == host):
+                if isinstance(entry, dict) and (key == match or match == host and self.is_key_of(key, host)):
                     found = self._from_entry(entry)
                     if found:
                         return found
@@ -1984,7 +2009,8 @@ def error_from(transfer, what):
         source = transfer.field("docker-ratelimit-source")
         hint = "the limit counts %s: wait, log in with udocker login, or use a mirror with --registry=" % (
             source or "all users behind this network address")
-        return RegistryError(429, what, (reason or "pull limit reached") + _limit_words(transfer), hint, is_final=True)
+        reason = (reason or "pull limit reached") + _limit_words(transfer)
+        return RegistryError(429, what, reason, hint, is_passing=False)
     hint = "" if transfer.status < 500 else "the registry is in trouble: try again later"
     return RegistryError(transfer.status, what, reason, hint, _retry_after(transfer.field("retry-after")))
 
@@ -2035,13 +2061,13 @@ class BearerAuthorization(NoAuthorization):
 
     def _realm(self, text):
         from urllib.parse import urljoin
-        realm = urljoin(self.registry_url, text)
         try:
+            realm = urljoin(self.registry_url, text)
             here, there = split_url(self.registry_url), split_url(realm)
         except ValueError:
             raise AuthError(401, shown_url(self.registry_url), "the token server %r is no http address" % text[:200])
         if here[0] == "https" and there[0] == "http" and not self.client.insecure:
-            raise AuthError(401, shown_url(self.registry_url), "its token server %s is not on https" % shown_url(realm))
+            raise AuthError(401, shown_url(self.registry_url), "its token server is not on https: " + shown_url(realm))
         if here != there and is_private(there[1]) and not is_private(here[1]):
             raise AuthError(401, shown_url(self.registry_url), "its token server is the private address " + there[1])
         self.is_trusted = here[1] == there[1] or there[0] == "https"
@@ -2157,7 +2183,7 @@ class Registry:
                 answer = self.client.persist(lambda: self.client.exchange(self.url + "/v2/"))
                 break
             except TransferError as error:
-                if url == self.candidates[-1] or error.code not in (7, 28, 35, 52, 56, 60):
+                if url == self.candidates[-1] or error.code not in (7, 28, 35, 52, 56):
                     raise
                 say.debug("%s: %s; trying http" % (url, error.message))
         return Challenge.parse_all(answer.fields.get("www-authenticate", ())) if answer.status == 401 else []
@@ -2181,6 +2207,10 @@ class Registry:
             authorization = self.authorization
             answer = self.client.exchange(url, method, list(fields) + authorization.fields(scope), None,
                                           deliver and self._if_good(deliver))
+            if answer.status >= 400 and split_url(answer.url) != split_url(url):
+                # A storage server's word on a signed address, which expires: the registry gives a new one
+                raise RegistryError(answer.status, shown_url(answer.url), "where the registry redirected to",
+                                    is_passing=True)
             if answer.status != 401:
                 break
             scope = self._answer_refusal(authorization, answer, scope)
@@ -2256,7 +2286,7 @@ class Registry:
             try:
                 self.client.persist(lambda: self._fetch_blob(repository, descriptor, part, url), lambda: part.size)
                 return part.verify()
-            except TransferError as error:
+            except (TransferError, DigestError) as error:
                 if url is None:
                     raise
                 say.debug("%s; asking the registry" % error.message)
@@ -2276,7 +2306,7 @@ class Registry:
                 return None
             part.restart()
             if status == 206:
-                raise RegistryError(503, self.host + path, "it sent another part than was asked for")
+                raise RegistryError(206, self.host + path, "it sent another part than was asked for", is_passing=True)
             return part.write
 
         try:
@@ -2291,7 +2321,8 @@ class Registry:
                 raise
             if descriptor.size is None or part.size != descriptor.size:
                 part.restart()
-                raise RegistryError(503, self.host + path, "it cannot go on where the last download stopped")
+                raise RegistryError(416, self.host + path, "it cannot go on where the last download stopped",
+                                    is_passing=True)
             return
         if answer.status not in (200, 206):
             raise RegistryError(answer.status, self.host + path, "no answer to a request for a blob")
@@ -2873,6 +2904,7 @@ class NewContainer:
 
 INPUT_PIECE = 256 << 10     # bytes read at a time
 OUTPUT_PIECE = 1 << 20      # bytes inflated at a time, at most: what bounds the memory whatever a layer holds
+ZSTD_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def _inflated(pieces):
@@ -2920,6 +2952,13 @@ def _expanded(pieces, decoder_class, failure):
         raise ArchiveError("the compressed data ends too early")
 
 
+def can_read_zstd():
+    """Whether layers compressed with zstd can be read here."""
+    import importlib.util
+    return (sys.version_info >= (3, 14) or importlib.util.find_spec("zstandard") is not None
+            or Host.find_executable("zstd", ZSTD_PATH) is not None)
+
+
 def _unpacked_zstd(path, pieces):
     """zstd, RFC 8878: Python's own from 3.14 on, else the zstandard package, else the zstd program."""
     try:
@@ -2931,7 +2970,7 @@ def _unpacked_zstd(path, pieces):
     try:
         import zstandard
     except ImportError:
-        program = Host.find_executable("zstd", os.defpath + ":/usr/local/bin")
+        program = Host.find_executable("zstd", ZSTD_PATH)
         if not program:
             raise ToolError("the layer is compressed with zstd, which this machine cannot read",
                             "pip install zstandard, or have the zstd program installed")
@@ -3416,6 +3455,8 @@ class LayerUnpacker:
             set_time(path, entry.mtime)
         else:
             say.debug("%s: left out, a device or of unknown type" % printable_name(entry.name))
+            if entry.kind == TarEntry.DEVICE and os.path.lexists(path):
+                self._clear(path)
             return
         if not self.is_first:
             self.current.add(path)
@@ -4281,7 +4322,7 @@ def fetch_manifest(registry, repository, version, platform, known):
         if isinstance(found, Manifest):
             return data, index
         index = index or data
-        digest = found.choose(platform, "%s/%s" % (registry.host, repository)).digest
+        digest = found.choose(platform, "%s/%s" % (registry.host, repository), can_read_zstd()).digest
     raise DocumentError("%s/%s: indexes within indexes without end" % (registry.host, repository))
 
 
