@@ -471,9 +471,9 @@ class Host:
             return None
 
     @staticmethod
-    def find_executable(name, search_path):
-        """The path of an executable file in `search_path`, None where there is none."""
-        for directory in search_path.split(":"):
+    def find_executable(name, search_path=None):
+        """The path of an executable file in `search_path`, by default the caller's; None where there is none."""
+        for directory in os.get_exec_path() if search_path is None else search_path.split(":"):
             path = os.path.join(directory, name)
             if directory.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK):
                 return path
@@ -1633,18 +1633,14 @@ class PycurlTransport:
 
     def perform(self, transfer):
         """Make the exchange; TransferError where no complete answer came."""
-        handle = getattr(self.handles, "handle", None)
-        if handle is None:
-            handle = self.handles.handle = self.pycurl.Curl()
+        handle = getattr(self.handles, "handle", None) or self.pycurl.Curl()
+        self.handles.handle = None      # a handle that met an error is not used again: libcurl does not promise it
         handle.reset()
         failures = []
         try:
             self._configure(handle, transfer)
-        except self.pycurl.error:
-            raise TransferError(3, shown_url(transfer.url), "not an address")
-        handle.setopt(self.pycurl.HEADERFUNCTION, self._guarded(transfer.take_header, failures))
-        handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
-        try:
+            handle.setopt(self.pycurl.HEADERFUNCTION, self._guarded(transfer.take_header, failures))
+            handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
             handle.perform()
         except self.pycurl.error as error:
             if not failures:
@@ -1652,6 +1648,7 @@ class PycurlTransport:
                 raise TransferError(code, shown_url(transfer.url), reason or "failed", TRANSFER_HINTS.get(code, ""))
         if failures:
             raise failures[0]
+        self.handles.handle = handle
         transfer.finish()
 
     @staticmethod
@@ -1756,14 +1753,14 @@ class CurlTransport:
             name, re.sub(r'["\\\n\r\t]', lambda match: self.ESCAPES[match.group()], value)) for name, value in options)
 
 
-def choose_transport(curl_executable, search_path, timeout):
+def choose_transport(curl_executable, timeout):
     """The curl executable that was asked for, else pycurl, else curl in the search path."""
     if curl_executable:
         return CurlTransport(curl_executable, timeout)
     try:
         return PycurlTransport(timeout)
     except ImportError:
-        found = Host.find_executable("curl", search_path)
+        found = Host.find_executable("curl")
         if not found:
             raise ToolError("neither pycurl nor the curl executable is there, so nothing can be downloaded",
                             "install one of them, or load the image from a file")
@@ -1887,7 +1884,7 @@ class Keystore:
             environment.get("REGISTRY_AUTH_FILE", ""),
             runtime and runtime + "/containers/auth.json",
             (environment.get("XDG_CONFIG_HOME") or home + "/.config") + "/containers/auth.json",
-            (environment.get("DOCKER_CONFIG") or home + "/.docker") + "/config.json") if path]
+            (environment.get("DOCKER_CONFIG") or home + "/.docker") + "/config.json", home + "/.dockercfg") if path]
         self.environment = environment
 
     @staticmethod
@@ -1931,7 +1928,7 @@ class Keystore:
             say.debug("credentials: %s" % error)
             return None
         helpers, entries = [value if isinstance(value, dict) else {}
-                            for value in (document.get("credHelpers"), document.get("auths"))]
+                            for value in (document.get("credHelpers"), document.get("auths", document))]
         helper = next((name for key, name in helpers.items() if self.is_key_of(key, host)), None)
         if helper:
             return self._ask_helper(helper, host)
@@ -1956,7 +1953,7 @@ class Keystore:
     def _ask_helper(self, name, host):
         """https://github.com/docker/docker-credential-helpers : the program may have nothing, or be missing."""
         server = "https://index.docker.io/v1/" if host == "docker.io" else host
-        program = Host.find_executable("docker-credential-%s" % name, self.environment.get("PATH", ""))
+        program = Host.find_executable("docker-credential-%s" % name)
         if not program:
             return None
         try:
@@ -2904,7 +2901,6 @@ class NewContainer:
 
 INPUT_PIECE = 256 << 10     # bytes read at a time
 OUTPUT_PIECE = 1 << 20      # bytes inflated at a time, at most: what bounds the memory whatever a layer holds
-ZSTD_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def _inflated(pieces):
@@ -2956,7 +2952,7 @@ def can_read_zstd():
     """Whether layers compressed with zstd can be read here."""
     import importlib.util
     return (sys.version_info >= (3, 14) or importlib.util.find_spec("zstandard") is not None
-            or Host.find_executable("zstd", ZSTD_PATH) is not None)
+            or Host.find_executable("zstd") is not None)
 
 
 def _unpacked_zstd(path, pieces):
@@ -2970,7 +2966,7 @@ def _unpacked_zstd(path, pieces):
     try:
         import zstandard
     except ImportError:
-        program = Host.find_executable("zstd", ZSTD_PATH)
+        program = Host.find_executable("zstd")
         if not program:
             raise ToolError("the layer is compressed with zstd, which this machine cannot read",
                             "pip install zstandard, or have the zstd program installed")
@@ -3639,14 +3635,13 @@ class Toolbox:
 
     MAX_TOOL = 64 << 20         # bytes, of an executable and of a tarball
 
-    def __init__(self, layout, host, notes, proot, tarball, search_path, client):
+    def __init__(self, layout, host, notes, proot, tarball, client):
         """`client()` gives an HttpClient; it is not called while nothing is to be fetched."""
         self.layout = layout
         self.notes = notes
         self.host = host
         self.proot = proot
         self.tarball = tarball
-        self.search_path = search_path
         self.client = client
 
     def proot_build(self):
@@ -3674,7 +3669,7 @@ class Toolbox:
             yield installed
         elif build and self.tarball:
             yield self._install(build, [self.tarball])
-        found = Host.find_executable("proot", self.search_path)
+        found = Host.find_executable("proot")
         if found:
             yield found
         if build and not os.path.exists(installed):
@@ -4243,15 +4238,11 @@ class Context:
         account = self.host.account()
         return self.environment.get("HOME") or (account.pw_dir if account else "/")
 
-    @property
-    def search_path(self):
-        return self.environment.get("PATH", os.defpath)
-
     def client(self):
         """The HttpClient of this command."""
         if not self._client:
             settings = self.settings
-            transport = choose_transport(settings["use_curl_executable"], self.search_path, settings["timeout"])
+            transport = choose_transport(settings["use_curl_executable"], settings["timeout"])
             self._client = HttpClient(transport, settings["httpproxy"], settings["insecure"],
                                       settings["retries"], settings["retry_delay"])
         return self._client
@@ -4278,7 +4269,7 @@ class Context:
 
     def toolbox(self):
         return Toolbox(self.layout, self.host, self.notes(), self.settings["use_proot_executable"],
-                       self.settings["tarball"], self.search_path, self.client)
+                       self.settings["tarball"], self.client)
 
     def temporary(self):
         """A directory for short-lived files from which programs may be executed."""
