@@ -1,0 +1,153 @@
+"""Fixtures: the program as its user runs it, real registries with real images, the modes that work here."""
+import shutil
+import subprocess
+
+import pytest
+
+import images as laboratory
+from program import PATH, Program
+from registries import DockerRegistry
+
+MODES = ("P1", "P2", "N1")
+CREDENTIAL = ("green", "secret:word")
+
+
+def need(executable):
+    """Skip where the machine lacks an executable; its path."""
+    path = shutil.which(executable, path=PATH)
+    if not path:
+        pytest.skip("%s is not installed" % executable)
+    return path
+
+
+@pytest.fixture
+def udocker(tmp_path):
+    """The program with an empty home: udocker("pull", name), udocker.ok(...), udocker.fails(status, ...)."""
+    home = tmp_path / "home"
+    home.mkdir()
+    yield Program(home)
+    shutil.rmtree(str(home), ignore_errors=True)        # pytest would keep the trees of its last three runs
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """A real registry, empty at first; its host is 127.0.0.1:PORT."""
+    need("docker-registry")
+    with DockerRegistry(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def layout(tmp_path_factory):
+    """The OCI layout that the laboratory's images were made in."""
+    for tool in laboratory.TOOLS:
+        need(tool)
+    return laboratory.build(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def images(registry, layout):
+    """The registry with the images of images.RECIPES, lab/busybox:schema2, lab/multi and lab/nested."""
+    laboratory.push_all(layout, registry)
+    return registry
+
+
+@pytest.fixture(scope="session")
+def private_registry(tmp_path_factory, layout):
+    """A registry that asks for a user and a password (CREDENTIAL) and holds lab/busybox."""
+    need("htpasswd")
+    with DockerRegistry(tmp_path_factory.mktemp("private"), CREDENTIAL) as server:
+        laboratory.push(layout, "busybox", server, "lab/busybox:latest")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def debian(registry):
+    """The reference of the five-layer Debian image, which tests/build-debian-image made as root."""
+    if not laboratory.DEBIAN_LAYOUT.is_dir():
+        pytest.skip("there is no Debian image: tests/run makes it when it is run by root")
+    laboratory.push(laboratory.DEBIAN_LAYOUT, "bookworm", registry, "lab/debian:bookworm")
+    return registry.host + "/lab/debian:bookworm"
+
+
+@pytest.fixture(scope="session")
+def proot():
+    """The path of a PRoot that contains commands on this host."""
+    path = need("proot")
+    reason = why_not(["proot", "-r", "/", "-w", "/", "true"])
+    if reason:
+        pytest.skip("PRoot does not work here: " + reason)
+    return path
+
+
+def why_not(command, **env):
+    """What a command that should succeed says when it does not; empty when it does."""
+    process = subprocess.Popen(command, env=dict(env, PATH=PATH), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out = process.communicate()[0].decode(errors="replace")
+    return "" if process.returncode == 0 else out.strip() or "status %d" % process.returncode
+
+
+@pytest.fixture(scope="session")
+def broken_modes(tmp_path_factory):
+    """Why a mode cannot work on this host, by mode; found with the engines alone, without the program."""
+    root = tmp_path_factory.mktemp("root")
+    shutil.copy(need("busybox"), str(root))
+    (root / "marker").write_text("")
+    inside = ["-r", str(root), "-w", "/", "/busybox", "test", "-e", "/marker"]
+    return {
+        "P1": why_not([need("proot")] + inside),
+        "P2": why_not([need("proot")] + inside, PROOT_NO_SECCOMP="1"),
+        "N1": why_not(["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", str(root)]),
+    }
+
+
+@pytest.fixture(params=MODES)
+def mode(request, broken_modes):
+    """Each mode that works on this host."""
+    return working(request.param, broken_modes)
+
+
+def working(mode, broken_modes):
+    """Skip where the mode cannot work; the mode."""
+    if broken_modes[mode]:
+        pytest.skip("%s does not work here: %s" % (mode, broken_modes[mode]))
+    return mode
+
+
+@pytest.fixture(scope="session")
+def debian_container(tmp_path_factory, debian):
+    """A home with a container of the Debian image, named debian; making it takes a while."""
+    program = Program(tmp_path_factory.mktemp("debian"))
+    program.ok("pull", debian)
+    program.ok("create", "--name=debian", debian)
+    return program
+
+
+@pytest.fixture
+def debian_box(debian_container, mode):
+    """The program with the Debian container, in each mode."""
+    return debian_container.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+
+
+@pytest.fixture(scope="session")
+def containers(tmp_path_factory, images):
+    """A home with containers that tests share; they must leave them as they are."""
+    program = Program(tmp_path_factory.mktemp("containers"))
+    for image in "busybox", "entry", "user:id", "user:id-and-group":
+        reference = "%s/lab/%s" % (images.host, image)
+        program.ok("pull", reference)
+        program.ok("create", "--name=" + image.replace(":", "-"), reference)
+    return program
+
+
+@pytest.fixture
+def box(containers, mode):
+    """The program with the shared containers, in each mode."""
+    return containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+
+
+@pytest.fixture
+def namespace_box(containers, broken_modes):
+    """The program with the shared containers in N1, for what PRoot cannot do."""
+    return containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=working("N1", broken_modes))

@@ -1,0 +1,226 @@
+"""What becomes of signals, pipes and terminals between the caller, udocker and the command, in each mode."""
+import errno
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+import uuid
+from contextlib import contextmanager
+
+import pytest
+
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+PATIENCE = 20       # seconds until what is expected must have come
+
+
+@pytest.fixture
+def token():
+    """A word that stands on the command lines of one test's processes alone."""
+    return uuid.uuid4().hex
+
+
+def processes_with(token):
+    """The ids of all processes that have the token on their command line."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % name, "rb") as words:
+                if token.encode() in words.read():
+                    found.append(int(name))
+        except OSError:     # it has ended meanwhile
+            pass
+    return found
+
+
+def assert_all_ended(token):
+    deadline = time.monotonic() + PATIENCE
+    while processes_with(token):
+        assert time.monotonic() < deadline, "still running: %s" % processes_with(token)
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(program, *arguments):
+    """A run whose command has said that it is ready."""
+    with program.start("run", *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def ended_by(number):
+    """The statuses that a shell tells as 128 + number, as subprocess gives them."""
+    return -number, 128 + number
+
+
+# Signals
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_to_udocker_ends_the_command(box, token, number):
+    with running(box, "busybox", "sh", "-c", "echo ready; exec sleep 1000", token) as process:
+        process.send_signal(number)
+        assert process.wait(PATIENCE) in ended_by(number)
+    assert_all_ended(token)
+
+
+@pytest.mark.parametrize("number", ENDING + [signal.SIGUSR1, signal.SIGUSR2])
+def test_the_commands_own_handler_decides(box, number):
+    script = "trap 'echo handled; exit 7' %d; echo ready; while :; do sleep 0.05; done" % number
+    with running(box, "busybox", "sh", "-c", script) as process:
+        process.send_signal(number)
+        assert process.stdout.read() == b"handled\n"
+        assert process.wait(PATIENCE) == 7
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_rm_keeps_its_word_on_a_signal(udocker, images, mode, token, number):
+    program = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    arguments = ["--rm", images.host + "/lab/busybox", "sh", "-c", "echo ready; exec sleep 1000", token]
+    with running(program, *arguments) as process:
+        process.send_signal(number)
+        assert process.wait(PATIENCE) in ended_by(number)
+    assert os.listdir(str(program.store / "containers")) == []
+    assert_all_ended(token)
+
+
+def test_a_reader_that_leaves_ends_the_writer(box):
+    """Python ignores SIGPIPE; the command must not inherit that."""
+    assert box.ok("run", "busybox", "sh", "-c", "(yes; echo $? >&2) | head -n 1").err == "%d\n" % (128 + 13)
+
+
+def test_nobody_reads_udockers_output(box):
+    with box.start("images", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+# Terminals
+
+ROWS, COLUMNS = 33, 77
+
+
+class Terminal:
+    """A pseudo-terminal that a run has as its controlling one, and what a user sees and types there."""
+
+    def __init__(self):
+        self.user, self._program = pty.openpty()
+        fcntl.ioctl(self._program, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        self.settings = termios.tcgetattr(self._program)
+        self._received = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        os.close(self.user)
+        os.close(self._program)
+
+    @property
+    def seen(self):
+        """All that has come so far, with plain line ends."""
+        return self._received.decode().replace("\r\n", "\n")
+
+    @contextmanager
+    def running(self, program, *arguments):
+        """A run with this terminal in a session of its own."""
+        with program.start("run", *arguments, stdin=self._program, stdout=self._program, stderr=self._program,
+                           start_new_session=True, preexec_fn=self._take_control) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def _take_control(self):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def type(self, text):
+        os.write(self.user, text.encode())
+
+    def wait_for(self, text):
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            assert self._read(deadline - time.monotonic()), "no %r in %r" % (text, self.seen)
+
+    def read_rest(self):
+        """All that is still to be seen once the run has ended."""
+        while self._read(0.1):
+            pass
+        return self.seen
+
+    def _read(self, seconds):
+        if not select.select([self.user], [], [], max(seconds, 0))[0]:
+            return False
+        try:
+            data = os.read(self.user, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:    # what Linux answers when nobody has the other end open
+                raise
+            data = b""
+        self._received += data
+        return bool(data)
+
+    def settings_now(self):
+        return termios.tcgetattr(self._program)
+
+
+@pytest.fixture
+def terminal():
+    with Terminal() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("options", [["--nobanner"], ["--nobanner", "-it"], ["-q", "-t", "-i"]])
+def test_the_command_has_the_callers_terminal(box, terminal, options):
+    script = "test -t 0 && test -t 1 && test -t 2 && stty size && echo -n > /dev/tty && echo done"
+    with terminal.running(box, *options + ["busybox", "sh", "-c", script]) as process:
+        assert process.wait(PATIENCE) == 0
+    assert terminal.read_rest() == "%d %d\ndone\n" % (ROWS, COLUMNS)
+
+
+def test_a_shell_at_the_terminal(box, terminal):
+    with terminal.running(box, "-it", "busybox", "sh") as process:
+        terminal.wait_for("# ")
+        terminal.type("echo $((40 + 2))\r")
+        terminal.wait_for("\n42\n")
+        terminal.type("exit 9\r")
+        assert process.wait(PATIENCE) == 9
+    assert terminal.settings_now() == terminal.settings
+
+
+def test_ctrl_c_reaches_the_command_once(box, terminal):
+    """The shell waits by itself: PRoot loses signals that come while a program is being started."""
+    script = "trap 'echo interrupted; over=1' INT; echo ready; " \
+             "while test -z $over; do read -t 1 line; done; sleep 0.3; echo end"
+    with terminal.running(box, "-it", "busybox", "sh", "-c", script) as process:
+        terminal.wait_for("ready\n")
+        terminal.type("\x03")
+        assert process.wait(PATIENCE) == 0
+    assert terminal.read_rest().count("interrupted") == 1
+    assert terminal.seen.endswith("end\n")
+    assert terminal.settings_now() == terminal.settings
+
+
+def test_ctrl_c_ends_what_does_not_handle_it(box, terminal, token):
+    command = ["sh", "-c", "echo ready; exec sleep 1000", token]
+    with terminal.running(box, "-it", "busybox", *command) as process:
+        terminal.wait_for("ready\n")
+        terminal.type("\x03")
+        assert process.wait(PATIENCE) in ended_by(signal.SIGINT)
+    assert_all_ended(token)
+
+
+def test_ctrl_d_is_the_end_of_input(box, terminal):
+    with terminal.running(box, "-i", "busybox", "sh", "-c", "echo ready; cat; echo end") as process:
+        terminal.wait_for("ready\n")
+        terminal.type("line\r")
+        terminal.wait_for("line\nline\n")
+        terminal.type("\x04")
+        assert process.wait(PATIENCE) == 0
+    assert terminal.read_rest().endswith("end\n")

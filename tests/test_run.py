@@ -1,0 +1,566 @@
+"""`udocker run` in each mode that works on this host, on containers that the tests share."""
+import os
+import signal
+import subprocess
+import textwrap
+
+import pytest
+
+from program import PATH
+
+
+def output(box, *arguments, **options):
+    """What the run wrote on standard output, without its last line's end."""
+    return box.ok("run", *arguments, **options).out.rstrip("\n")
+
+
+# Outputs and exit status
+
+def test_nothing_but_the_commands_own_output(box):
+    result = box("run", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (result.out, result.err, result.status) == ("out\n", "err\n", 3)
+
+
+@pytest.mark.parametrize("status, command", [
+    (0, ["true"]),
+    (1, ["false"]),
+    (77, ["sh", "-c", "exit 77"]),
+    (125, ["sh", "-c", "exit 125"]),
+])
+def test_exit_status_is_the_commands(box, status, command):
+    assert box("run", "busybox", *command).status == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
+def test_exit_status_of_a_command_that_a_signal_ended(box, mode, number):
+    """As a shell tells it: udocker may itself end by that signal. PRoot gives its caller 255 and no more."""
+    result = box("run", "busybox", "sh", "-c", "kill -%d $$" % number)
+    assert result.status in ((255,) if mode.startswith("P") else (-number, 128 + number)), result
+
+
+@pytest.mark.parametrize("status, command", [
+    (127, "missing"), (127, "/usr/bin/missing"), (127, "./missing"), (127, ""),
+    (126, "/etc/not-executable"), (126, "/etc"),
+])
+def test_a_command_that_cannot_be_started(box, status, command):
+    box.fails(status, "run", "busybox", command)
+
+
+@pytest.mark.parametrize("status, name", [
+    (125, "absent"), (125, "0123"), (2, "a/b/../c"), (2, "busybox\n"), (2, "-"), (2, ""),
+])
+def test_what_is_to_be_run_cannot_be_found(box, registry, status, name):
+    box.fails(status, "run", "--", name, "true", env={"UDOCKER_REGISTRY": registry.url})
+
+
+def test_commands_are_looked_up_in_the_container_alone(box):
+    box.fails(127, "run", "busybox", "python3", "-c", "pass")
+    assert output(box, "busybox", "cat", "/etc/marker") == "inside"
+    assert box.ok("run", "-e", "PATH=/nowhere", "busybox", "/bin/echo", "found").out == "found\n"
+
+
+def test_a_run_leaves_no_trace_in_the_store(box):
+    box.ok("run", "busybox", "true")
+    before = listing(box.store)
+    box.ok("run", "busybox", "ls", "/")
+    assert listing(box.store) == before
+
+
+def listing(directory):
+    """Path, type with mode, size and time of everything below directory."""
+    found = {}
+    for parent, directories, files in os.walk(str(directory)):
+        for name in directories + files:
+            path = os.path.join(parent, name)
+            status = os.lstat(path)
+            found[path] = status.st_mode, status.st_size, status.st_mtime_ns
+    return found
+
+
+def test_many_runs_at_once(box):
+    processes = [box.start("run", "busybox", "sh", "-c", "echo %d; exit %d" % (number, number),
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) for number in range(12)]
+    for number, process in enumerate(processes):
+        with process:
+            assert process.stdout.read() == b"%d\n" % number
+        assert process.returncode == number
+
+
+# Standard input and descriptors
+
+def test_a_pipe_on_standard_input(box):
+    data = bytes(range(256)) * 4096
+    assert box.ok("run", "busybox", "cat", input=data).out_bytes == data
+
+
+def test_a_heredoc(box):
+    assert output(box, "busybox", "sh", input=b"cd /etc\ncat marker\nexit 0\n") == "inside"
+
+
+def test_udocker_itself_leaves_standard_input_alone(box, tmp_path):
+    """Else `while read line; do udocker run ...; done` would lose its lines."""
+    lines = tmp_path / "lines"
+    lines.write_text("first\nsecond\n")
+    with lines.open() as stdin:
+        with box.start("run", "busybox", "true", stdin=stdin) as process:
+            process.wait()
+        assert os.lseek(stdin.fileno(), 0, os.SEEK_CUR) == 0
+
+
+def test_closed_standard_streams(box):
+    script = '%s "$@" <&- >&-' % " ".join(box.entry)
+    result = subprocess.run(["sh", "-c", script, "sh", "run", "busybox", "sh", "-c", "exit 5"],
+                            env={"HOME": str(box.home), "PATH": PATH, **box.env}, stderr=subprocess.PIPE)
+    assert result.returncode == 5, result.stderr
+
+
+def test_descriptors_above_two_reach_the_command(box):
+    """Process managers speak to their ranks over such descriptors (PMI_FD, make's job server)."""
+    here, there = os.pipe()
+    with box.start("run", "busybox", "sh", "-c", "echo through >&%d" % there, pass_fds=[there]) as process:
+        os.close(there)
+        with os.fdopen(here) as reader:
+            assert reader.read() == "through\n"
+        assert process.wait() == 0
+
+
+# The command's words
+
+@pytest.mark.parametrize("words", [
+    [""], ["", "a", ""], ["two words"], ["-v", "--help", "--"], ["$HOME", "`id`", "*", "'", '"', "\\"],
+    ["new\nline"], ["\u00e9\u20ac\U0001f600"],
+])
+def test_words_reach_the_command_as_they_are(box, words):
+    assert box.ok("run", "busybox", "describe", *words).out.startswith(
+        "".join("<%s>" % word for word in words) + "\n")
+
+
+def test_options_after_the_container_belong_to_the_command(box):
+    assert output(box, "busybox", "echo", "--rm", "-v", "/x") == "--rm -v /x"
+
+
+def test_the_images_metadata(box):
+    assert output(box, "entry") == textwrap.dedent("""\
+        <first><two words>
+        1000
+        1001
+        /srv
+        /home/green lab value""")
+
+
+def test_a_command_replaces_cmd_but_not_the_entrypoint(box):
+    assert output(box, "entry", "own").startswith("<own>\n1000\n")
+
+
+@pytest.mark.parametrize("option", ["--entrypoint=/bin/echo", "--entrypoint=echo"])
+def test_entrypoint(box, option):
+    assert output(box, option, "entry", "own") == "own"
+    assert output(box, option, "entry") == "", "an --entrypoint drops the image's Cmd"
+
+
+def test_nometa(box):
+    result = output(box, "--nometa", "entry", "/bin/sh", "-c", "pwd; id -u; echo [$LAB]")
+    assert result.splitlines()[1:] == ["0", "[]"]
+    assert result.splitlines()[0] != "/srv"
+
+
+# Environment
+
+@pytest.mark.parametrize("options, expected", [
+    (["-e", "K=V"], "V"), (["-e=K=V"], "V"), (["-eK=V"], "V"), (["--env=K=V"], "V"), (["--env", "K=V"], "V"),
+    (["-e", "K="], ""), (["-e", "K=a=b c"], "a=b c"), (["-e", "K=new\nline"], "new\nline"),
+    (["-e", "K=1", "-e", "K=2"], "2"), (["-e", 'K="quoted"'], '"quoted"'),
+])
+def test_env(box, options, expected):
+    assert output(box, *options + ["busybox", "sh", "-c", 'printf %s "$K"']) == expected
+
+
+def test_env_of_a_bare_name_passes_the_callers_value(box):
+    assert output(box, "-e", "K", "busybox", "sh", "-c", "echo $K", env={"K": "mine"}) == "mine"
+    assert output(box, "-e", "K", "busybox", "sh", "-c", "echo ${K-unset}") == "unset"
+
+
+def test_env_overrides_the_image(box):
+    assert output(box, "-e", "LAB=other", "busybox", "sh", "-c", "echo $LAB") == "other"
+
+
+def test_env_file(box, tmp_path):
+    variables = tmp_path / "variables"
+    variables.write_text("# comment\n\nONE=1\nTWO=a b=c\nHOSTS\n")
+    assert output(box, "--env-file=%s" % variables, "busybox", "sh", "-c", "echo $ONE,$TWO,$HOSTS",
+                  env={"HOSTS": "mine"}) == "1,a b=c,mine"
+
+
+def test_the_callers_environment_stays_out(box):
+    callers = {"SECRET_OF_HOST": "1", "LD_PRELOAD": "", "PYTHONPATH": "/x"}
+    names = [line.split("=")[0] for line in output(box, "busybox", "env", env=callers).splitlines()]
+    assert "SECRET_OF_HOST" not in names and "PYTHONPATH" not in names
+    assert {"PATH", "HOME", "LAB"} <= set(names)
+    assert {name for name in names if name.startswith(("UDOCKER", "PROOT"))} <= {"PROOT_NO_SECCOMP"}
+
+
+def test_hostenv_passes_the_callers_environment(box):
+    wanted = {"SLURM_PROCID": "3", "PMI_FD": "7", "OMPI_X": "a b", "OWN": "1"}
+    lines = output(box, "--hostenv", "busybox", "env", env=wanted).splitlines()
+    assert {"%s=%s" % item for item in wanted.items()} <= set(lines)
+    assert "LAB=lab value" in lines, "the image's variables are there as well"
+
+
+# User
+
+@pytest.mark.parametrize("options, expected", [
+    ([], "0 0"),
+    (["--user=root"], "0 0"),
+    (["--user=0"], "0 0"),
+    (["--user=green"], "1000 1001"),
+    (["-u", "green"], "1000 1001"),
+    (["--user=1000"], "1000 1001"),
+    (["--user=1000:1001"], "1000 1001"),
+    (["--user=green:greens"], "1000 1001"),
+    (["--user=4321"], "4321 0"),
+    (["--user=4321:5432"], "4321 5432"),
+])
+def test_user(box, options, expected):
+    assert output(box, *options + ["busybox", "sh", "-c", "echo $(id -u) $(id -g)"]) == expected
+
+
+@pytest.mark.parametrize("container, expected", [
+    ("user-id", "1000 1001"), ("user-id-and-group", "4321 1001"),
+])
+def test_the_images_user(box, container, expected):
+    assert output(box, container, "sh", "-c", "echo $(id -u) $(id -g)") == expected
+
+
+@pytest.mark.parametrize("user", ["nobody-knows", "green:nobody-knows", "1:2:3", "-1", ":"])
+def test_a_user_that_cannot_be(box, user):
+    box.fails(125, "run", "--user=" + user, "busybox", "true")
+
+
+def test_the_callers_own_name_needs_no_passwd(box):
+    """Batch scripts say --user=$(id -un), and the image knows nobody of that name."""
+    name = subprocess.check_output(["id", "-un"]).decode().strip()
+    assert output(box, "--user=" + name, "busybox", "id", "-u") == str(os.getuid())
+
+
+def test_home_is_the_users(box):
+    assert output(box, "--user=green", "busybox", "sh", "-c", "echo $HOME") == "/home/green"
+    assert output(box, "busybox", "sh", "-c", "echo $HOME") == "/root"
+
+
+def test_the_users_name_is_known_inside(box):
+    assert output(box, "--user=green", "busybox", "whoami") == "green"
+
+
+def test_hostauth(box):
+    """The host's users are those of the container, and may be asked for by name."""
+    name = subprocess.check_output(["id", "-un"]).decode().strip()
+    script = "id -un; grep -c . /etc/passwd"
+    mine, count = output(box, "--hostauth", "--user=" + name, "busybox", "sh", "-c", script).splitlines()
+    assert mine == name
+    with open("/etc/passwd") as passwd:
+        assert int(count) == len(passwd.readlines())
+    assert "green" in output(box, "busybox", "cat", "/etc/passwd"), "the container's own file is as it was"
+
+
+def test_files_made_inside_belong_to_the_caller(box, tmp_path):
+    for user in "root", "green", "4321:5432":
+        output(box, "--user=" + user, "-v", "%s:/out" % tmp_path, "busybox", "touch", "/out/" + user)
+        status = (tmp_path / user).stat()
+        assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid())
+
+
+# Directories and volumes
+
+@pytest.mark.parametrize("options", [["-w", "/tmp"], ["-w=/tmp"], ["--workdir=/tmp"], ["--workdir", "/tmp"]])
+def test_workdir(box, options):
+    assert output(box, *options + ["busybox", "pwd"]) == "/tmp"
+
+
+def test_a_workdir_that_is_missing(box):
+    box.fails(125, "run", "-w", "/etc/marker", "busybox", "pwd")
+
+
+def test_the_callers_directory_is_of_no_meaning(box, tmp_path):
+    assert output(box, "busybox", "pwd", cwd=tmp_path) == "/"
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """A directory of the host with a file and a directory of one file."""
+    directory = tmp_path / "volume"
+    (directory / "below").mkdir(parents=True)
+    (directory / "file").write_text("of host\n")
+    (directory / "below" / "file").write_text("below\n")
+    return directory
+
+
+@pytest.mark.parametrize("form", ["-v=%s:%s", "-v %s:%s", "-v%s:%s", "--volume=%s:%s", "--volume %s:%s"])
+@pytest.mark.parametrize("target", ["/opt", "/made/for/it", "/home/green/"])
+def test_volume_of_a_directory(box, volume, form, target):
+    options = (form % (volume, target)).split()
+    script = "cat %s/file %s/below/file; echo written > %s/new" % (target, target, target)
+    assert output(box, *options + ["busybox", "sh", "-c", script]) == "of host\nbelow"
+    assert (volume / "new").read_text() == "written\n"
+
+
+def test_volume_at_its_own_path(box, volume):
+    assert output(box, "-v", volume, "busybox", "cat", volume / "file") == "of host"
+
+
+@pytest.mark.parametrize("target", ["/etc/marker", "/etc/new-file", "/made/for/a/file"])
+def test_volume_of_a_file(box, volume, target):
+    assert output(box, "-v", "%s:%s" % (volume / "file", target), "busybox", "cat", target) == "of host"
+
+
+def test_volumes_leave_what_they_cover_as_it_was(box, volume):
+    output(box, "-v", "%s:/etc/marker" % (volume / "file"), "-v", "%s:/etc" % volume, "busybox", "true")
+    assert output(box, "busybox", "cat", "/etc/marker") == "inside"
+
+
+def test_a_read_only_volume(namespace_box, volume):
+    script = "cat /ro/below/file; echo no > /ro/below/file"
+    result = namespace_box("run", "-v", "%s:/ro:ro" % volume, "busybox", "sh", "-c", script)
+    assert result.out == "below\n" and result.status != 0
+    assert "Read-only file system" in result.err
+    assert (volume / "below" / "file").read_text() == "below\n"
+    assert output(namespace_box, "-v", "%s:/rw:rw" % volume, "busybox", "touch", "/rw/new") == ""
+
+
+def test_a_read_only_file(namespace_box, volume):
+    result = namespace_box("run", "-v", "%s:/etc/marker:ro" % (volume / "file"), "busybox",
+                           "sh", "-c", "cat /etc/marker; echo no > /etc/marker")
+    assert result.out == "of host\n" and result.status != 0
+
+
+def test_nested_volumes_in_any_order(box, volume, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").write_text("of other\n")
+    options = ["-v", "%s:/data/below" % other, "-v", "%s:/data" % volume]
+    command = ["busybox", "cat", "/data/file", "/data/below/file"]
+    for order in options, options[2:] + options[:2]:
+        assert output(box, *order + command) == "of host\nof other"
+
+
+def test_a_file_within_a_volume(box, volume, tmp_path):
+    single = tmp_path / "single"
+    single.write_text("single\n")
+    assert output(box, "-v", "%s:/data" % volume, "-v", "%s:/data/file" % single, "busybox",
+                  "cat", "/data/file", "/data/below/file") == "single\nbelow"
+
+
+def test_a_source_below_tmp_while_tmp_is_a_volume(box, tmp_path):
+    """cwltool does so at each step: the outer one is named for /tmp, the sources of others lie below it."""
+    outer, inner = tmp_path / "outer", tmp_path / "inner"
+    outer.mkdir()
+    inner.mkdir()
+    (inner / "file").write_text("of inner\n")
+    assert output(box, "-v", "%s:/tmp" % outer, "-v", "%s:/tmp/below" % inner, "-v", "/tmp:/host", "busybox",
+                  "cat", "/tmp/below/file") == "of inner"
+
+
+def test_volume_names_with_spaces_and_commas(box, tmp_path):
+    odd = tmp_path / "a b,c"
+    odd.mkdir()
+    (odd / "file").write_text("odd\n")
+    assert output(box, "-v", "%s:/x y,z" % odd, "busybox", "cat", "/x y,z/file") == "odd"
+
+
+@pytest.mark.parametrize("volume", [
+    "relative", "relative:/x", "./x:/x", "/tmp:relative", "", ":", ":/x", "/tmp:", "/tmp:/", "/tmp:/x:bad",
+    "/tmp:/x:ro:rw",
+])
+def test_a_malformed_volume(box, volume):
+    assert repr(volume) in box.fails(2, "run", "-v", volume, "busybox", "true").err
+
+
+@pytest.mark.parametrize("volume", ["/no/such/thing", "/no/such/thing:/x", "/no/such/thing:/x:ro"])
+def test_a_volume_that_the_host_has_not(box, volume):
+    assert "/no/such/thing" in box.fails(125, "run", "-v", volume, "busybox", "true").err
+
+
+def test_system_directories(box):
+    script = "cat /proc/self/comm; ls -d /sys/class /dev/null; echo x > /dev/null"
+    assert output(box, "busybox", "sh", "-c", script) == "cat\n/dev/null\n/sys/class"
+
+
+def test_nosysdirs(box):
+    script = "ls -A /proc /sys /dev"
+    assert output(box, "--nosysdirs", "busybox", "sh", "-c", script).split() == ["/dev:", "/proc:", "/sys:"]
+
+
+def test_novol(box):
+    assert output(box, "--novol=/sys", "busybox", "ls", "-A", "/sys") == ""
+    assert output(box, "--novol=/sys", "busybox", "cat", "/proc/self/comm") == "cat"
+
+
+def test_bindhome(box, containers):
+    (containers.home / "letter").write_text("from home\n")
+    assert output(box, "--bindhome", "busybox", "cat", containers.home / "letter") == "from home"
+    assert box("run", "busybox", "cat", containers.home / "letter").status == 1
+
+
+def test_location(box, containers, tmp_path):
+    """A directory tree that is no container of the store is run as if it were one."""
+    tree = tmp_path / "tree"
+    root = containers.ok("inspect", "-p", "busybox").out.strip()
+    subprocess.run(["cp", "-a", root, str(tree)], check=True)
+    (tree / "etc" / "marker").write_text("another\n")
+    assert output(box, "--location=%s" % tree, "busybox", "cat", "/etc/marker") == "another"
+
+
+def test_kernel(box, mode):
+    if mode == "N1":
+        pytest.skip("a namespace has the host's kernel")
+    assert output(box, "--kernel=6.66.6", "busybox", "uname", "-r") == "6.66.6"
+
+
+@pytest.mark.parametrize("options", [
+    ["--dri"], ["--nobanner"], ["--quiet"], ["-q"], ["-i"], ["-t"], ["-it"], ["-ti"], ["-i", "-t"],
+])
+def test_options_that_change_nothing_here(box, options):
+    result = box.ok("run", *options + ["busybox", "echo", "here"])
+    assert (result.out, result.err) == ("here\n", "")
+
+
+# Containers that run makes and removes
+
+@pytest.fixture
+def empty(udocker, mode):
+    """The program with an empty store, in each mode."""
+    return udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+
+
+def container_ids(program):
+    """The ids of all container directories, published or not."""
+    return sorted(path.name for path in (program.store / "containers").glob("*") if not path.is_symlink())
+
+
+def test_the_first_run_into_an_empty_store(empty, images):
+    """Pulls and creates, and still writes not a byte of its own on standard output."""
+    result = empty.ok("run", images.host + "/lab/busybox", "echo", "first")
+    assert result.out == "first\n"
+    assert len(container_ids(empty)) == 1
+
+
+def test_many_first_runs_at_once(empty, images):
+    """The ranks of a job that names an image that nobody has pulled yet."""
+    processes = [empty.start("run", "--rm", images.host + "/lab/busybox", "echo", number,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) for number in range(4)]
+    for number, process in enumerate(processes):
+        with process:
+            assert process.stdout.read() == b"%d\n" % number
+        assert process.returncode == 0
+    assert container_ids(empty) == []
+    empty.ok("verify", images.host + "/lab/busybox")
+
+
+def test_quiet_at_the_first_run(empty, images):
+    result = empty.ok("--quiet", "run", "--rm", images.host + "/lab/busybox", "echo", "first")
+    assert (result.out, result.err) == ("first\n", "")
+
+
+def test_run_of_an_image_with_name(empty, images):
+    empty.ok("run", "--name=first", images.host + "/lab/busybox", "touch", "/trace")
+    assert output(empty, "first", "ls", "/trace") == "/trace"
+    assert len(container_ids(empty)) == 1
+
+
+@pytest.mark.parametrize("command, status", [(["true"], 0), (["sh", "-c", "exit 4"], 4), (["missing"], 127)])
+def test_rm(empty, images, command, status):
+    assert empty("run", "--rm", images.host + "/lab/busybox", *command).status == status
+    assert container_ids(empty) == []
+    assert (empty.store / "repos" / images.host / "lab/busybox/latest/manifest").is_file(), "the image stays"
+
+
+@pytest.fixture
+def own(empty, images):
+    """The program with one container, named own, of which the test may do what it likes."""
+    empty.ok("pull", images.host + "/lab/busybox")
+    empty.ok("create", "--name=own", images.host + "/lab/busybox")
+    return empty
+
+
+def test_rm_of_a_container_by_name(own):
+    assert own("run", "--rm", "own", "sh", "-c", "mkdir /x; chmod 0 /x; exit 6").status == 6
+    assert container_ids(own) == [] and not os.path.lexists(str(own.store / "containers/own"))
+
+
+def test_changes_stay_in_a_container(own):
+    output(own, "own", "sh", "-c", "echo mine > /etc/new; rm /etc/marker")
+    assert output(own, "own", "sh", "-c", "cat /etc/new; ls /etc/marker 2>&1 | wc -l") == "mine\n1"
+
+
+def test_a_volume_at_a_link_stays_in_the_container(own, volume, tmp_path):
+    """A link of the container that leads to a host's path must not have a mount point made there."""
+    outside = tmp_path / "outside"
+    output(own, "own", "ln", "-s", str(outside), "/var/out")
+    output(own, "-v", "%s:/var/out/data" % volume, "own", "true")
+    assert not outside.exists()
+
+
+def test_by_full_id_and_short_id(box):
+    identifier = os.path.basename(os.readlink(str(box.store / "containers" / "busybox")))
+    for name in identifier, identifier[:12]:
+        assert output(box, name, "cat", "/etc/marker") == "inside"
+
+
+# Root emulation
+
+@pytest.mark.parametrize("script", [
+    "touch /tmp/file && chown 1000:1001 /tmp/file",
+    "mkdir -p /tmp/tree/below && chown -R green:greens /tmp/tree",
+    "rm -f /tmp/null && mknod /tmp/null c 1 3",
+    "rm -f /tmp/disk && mknod /tmp/disk b 7 0",
+    "rm -f /tmp/fifo && mknod /tmp/fifo p && test -p /tmp/fifo",
+    "chroot / true || true; su green -c true",
+])
+def test_root_in_namespaces_is_obeyed(namespace_box, script):
+    assert output(namespace_box, "--user=root", "busybox", "sh", "-c", script + " && echo done") == "done"
+
+
+def test_only_root_is_emulated(namespace_box):
+    script = "touch /tmp/own; chown 0:0 /tmp/own"
+    assert namespace_box("run", "--user=green", "busybox", "sh", "-c", script).status != 0
+
+
+# The real thing: glibc, dynamic linking, a shell and tools that make each kind of system call
+
+SYSTEM_CALLS = """
+import os, socket, subprocess, sys, tempfile, threading
+os.setgroups([1001]); os.setgid(1001); os.setuid(1000)
+thread = threading.Thread(target=print, args=["thread"]); thread.start(); thread.join()
+left, right = socket.socketpair(); left.send(b"socket"); print(right.recv(9).decode())
+print(subprocess.check_output(["echo", "fork"], universal_newlines=True).strip())
+with tempfile.NamedTemporaryFile() as file: os.chown(file.name, 1000, 1001); print("file")
+print(os.path.realpath("/proc/self/exe"))
+"""
+
+
+def test_a_debian_python(debian_box):
+    lines = output(debian_box, "debian", "python3", "-c", SYSTEM_CALLS).splitlines()
+    assert lines == ["thread", "socket", "fork", "file", "/usr/bin/python3.11"]
+
+
+def test_a_debian_shell(debian_box):
+    script = "set -o pipefail; dpkg --print-architecture | tee /dev/null; cat <(echo $LANG); cat <<<here"
+    assert output(debian_box, "debian", "bash", "-c", script).splitlines()[1:] == ["C.UTF-8", "here"]
+
+
+def test_a_debian_systems_users(debian_box):
+    command = ["bash", "-c", "id -un; cd; pwd"]
+    assert output(debian_box, "--user=green", "debian", *command) == "green\n/home/green"
+
+
+def test_a_package_is_installed_by_root(debian_box, tmp_path):
+    """dpkg unpacks, changes owners, moves into place and runs as if it were root."""
+    tree = tmp_path / "package"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "opt").mkdir()
+    (tree / "opt" / "packaged").write_text("packaged\n")
+    (tree / "DEBIAN" / "control").write_text(
+        "Package: packaged\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x>\nDescription: x\n")
+    subprocess.run(["chmod", "-R", "g-s", str(tree)], check=True)
+    subprocess.run(["dpkg-deb", "--build", str(tree)], check=True, stdout=subprocess.DEVNULL)
+    script = "dpkg -i /mnt/package.deb >/dev/null && cat /opt/packaged && dpkg -r packaged >/dev/null"
+    assert output(debian_box, "-v", "%s:/mnt" % tmp_path, "debian", "bash", "-c", script) == "packaged"
