@@ -657,10 +657,13 @@ class Kernel:
         numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
         self._check(self.libc.prctl(self.ctypes.c_int(option), *numbers), what)
 
-    def end_with_parent(self, parent):
-        """This process is killed when its parent ends; at once where `parent` ended already."""
-        import signal
-        self._prctl("PR_SET_PDEATHSIG", 1, signal.SIGKILL)
+    def adopt_orphans(self):
+        """Processes below this one whose parent ends become its children."""
+        self._prctl("PR_SET_CHILD_SUBREAPER", 36, 1)
+
+    def end_with_parent(self, parent, number):
+        """This process gets signal `number` when its parent ends; it ends at once where `parent` ended already."""
+        self._prctl("PR_SET_PDEATHSIG", 1, number)
         if os.getppid() != parent:
             os._exit(125)
 
@@ -700,15 +703,17 @@ class Invocation:
     """What is to be executed, as values: a program, and what this process does to itself before.
 
     `enter` (None, or a function of no arguments) runs in the very process that then executes `path`.
-    With `is_relayed` the program ignores signals, and its only child is the one that they are meant for.
+    With `is_relayed` the program ignores signals, and its only child is the one that they are meant for. With
+    `is_lingering` it does not end with that child, but with the last process below it.
     """
 
-    def __init__(self, path, argv, environment, enter=None, is_relayed=False):
+    def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False):
         self.path = path
         self.argv = argv
         self.environment = environment
         self.enter = enter
         self.is_relayed = is_relayed
+        self.is_lingering = is_lingering
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
@@ -733,12 +738,12 @@ class Invocation:
 
 
 class Supervisor:
-    """Executes an Invocation as a child, passes signals on to it and waits for its end.
+    """Executes an Invocation as a child, passes signals on to it, waits for its end and ends what it left behind.
 
     Used where something remains to be done after the command, or where the program ignores signals.
     """
 
-    SWEEP_AFTER = 0.5       # seconds that the children of a command ended by a signal have for their own end
+    SWEEP_AFTER = 0.5       # seconds that what a command leaves behind has for its own end
 
     def __init__(self, invocation, timeout=0):
         """With a `timeout`, in seconds, the command is killed when it has not ended by then."""
@@ -746,6 +751,7 @@ class Supervisor:
         import time
         self.signal = signal
         self.clock = time.monotonic
+        self.kernel = Kernel()
         self.invocation = invocation
         self.deadline = self.clock() + timeout if timeout else 0
         self.ending_signal = 0
@@ -755,10 +761,12 @@ class Supervisor:
     def run(self):
         """The exit status of the command, 128+n when signal n ended it."""
         self.signal.signal(self.signal.SIGCHLD, self.signal.SIG_DFL)       # who ignores it gets no exit status
+        self.kernel.adopt_orphans()
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
         try:
             return self._wait(self._start(previous))
         finally:
+            self._end_orphans()
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
 
     def _start(self, mask):
@@ -780,7 +788,9 @@ class Supervisor:
     def _become(self, mask, parent, writer):
         """The life of the child: it executes or reports, and never returns into the caller's code."""
         def last_steps():
-            Kernel().end_with_parent(parent)
+            # SIGQUIT is PRoot's word for "kill all tracees": if it died by SIGKILL they would run on uncontained
+            ending = self.signal.SIGQUIT if self.invocation.is_relayed else self.signal.SIGKILL
+            self.kernel.end_with_parent(parent, ending)
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, mask)
 
         try:
@@ -794,8 +804,8 @@ class Supervisor:
 
     def _wait(self, pid):
         while True:
-            patience = self.SWEEP_AFTER if self.ending_signal or self.deadline else 3600
-            received = self.signal.sigtimedwait(self.watched, patience)
+            is_watchful = self.ending_signal or self.deadline or self.invocation.is_lingering
+            received = self.signal.sigtimedwait(self.watched, self.SWEEP_AFTER if is_watchful else 3600)
             if self.deadline and self.clock() > self.deadline:
                 os.kill(pid, self.signal.SIGKILL)
             if received is None:
@@ -819,9 +829,18 @@ class Supervisor:
             self.ending_signal = received.si_signo
 
     def _sweep(self, pid):
-        """End what a command that a signal has ended left behind, as the end of docker's process 1 does."""
-        if self.invocation.is_relayed and not Host.children(pid):
-            os.kill(pid, self.signal.SIGQUIT)       # PRoot's word for: kill all tracees
+        """Where the command has ended and PRoot waits for what that left behind, and we adopted: make an end."""
+        if self.invocation.is_relayed and not Host.children(pid) and Host.children(os.getpid()) != [pid]:
+            os.kill(pid, self.signal.SIGQUIT)
+
+    def _end_orphans(self):
+        """End what the command left behind, as docker does; once their tracer is gone they would run uncontained."""
+        orphans = Host.children(os.getpid())
+        while orphans:
+            for pid in orphans:
+                os.kill(pid, self.signal.SIGKILL)
+                os.waitpid(pid, 0)
+            orphans = Host.children(os.getpid())
 
     def _status(self, status):
         if os.WIFSIGNALED(status):
@@ -3926,14 +3945,16 @@ class RunSpec:
         else:
             search_path = self.environment.get("PATH", DEFAULT_PATH)
             candidates = [os.path.join(self.directory, part or ".", name) for part in search_path.split(":")]
-        tree, obstacle = self.tree, None
+        tree, obstacles = self.tree, []
         for guest in candidates:
-            obstacle = self._obstacle(tree, guest) or None
+            obstacle = self._obstacle(tree, guest)
             if obstacle is None:
                 return guest
-            if isinstance(obstacle, CommandNotExecutableError):
-                break
-        raise obstacle or CommandNotFoundError("%r: no such command" % name)
+            obstacles.append(obstacle)
+        refusals = [obstacle for obstacle in obstacles if isinstance(obstacle, CommandNotExecutableError)]
+        if not refusals and len(candidates) > 1:
+            raise CommandNotFoundError("%s: no such command in the container" % name, "PATH there is " + search_path)
+        raise (refusals or obstacles)[0]
 
     @staticmethod
     def _obstacle(tree, guest):
@@ -4016,18 +4037,22 @@ class PRootEngine(Engine):
         status = os.stat(self.executable)
         return "%s %s %d %d" % (self.mode, os.path.realpath(self.executable), status.st_size, status.st_mtime_ns)
 
-    def invocation(self, spec):
-        program = spec.find_command()
-        argv = [self.executable]
-        if self._has_option("--kill-on-exit"):
-            argv.append("--kill-on-exit")
-        argv += ["-r", spec.root, "-w", spec.directory]
+    def check(self, spec):
+        """EngineError where `spec` asks for what PRoot cannot do."""
         for mount in spec.mounts:
             if mount.is_read_only:
                 raise EngineError("%s: PRoot knows no read-only volumes" % mount.guest,
-                                  "run it in mode N1: udocker setup --execmode=N1 CONTAINER")
+                                  "mode N1 does: udocker setup --execmode=N1 CONTAINER")
             if ":" in mount.source + mount.guest or mount.guest.endswith("!"):
                 raise EngineError("%s: PRoot cannot bind a path with a colon" % mount.guest)
+
+    def invocation(self, spec):
+        self.check(spec)
+        program = spec.find_command()
+        ends_with_command = self._has_option("--kill-on-exit")
+        argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
+        argv += ["-r", spec.root, "-w", spec.directory]
+        for mount in spec.mounts:
             argv += ["-b", mount.source + ":" + mount.guest]
         account = spec.account
         if account.uid == 0:
@@ -4037,7 +4062,7 @@ class PRootEngine(Engine):
         if spec.kernel:
             argv += ["-k", spec.kernel]
         return Invocation(self.executable, argv + [program] + spec.argv[1:], self._environment(spec.environment),
-                          self._enter, is_relayed=True)
+                          self._enter, is_relayed=True, is_lingering=not ends_with_command)
 
     def _has_option(self, option):
         """Whether this PRoot knows an option: older ones lack some."""
@@ -4543,8 +4568,9 @@ def find_namespaces(context):
     return engine
 
 
-def choose_engine(context, mode):
-    """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a missing PRoot."""
+def choose_engine(context, mode, spec):
+    """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a PRoot that is missing
+    or cannot do what `spec` asks."""
     code = mode or context.default_mode
     is_default = not mode and context.settings.origin("default_execution_mode") == "default"
     if code not in MODES:
@@ -4552,7 +4578,10 @@ def choose_engine(context, mode):
     if code == "N1":
         return find_namespaces(context)
     try:
-        return find_proot(context, code)
+        engine = find_proot(context, code)
+        if is_default:
+            engine.check(spec)
+        return engine
     except (EngineError, ToolError) as error:
         if not is_default:
             raise
@@ -4562,7 +4591,7 @@ def choose_engine(context, mode):
     except EngineError as error:
         raise EngineError("no mode works on this host. P1: %s. N1: %s" % (refusal.message, error.message),
                           "; ".join(hint for hint in (refusal.hint, error.hint) if hint))
-    say.info("mode N1 is used: %s" % refusal.message)
+    say.info("mode N1 is used: " + refusal.message)
     return engine
 
 
@@ -4697,7 +4726,7 @@ def run_container(context, word, argv, options):
         if not os.path.isdir(root):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
         spec = build_spec(context, root, config, argv, request)
-        engine = choose_engine(context, container.mode if container else "")
+        engine = choose_engine(context, container.mode if container else "", spec)
         invocation = engine.invocation(spec)
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (word, engine.mode))
