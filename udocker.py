@@ -22,7 +22,7 @@ Contents (the banners below carry the same titles, in the same order):
     15  Main                       the one try, the one exit
 
 The layering rule: a name is used only below its definition, so the file reads from top to bottom and
-nothing calls back up. Only os, re, sys, stat and errno are imported at start, because a start costs the
+nothing calls back up. Only os, sys, stat and errno are imported at start, because a start costs the
 user of a thousand jobs more than anything else; every other module is imported where it is needed.
 
 To add a command, decorate a function in section 14: its help, usage errors and README row follow from the
@@ -31,7 +31,6 @@ to SETTINGS. `path` is always absolute on the host, `guest` is a path inside the
 """
 import errno
 import os
-import re
 import stat
 import sys
 
@@ -161,6 +160,9 @@ class Interruption(KeyboardInterrupt):
 
 def printable(text):
     """`text` for a terminal: control characters, which may be a stranger's, are shown and not obeyed."""
+    import re
+    if text.isprintable():
+        return text
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]",
                   lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
 
@@ -1165,7 +1167,8 @@ def sha256_digest(data):
 
 def is_digest(text):
     """Whether `text` is a sha256 digest. OCI image-spec, descriptor.md, Digests."""
-    return isinstance(text, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
+    return (isinstance(text, str) and len(text) == 71 and text.startswith("sha256:")
+            and not text[7:].strip("0123456789abcdef"))
 
 
 class Reference:
@@ -1189,6 +1192,8 @@ class Reference:
     @classmethod
     def parse(cls, text):
         """The reference that `text` spells; UsageError where it spells none."""
+        import re
+
         def refuse(reason, hint="write [HOST[:PORT]/]NAME[:TAG] or NAME@sha256:HEX, for instance busybox:latest"):
             raise UsageError("%r is not an image name: %s" % (text, reason), hint)
 
@@ -1254,6 +1259,7 @@ class Platform:
     @classmethod
     def parse(cls, text):
         """From OS/ARCH[/VARIANT] or ARCH alone; the machine names of uname are understood too."""
+        import re
         parts = text.lower().split("/")
         if len(parts) == 1:
             parts = ["linux"] + parts
@@ -1272,6 +1278,7 @@ class Platform:
 
     def rank(self, wanted):
         """How well this serves `wanted`: 0 best, None not at all. A lower variant of arm and amd64 will do."""
+        import re
         if (self.system, self.architecture) != (wanted.system, wanted.architecture):
             return None
         if self.variant == wanted.variant:
@@ -1316,6 +1323,7 @@ class Descriptor:
     @property
     def is_attestation(self):
         """Provenance and signatures, which BuildKit and others list beside images."""
+        import re
         platform = self.platform
         return ("vnd.docker.reference.type" in self.annotations or bool(self.document.get("artifactType"))
                 or platform is not None and platform.architecture == "unknown"
@@ -1355,12 +1363,13 @@ class Manifest:
     Schema 1 has no config blob: `config` is None and the config stands in `embedded_config` (bytes).
     """
 
-    LAYER_TYPES = re.compile(r"$|application/(octet-stream|x-tar|x-gzip|gzip"
-                             r"|vnd\.(oci|docker)\..*(layer|diff)\..*)")
+    LAYER_TYPES = (r"$|application/(octet-stream|x-tar|x-gzip|gzip"
+                   r"|vnd\.(oci|docker)\..*(layer|diff)\..*)")
     CONFIG_TYPES = ("", "application/vnd.oci.image.config.v1+json",
                     "application/vnd.docker.container.image.v1+json", "application/octet-stream")
 
     def __init__(self, document, what):
+        import re
         self.embedded_config = b""
         if "fsLayers" in document:
             self._read_schema_1(document, what)
@@ -1370,7 +1379,7 @@ class Manifest:
             raise DocumentError("%s: the manifest has no list of layers" % what)
         self.config = Descriptor.parse(document.get("config"), what)
         self.layers = [Descriptor.parse(entry, what) for entry in layers]
-        strange = [entry.media_type for entry in self.layers if not self.LAYER_TYPES.match(entry.media_type)]
+        strange = [entry.media_type for entry in self.layers if not re.match(self.LAYER_TYPES, entry.media_type)]
         if self.config.media_type not in self.CONFIG_TYPES or document.get("artifactType") or strange:
             kind = document.get("artifactType") or (strange or [self.config.media_type])[0]
             raise DocumentError("%s: not a container image but %s" % (what, kind))
@@ -1488,9 +1497,9 @@ class Challenge:
     """One way in that a server offers: scheme in lower case and parameters. RFC 9110, section 11."""
 
     # A quoted string, or a bare one that goes on over commas while no other key=value begins
-    PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*(?:,(?!\s*[A-Za-z_-]+\s*=)'
-                           r'[^\s",=]+(?=,|$|\s))*))\s*,?')
-    SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)(?!\s*=)")
+    PARAMETER = (r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*(?:,(?!\s*[A-Za-z_-]+\s*=)'
+                 r'[^\s",=]+(?=,|$|\s))*))\s*,?')
+    SCHEME = r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=\s|,|$)(?!\s*=)"
 
     def __init__(self, scheme, parameters):
         self.scheme = scheme
@@ -1499,16 +1508,18 @@ class Challenge:
     @classmethod
     def parse_all(cls, fields):
         """The challenges of all WWW-Authenticate fields, each of which may hold several."""
+        import re
+        scheme_at, parameter_at = re.compile(cls.SCHEME).match, re.compile(cls.PARAMETER).match
         found = []
         for text in fields:
             position = 0
             while True:
-                scheme = cls.SCHEME.match(text, position)
+                scheme = scheme_at(text, position)
                 if not scheme:
                     break
                 position, parameters = scheme.end(), {}
-                while not cls.SCHEME.match(text, position):
-                    pair = cls.PARAMETER.match(text, position)
+                while not scheme_at(text, position):
+                    pair = parameter_at(text, position)
                     if not pair:
                         break
                     value = pair.group(3) if pair.group(2) is None else re.sub(r"\\(.)", r"\1", pair.group(2))
@@ -1516,7 +1527,7 @@ class Challenge:
                     position = pair.end()
                 found.append(cls(scheme.group(1).lower(), parameters))
                 # What is neither parameter nor scheme (a Negotiate token, say) is passed over to the next comma
-                if not cls.SCHEME.match(text, position) and text[position:].strip():
+                if not scheme_at(text, position) and text[position:].strip():
                     comma = text.find(",", position)
                     position = len(text) if comma < 0 else comma
         return found
@@ -1528,6 +1539,7 @@ class Challenge:
 
 def shown_url(url):
     """A URL for messages: without the user, password and query that may hold secrets."""
+    import re
     return re.sub(r"^([a-z0-9+.-]+://)[^/@]*@", r"\1", url.partition("?")[0], flags=re.IGNORECASE)
 
 
@@ -1542,6 +1554,7 @@ def split_url(url):
 
 def is_loopback(host):
     """Whether a host name or address literal is this machine: 127.0.0.0/8, localhost, ::1."""
+    import re
     return host == "localhost" or host.strip("[]") == "::1" or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 
@@ -1569,6 +1582,7 @@ class Transfer:
     MAX_BODY = 4 << 20      # bytes: what docker's distribution allows a manifest
 
     def __init__(self, url, method="GET", fields=(), body=None, proxy=None, insecure=False, deliver=None):
+        import re
         for text in [url, method, proxy or ""] + [word for field in fields for word in field]:
             if re.search(r"[\x00-\x1f\x7f]", text):
                 raise TransferError(3, shown_url(printable(url)), "control characters in the request")
@@ -1717,6 +1731,7 @@ class CurlTransport:
 
     def perform(self, transfer):
         """Make the exchange; TransferError where no complete answer came."""
+        import re
         import subprocess
         try:
             process = subprocess.Popen([self.executable, "-q", "-K", "-"], stdin=subprocess.PIPE,
@@ -1743,6 +1758,7 @@ class CurlTransport:
     @staticmethod
     def _receive(stream, transfer):
         # Answers of status 1xx and, to https, a proxy's to CONNECT stand before the real one
+        import re
         is_tunnelled = transfer.url.lower().startswith("https:")
         is_interim = True
         while is_interim:
@@ -1756,6 +1772,7 @@ class CurlTransport:
             transfer.take_body(data)
 
     def _options(self, transfer):
+        import re
         options = [("url", transfer.url), ("silent", None), ("show-error", None), ("include", None),
                    ("globoff", None), ("proto", "=http,https"), ("user-agent", "udocker/" + __version__),
                    ("connect-timeout", str(self.timeout)), ("speed-limit", "1"), ("speed-time", str(self.timeout))]
@@ -1909,12 +1926,14 @@ class Keystore:
     @staticmethod
     def host_of(key):
         """The host that a key stands for: a host, or a URL as old docker and udocker write; one for all of the Hub."""
+        import re
         host = re.sub(r"^https?://", "", key).partition("/")[0].lower()
         return "docker.io" if host in Reference.HUB_HOSTS else host
 
     @classmethod
     def is_key_of(cls, key, host):
         """Whether a key stands for all of a host: docker's old keys are URLs, others with a path are podman's."""
+        import re
         return cls.host_of(key) == host and ("://" in key or re.search(r"^[^/]*(/v[12]/?)?$", key) is not None)
 
     def credential(self, url, repository):
@@ -1998,6 +2017,7 @@ def _limit_words(transfer):
 
 def _retry_after(text):
     """Seconds to wait, from seconds or an HTTP date; 0 where the text is neither. RFC 9110, 10.2.3."""
+    import re
     if re.fullmatch(r"\d{1,9}", text):
         return int(text)
     import email.utils
@@ -2254,6 +2274,7 @@ class Registry:
 
     def _show_warnings(self, answer):
         """Warning: 299 - "text". OCI distribution-spec, Warnings."""
+        import re
         for value in answer.fields.get("warning", ()):
             match = re.match(r'299 - "((?:[^"\\]|\\.)*)"', value)
             if match and match.group(1) not in self.warnings:
@@ -2293,6 +2314,7 @@ class Registry:
 
         `part` has `size` (bytes there), `restart()`, `write(data)` and `verify()`, which raises DigestError.
         """
+        import re
         if descriptor.digest == self.EMPTY_LAYER:
             part.restart()
             part.write(self.EMPTY_LAYER_BYTES)
@@ -2348,6 +2370,7 @@ class Registry:
     @staticmethod
     def _continues(header, offset):
         """Whether an answer of status 206 begins at `offset` and goes on to the end."""
+        import re
         match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", header.get("content-range", [""])[0].strip())
         return bool(match) and int(match.group(1)) == offset and (
             match.group(3) == "*" or int(match.group(2)) + 1 == int(match.group(3)))
@@ -2411,24 +2434,28 @@ class Notes:
         self.directory = layout.proofs
         self.scope = "\n".join((host.name, boot, host.kernel, str(host.uid), __version__))
 
+    def _key(self, subject):
+        return subject + "\n" + self.scope + "\n\n"
+
     def _path(self, subject):
-        return "%s/%s" % (self.directory, sha256_digest(os.fsencode(subject + "\n" + self.scope))[7:39])
+        import zlib         # a checksum will do, the file holds the key as well: hashlib would cost each run 3 ms
+        return "%s/%08x" % (self.directory, zlib.crc32(os.fsencode(self._key(subject))))
 
     def recall(self, subject):
         """The finding about `subject`, "" being a good one; None where there is none, or it is too old."""
         import time
-        path = self._path(subject)
-        try:
-            age = time.time() - os.stat(path).st_mtime
-        except OSError:
+        path, key = self._path(subject), self._key(subject)
+        text = os.fsdecode(read_file(path))
+        if not text.startswith(key):
             return None
-        text = read_file(path).decode("utf-8", "replace")
-        return text if not text or age < self.FAILURE_AGE else None
+        finding = text[len(key):]
+        return finding if not finding or time.time() - os.stat(path).st_mtime < self.FAILURE_AGE else None
 
     def remember(self, subject, finding):
+        """Keep a finding about `subject`."""
         try:
             make_directory(self.directory, 0o700)
-            write_atomic(self._path(subject), finding.encode("utf-8", "replace"))
+            write_atomic(self._path(subject), os.fsencode(self._key(subject) + finding))
         except OSError as error:
             say.debug("%s: %s" % (self.directory, error))
 
@@ -2774,8 +2801,18 @@ class Container:
 class ContainerStore:
     """Containers by id; their names are links to them."""
 
-    ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-    NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+    NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+    @staticmethod
+    def is_id(word):
+        """Whether `word` has the form of a UUID, as ids do."""
+        return len(word) == 36 and word.count("-") == 4 and not word.replace("-", "").strip("0123456789abcdef")
+
+    @classmethod
+    def is_name(cls, word):
+        """Whether a container may have this name."""
+        return (0 < len(word) <= 128 and word[0] not in ".-" and cls.NAME_CHARACTERS.issuperset(word)
+                and not cls.is_id(word))
 
     def __init__(self, layout):
         self.layout = layout
@@ -2789,7 +2826,7 @@ class ContainerStore:
                     if entry.is_symlink():
                         target = os.path.basename(os.readlink(entry.path).rstrip("/"))
                         names.setdefault(target, []).append(entry.name)
-                    elif self.ID.match(entry.name):
+                    elif self.is_id(entry.name):
                         ids.append(entry.name)
         except FileNotFoundError:
             pass
@@ -2797,17 +2834,17 @@ class ContainerStore:
 
     def find(self, word):
         """The Container of an id, of the unique beginning of one, or of a name; None where there is none."""
-        if self.ID.match(word):
+        if self.is_id(word):
             path = self.layout.container(word)
             return Container(path) if os.path.isdir(path) else None
-        if self.NAME.match(word):
+        if self.is_name(word):
             try:
                 target = os.path.basename(os.readlink(self.layout.container(word)).rstrip("/"))
             except OSError:
                 target = ""
-            if self.ID.match(target) and os.path.isdir(self.layout.container(target)):
+            if self.is_id(target) and os.path.isdir(self.layout.container(target)):
                 return Container(self.layout.container(target), [word])
-        if re.fullmatch(r"[0-9a-f-]{4,35}", word):
+        if 4 <= len(word) < 36 and not word.strip("0123456789abcdef-"):
             matches = [container for container in self.list() if container.id.startswith(word)]
             if len(matches) == 1:
                 return matches[0]
@@ -2821,7 +2858,7 @@ class ContainerStore:
 
     def check_name(self, name):
         """UsageError where `name` cannot be one, ConflictError where it is taken."""
-        if not self.NAME.match(name) or self.ID.match(name):
+        if not self.is_name(name):
             raise UsageError("%r cannot be the name of a container" % name,
                              "use letters, digits, '_', '.' and '-', and no '.' or '-' at the beginning")
         if os.path.lexists(self.layout.container(name)):
@@ -2841,7 +2878,7 @@ class ContainerStore:
 
     def remove_name(self, name):
         path = self.layout.container(name)
-        if not self.NAME.match(name) or not os.path.islink(path):
+        if not self.is_name(name) or not os.path.islink(path):
             raise NotFoundError("%r: no container has this name" % name, "udocker ps lists the names there are")
         os.unlink(path)
 
@@ -3665,6 +3702,7 @@ class Toolbox:
 
     def proot_build(self):
         """The Tool for this machine and kernel, None where there is none."""
+        import re
         builds = PROOT_BUILDS.get(self.host.machine)
         if not builds:
             return None
@@ -3873,7 +3911,7 @@ class Account:
 
     @staticmethod
     def _is_id(text):
-        return re.fullmatch(r"\d{1,10}", text) is not None and int(text) < 0xFFFFFFFF
+        return 0 < len(text) <= 10 and not text.strip("0123456789") and int(text) < 0xFFFFFFFF
 
     @staticmethod
     def _entries(text, width):
@@ -3903,6 +3941,7 @@ def parse_variable(text, environment):
 
 def read_variables(path, environment):
     """The variables of a file, as docker reads --env-file: lines as they are, without quotes or expansion."""
+    import re
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
@@ -4770,17 +4809,26 @@ class Arguments:
     """The options and operands of a command line, as attributes."""
 
 
-def option_lines(options):
-    """The options as lines of at most 79 columns: spellings, then the meaning."""
-    import textwrap
+def wrapped(text, head="", indent=""):
+    """`text` as lines of at most 79 columns: the first one begins with `head`, the others with `indent`."""
     lines = []
-    for option in options:
-        meaning = option.meaning + (" (repeatable)" if option.repeatable else "")
-        head = "  %-24s " % option.usage
-        if len(head) > 27:
+    for word in text.split():
+        if len(head) + len(word) > 79:
             lines.append(head.rstrip())
-            head = " " * 27
-        lines += textwrap.wrap(meaning, 79, initial_indent=head, subsequent_indent=" " * 27)
+            head = indent
+        head += word + " "
+    return lines + [head.rstrip()]
+
+
+def option_lines(options):
+    """The options as lines: spellings, then the meaning in a column of its own."""
+    lines, margin = [], " " * 27
+    for option in options:
+        head = "  %-24s " % option.usage
+        if len(head) > len(margin):
+            lines.append(head.rstrip())
+            head = margin
+        lines += wrapped(option.meaning + (" (repeatable)" if option.repeatable else ""), head, margin)
     return lines
 
 
@@ -4802,8 +4850,8 @@ class Command:
 
     @property
     def meaning(self):
-        """The docstring's lines, without their indentation."""
-        return [line.strip() for line in (self.function.__doc__ or "").strip().splitlines()]
+        """The docstring's paragraphs, each a line."""
+        return [" ".join(paragraph.split()) for paragraph in (self.function.__doc__ or "").split("\n\n")]
 
     @property
     def usage(self):
@@ -4815,7 +4863,10 @@ class Command:
 
     def help(self):
         """The text of `udocker COMMAND --help`."""
-        lines = ["Usage: " + self.usage, ""] + self.meaning + ["", "Options:"] + option_lines(self.options)
+        lines = ["Usage: " + self.usage]
+        for paragraph in self.meaning:
+            lines += [""] + wrapped(paragraph)
+        lines += ["", "Options:"] + option_lines(self.options)
         if self.examples:
             lines += ["", "Examples:"] + ["  " + example for example in self.examples]
         return "\n".join(lines)
@@ -5173,7 +5224,8 @@ def overview():
     """The text of `udocker --help`."""
     lines = ["Usage: udocker [GLOBAL-OPTIONS] COMMAND [OPTIONS] [OPERANDS]", "",
              "Run Docker containers without root.", "", "Commands:"]
-    lines += ["  %-12s %s" % (name, declared.meaning[0]) for name, declared in COMMANDS.items()]
+    for name, declared in COMMANDS.items():
+        lines += wrapped(declared.meaning[0], "  %-12s " % name, " " * 15)
     lines += ["", "Global options:"] + option_lines(GLOBAL_OPTIONS)
     return "\n".join(lines + ["", "udocker COMMAND --help explains a command."])
 
