@@ -3183,6 +3183,13 @@ def printable_name(name):
     return printable(name.decode("utf-8", "replace"))[:200]
 
 
+def decimal(text):
+    """The number that digits (bytes) spell; ValueError for the other things that int() would take."""
+    if not text.isdigit():
+        raise ValueError("not a number")
+    return int(text)
+
+
 class TarReader:
     """The members of a tar stream: POSIX ustar and pax, GNU long names, numbers and sparse files.
 
@@ -3248,11 +3255,10 @@ class TarReader:
         if field[0] & 0x80:
             number = int.from_bytes(field, "big") & (1 << (8 * len(field) - 1)) - 1
             return number - (1 << (8 * len(field) - 1)) if field[0] & 0x40 else number
-        text = field.strip(b" \0")
-        try:
-            return int(text.split(b"\0", 1)[0].rstrip(), 8) if text else 0
-        except ValueError:
+        text = field.strip(b" \0").split(b"\0", 1)[0].rstrip()
+        if text.strip(b"01234567"):
             raise ArchiveError("a header has a number that is none")
+        return int(text, 8) if text else 0
 
     def _size(self, field):
         size = self._number(field)
@@ -3273,17 +3279,19 @@ class TarReader:
     def _pax_records(data):
         """{key: value} of LENGTH KEY=VALUE lines; the offsets and lengths of GNU's sparse 0.0 are collected."""
         records, sparse = {}, []
-        while data.strip(b"\0"):
-            length, _, _ = data.partition(b" ")
-            if not length.isdigit() or not len(length) + 2 < int(length) <= len(data) or data[int(length) - 1] != 10:
+        start, end = 0, len(data.rstrip(b"\0"))
+        while start < end:
+            length = data[start:start + 8].partition(b" ")[0]
+            size = int(length) if length.isdigit() else 0
+            if not len(length) + 2 < size <= len(data) - start or data[start + size - 1:start + size] != b"\n":
                 raise ArchiveError("a damaged pax header")
-            key, equals, value = data[len(length) + 1:int(length) - 1].partition(b"=")
+            key, equals, value = data[start + len(length) + 1:start + size - 1].partition(b"=")
             if not equals or b"\0" in key or key in (b"path", b"linkpath") and b"\0" in value:
                 raise ArchiveError("a damaged pax header")
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 sparse.append(value)
             records[key] = value
-            data = data[int(length):]
+            start += size
         if sparse:
             records[b"GNU.sparse.map"] = b",".join(sparse)
         return records
@@ -3319,7 +3327,8 @@ class TarReader:
         try:
             if b"mtime" in pax:
                 entry.mtime = int(float(pax[b"mtime"]) * 1000000000)
-            size = int(pax.get(b"size", size))
+            if b"size" in pax:
+                size = decimal(pax[b"size"])
         except (ValueError, OverflowError):
             raise ArchiveError("a pax header has a number that is none")
         if not 0 <= size < 1 << 62:
@@ -3344,9 +3353,9 @@ class TarReader:
         if b"GNU.sparse.map" not in pax and pax.get(b"GNU.sparse.major") != b"1":
             return
         try:
-            entry.full_size = int(pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size") or b"")
+            entry.full_size = decimal(pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size") or b"")
             if b"GNU.sparse.map" in pax:
-                numbers = [int(word) for word in pax[b"GNU.sparse.map"].split(b",")]
+                numbers = [decimal(word) for word in pax[b"GNU.sparse.map"].split(b",")]
             else:
                 numbers = self._leading_numbers(entry)
         except ValueError:
@@ -3361,8 +3370,8 @@ class TarReader:
                 raise ValueError
             text += self.stream.take(self.BLOCK)
             entry.size -= self.BLOCK
-            count = int(text.partition(b"\n")[0]) if b"\n" in text else self.MAX_EXTENSION
-        return [int(line) for line in text.split(b"\n")[1:2 * count + 1]]
+            count = decimal(text.partition(b"\n")[0]) if b"\n" in text else self.MAX_EXTENSION
+        return [decimal(line) for line in text.split(b"\n")[1:2 * count + 1]]
 
     @staticmethod
     def _set_segments(entry, numbers):
@@ -3372,7 +3381,7 @@ class TarReader:
             if offset < end or length < 0:
                 raise ArchiveError("a damaged map of a sparse file")
             end = offset + length
-        if len(numbers) % 2 or end > entry.full_size or sum(numbers[1::2]) != entry.size:
+        if len(numbers) % 2 or not end <= entry.full_size < 1 << 62 or sum(numbers[1::2]) != entry.size:
             raise ArchiveError("a damaged map of a sparse file")
 
 
@@ -3452,8 +3461,8 @@ class LayerUnpacker:
         previous = os.umask(0)
         try:
             if os.path.getsize(path) > OUTPUT_PIECE:
-                with ReadAhead(self._hashed(decompressed(path), digest)) as pieces:
-                    self._apply(ByteStream(pieces))
+                with ReadAhead(decompressed(path)) as pieces:       # whose thread has enough to do with inflating
+                    self._apply(ByteStream(self._hashed(pieces, digest)))
             else:
                 self._apply(ByteStream(self._hashed(decompressed(path), digest)))
         except ArchiveError as error:
