@@ -763,6 +763,7 @@ class Supervisor:
     def run(self):
         """The exit status of the command, 128+n when signal n ended it."""
         self.signal.signal(self.signal.SIGCHLD, self.signal.SIG_DFL)       # who ignores it gets no exit status
+        self.strangers = set(Host.children(os.getpid()))    # a shell that became udocker by exec may have had some
         self.kernel.adopt_orphans()
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
         try:
@@ -832,17 +833,20 @@ class Supervisor:
 
     def _sweep(self, pid):
         """Where the command has ended and PRoot waits for what that left behind, and we adopted: make an end."""
-        if self.invocation.is_relayed and not Host.children(pid) and Host.children(os.getpid()) != [pid]:
+        if self.invocation.is_relayed and not Host.children(pid) and self._children() != {pid}:
             os.kill(pid, self.signal.SIGQUIT)
+
+    def _children(self):
+        return set(Host.children(os.getpid())) - self.strangers
 
     def _end_orphans(self):
         """End what the command left behind, as docker does; once their tracer is gone they would run uncontained."""
-        orphans = Host.children(os.getpid())
+        orphans = self._children()
         while orphans:
             for pid in orphans:
                 os.kill(pid, self.signal.SIGKILL)
                 os.waitpid(pid, 0)
-            orphans = Host.children(os.getpid())
+            orphans = self._children()
 
     def _status(self, status):
         if os.WIFSIGNALED(status):
@@ -963,6 +967,20 @@ def write_atomic(path, data, mode=0o644):
     except BaseException:
         remove_file(temporary)
         raise
+
+
+class Naming:
+    """Errors of the system that name no file, as those of write(2), name `path` when they leave the `with` block."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, _, error, __):
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = self.path
 
 
 class NewFile:
@@ -2186,6 +2204,7 @@ class Registry:
         self.candidates = self._candidates(address.rstrip("/"))
         self.url = self.candidates[0]
         self.host = split_url(self.url)[1]
+        self.name = shown_url(self.url).partition("://")[2]
         self.authorization = None
         self.lock = threading.Lock()
         self.warnings = set()
@@ -2252,7 +2271,7 @@ class Registry:
             scope = self._answer_refusal(authorization, answer, scope)
         self._show_warnings(answer)
         if answer.status >= 400:
-            raise error_from(answer, self.host + path)
+            raise error_from(answer, self.name + path)
         return answer
 
     @staticmethod
@@ -2279,7 +2298,7 @@ class Registry:
             match = re.match(r'299 - "((?:[^"\\]|\\.)*)"', value)
             if match and match.group(1) not in self.warnings:
                 self.warnings.add(match.group(1))
-                say.warning("%s says: %s" % (self.host, match.group(1)))
+                say.warning("%s says: %s" % (self.name, match.group(1)))
 
     def manifest_digest(self, repository, version):
         """The digest behind a tag by HEAD, which counts against no limit; "" where the registry does not say."""
@@ -2302,7 +2321,7 @@ class Registry:
         digest = manifest_digest(answer.body)
         claimed = version if is_digest(version) else answer.field("docker-content-digest")
         if is_digest(claimed) and digest != claimed and sha256_digest(answer.body) != claimed:
-            raise DigestError("%s%s: the manifest does not have the digest %s" % (self.host, path, claimed),
+            raise DigestError("%s%s: the manifest does not have the digest %s" % (self.name, path, claimed),
                               "the registry or a proxy on the way is broken: try again, or another mirror")
         return answer.body
 
@@ -2344,7 +2363,7 @@ class Registry:
                 return None
             part.restart()
             if status == 206:
-                raise RegistryError(206, self.host + path, "it sent another part than was asked for", is_passing=True)
+                raise RegistryError(206, self.name + path, "it sent another part than was asked for", is_passing=True)
             return part.write
 
         try:
@@ -2359,13 +2378,13 @@ class Registry:
                 raise
             if descriptor.size is None or part.size != descriptor.size:
                 part.restart()
-                raise RegistryError(416, self.host + path, "it cannot go on where the last download stopped",
+                raise RegistryError(416, self.name + path, "it cannot go on where the last download stopped",
                                     is_passing=True)
             return
         if answer.status not in (200, 206):
-            raise RegistryError(answer.status, self.host + path, "no answer to a request for a blob")
+            raise RegistryError(answer.status, self.name + path, "no answer to a request for a blob")
         if descriptor.size is not None and part.size < descriptor.size:
-            raise TransferError(18, self.host + path, "%d of %d bytes came" % (part.size, descriptor.size))
+            raise TransferError(18, self.name + path, "%d of %d bytes came" % (part.size, descriptor.size))
 
     @staticmethod
     def _continues(header, offset):
@@ -4063,7 +4082,7 @@ class Engine:
 
     def explain(self, report):
         """(reason, hint) for a failed proof, from what the attempt said."""
-        return report or "the command did not run inside", ""
+        return report, ""
 
 
 class PRootEngine(Engine):
@@ -4133,7 +4152,7 @@ class PRootEngine(Engine):
         if scope in ("2", "3"):
             return ("kernel.yama.ptrace_scope is %s, which forbids ptrace" % scope,
                     "mode N1 needs no ptrace: udocker setup --execmode=N1 CONTAINER")
-        return report or "PRoot does not contain commands here", "mode N1 needs no PRoot"
+        return report, "mode N1 needs no PRoot: udocker setup --execmode=N1 CONTAINER"
 
 
 class NamespaceEngine(Engine):
@@ -4210,7 +4229,7 @@ class NamespaceEngine(Engine):
             if Host.sysctl(name) == refusing:
                 return ("user namespaces are refused: %s is %s" % (name, refusing),
                         "the administrator allows them with: sysctl -w %s=%s" % (name, allowing))
-        return ("user namespaces are refused here (%s)" % (report or "the command did not run inside"),
+        return ("user namespaces are refused here (%s)" % report,
                 "inside another container or sandbox that is usual; modes P1 and P2 need none")
 
 
@@ -4262,7 +4281,7 @@ class Prover:
             if status == 42 and made == token:
                 return ""
             talk = read_file(log, 1000).decode("utf-8", "replace").strip().splitlines()
-            return printable(talk[-1]) if talk else "the probe ended with status %d" % status
+            return printable(talk[-1]) if talk else "a command did not stay in its root (status %d)" % status
         except (Error, OSError) as error:
             return str(error)
         finally:
@@ -4382,12 +4401,12 @@ def fetch_manifest(registry, repository, version, platform, known):
     digest = registry.manifest_digest(repository, version)
     for _ in range(4):          # an index may name an index, but not for ever
         data = known.get(digest) or registry.manifest(repository, digest or version)
-        found = parse_manifest(data, "%s/%s" % (registry.host, repository))
+        found = parse_manifest(data, "%s/%s" % (registry.name, repository))
         if isinstance(found, Manifest):
             return data, index
         index = index or data
-        digest = found.choose(platform, "%s/%s" % (registry.host, repository), can_read_zstd()).digest
-    raise DocumentError("%s/%s: indexes within indexes without end" % (registry.host, repository))
+        digest = found.choose(platform, "%s/%s" % (registry.name, repository), can_read_zstd()).digest
+    raise DocumentError("%s/%s: indexes within indexes without end" % (registry.name, repository))
 
 
 def first_that_exists(registry, repositories, ask):
@@ -4399,7 +4418,7 @@ def first_that_exists(registry, repositories, ask):
             if repository != repositories[-1] and error.status in (401, 403, 404):
                 continue
             if error.status == 404:
-                raise NotFoundError("%s/%s: %s" % (registry.host, repository, error.message.partition(": ")[2]),
+                raise NotFoundError("%s/%s: %s" % (registry.name, repository, error.message.partition(": ")[2]),
                                     "check the name and the tag")
             raise
 
@@ -4411,7 +4430,7 @@ def fetch_blob(context, registry, repository, descriptor, progress, failures):
         if failures:
             raise failures[0]
 
-    with BlobPart(context.layout, descriptor, watch) as part:
+    with BlobPart(context.layout, descriptor, watch) as part, Naming(context.layout.layers):
         if part.is_there:
             return
         row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
@@ -4541,7 +4560,7 @@ def create_container(context, image, name=None):
     if diff_ids and len(diff_ids) != len(manifest.layers):
         raise DocumentError("%s: config and manifest do not have the same layers" % image,
                             "udocker verify %s" % image)
-    with NewContainer(context.layout) as new:
+    with NewContainer(context.layout) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.root)
         for position, layer in enumerate(manifest.layers):
             path = context.blobs.path(layer.digest)
@@ -4604,7 +4623,7 @@ def find_proot(context, code):
                 say.warning("%s, so P2 is used, which is slower" % reasons[-1].message)
             return engine
     if reasons:
-        raise reasons[-1]
+        raise reasons[0]
     raise EngineError("there is no PRoot for a machine of type %s" % context.host.machine,
                       "put one into the search path, or use mode N1")
 
@@ -5256,6 +5275,15 @@ def command_help(_, arguments):
 # 15  Main
 # ======================================================================================================
 
+# What to do about the errors of the system that users meet
+SYSTEM_HINTS = {number: hint for numbers, hint in (
+    ((errno.ENOSPC, errno.EDQUOT),
+     "remove what is not needed with udocker rm and rmi, or use a store on another file system with --repo=DIR"),
+    ((errno.EACCES, errno.EPERM, errno.EROFS),
+     "a store that you may not write to can only be looked at and run from; --repo=DIR chooses another one"),
+) for number in numbers}
+
+
 def load_settings(given, environment):
     """The Settings in force, from every source in its order."""
     settings = Settings()
@@ -5265,9 +5293,12 @@ def load_settings(given, environment):
     if named:
         settings.read_file(named, is_optional=False)
     settings.read_environment(environment)
-    for attribute, setting in (("repo", "dir"), ("insecure", "insecure")):
-        if getattr(given, attribute):
-            settings.set(setting, str(getattr(given, attribute)), "command line")
+    if given.repo is not None:
+        settings.set("dir", given.repo, "command line")
+    if given.insecure:
+        settings.set("insecure", "true", "command line")
+    if not settings["dir"]:
+        raise SettingError("%s: the directory of the store is empty" % settings.origin("dir"))
     return settings
 
 
@@ -5316,7 +5347,8 @@ def run_main(words, environment):
         return 141
     except OSError as error:
         reason = error.strerror or str(error)
-        say.error(Error("%s: %s" % (error.filename, reason) if error.filename else reason))
+        say.error(Error("%s: %s" % (os.fsdecode(error.filename), reason) if error.filename else reason,
+                        SYSTEM_HINTS.get(error.errno, "")))
         say.traceback()
         return failure_status
     except Exception as error:      # a fault of this program: one line for the user, all of it with -D

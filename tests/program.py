@@ -34,7 +34,7 @@ class Result:
 class Program:
     """Callable: udocker("pull", reference) gives a Result. The store is the default one, ~/.udocker."""
 
-    def __init__(self, home, entry=(sys.executable, "-W", "error", CHECKOUT / "udocker.py"), env=None):
+    def __init__(self, home, entry=(sys.executable, "-W", "error", CHECKOUT / "udocker"), env=None):
         self.home = Path(str(home))
         self.entry = [str(word) for word in entry]
         self.env = env or {}

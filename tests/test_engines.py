@@ -1,0 +1,152 @@
+"""Engines are proved before they are used, tools are what they are said to be, and refusals give their reason."""
+import hashlib
+import io
+import os
+import tarfile
+
+import pytest
+
+import udocker as program_under_test
+
+LIAR = "#!/bin/sh\nfor word; do last=$word; done\nexec /bin/sh -c 'echo on the host'\n"
+FAILING = "#!/bin/sh\necho 'no ptrace for you' >&2\nexit 1\n"
+
+
+@pytest.fixture
+def fake_proot(tmp_path):
+    """Writes a program that poses as PRoot; its path."""
+    def write(text):
+        path = tmp_path / "proot"
+        path.write_text(text)
+        path.chmod(0o755)
+        return str(path)
+    return write
+
+
+@pytest.mark.parametrize("text", [LIAR, FAILING, "#!/bin/sh\n", "#!/nowhere\n", "no program"],
+                         ids=["on the host", "failing", "nothing", "no interpreter", "no program"])
+def test_a_proot_that_does_not_contain_is_not_used(containers, fake_proot, text):
+    box = containers.with_env(UDOCKER_USE_PROOT_EXECUTABLE=fake_proot(text))
+    for mode in "P1", "P2":
+        result = box.fails(125, "run", "busybox", "echo", "inside", env={"UDOCKER_DEFAULT_EXECUTION_MODE": mode})
+        assert mode in result.err and "N1" in result.err
+
+
+def test_the_default_falls_back_to_namespaces_with_one_line(namespace_box, containers, fake_proot):
+    box = containers.with_env(UDOCKER_USE_PROOT_EXECUTABLE=fake_proot(FAILING))
+    result = box.ok("run", "busybox", "echo", "inside")
+    assert result.out == "inside\n"
+    assert result.err.count("\n") == 1 and "mode N1 is used" in result.err and "no ptrace for you" in result.err
+
+
+def test_the_default_takes_the_mode_that_can_do_what_is_asked(namespace_box, containers, proot, tmp_path):
+    result = containers("run", "-v", "%s:/data:ro" % tmp_path, "busybox", "touch", "/data/x")
+    assert result.status != 0 and "Read-only" in result.err and not (tmp_path / "x").exists()
+
+
+def test_refused_namespaces_are_explained(tmp_path):
+    """As where a kernel lets a process unshare and then refuses the map of ids."""
+    class NoNamespaces(program_under_test.NamespaceEngine):
+        def _map_ids(self, account):
+            raise PermissionError(1, "Operation not permitted", "/proc/self/uid_map")
+
+    notes = program_under_test.Notes(program_under_test.Layout(str(tmp_path)), program_under_test.Host())
+    engine = NoNamespaces("N1", program_under_test.Host())
+    with pytest.raises(program_under_test.EngineError) as caught:
+        program_under_test.Prover(notes, str(tmp_path)).check(engine)
+    assert "user namespaces are refused" in caught.value.message and "uid_map" in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_proof_is_remembered(udocker, images, mode):
+    """The second start finds what the first one has seen, and a changed PRoot is proved anew."""
+    reference = images.host + "/lab/busybox"
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    box.ok("pull", reference)
+    box.ok("create", "--name=busy", reference)
+    assert "proving mode " + mode in box.ok("-D", "run", "busy", "true").err
+    assert "proving mode" not in box.ok("-D", "run", "busy", "true").err
+
+
+def test_a_proof_needs_no_writable_home(udocker, images, mode):
+    if os.getuid() == 0:
+        pytest.skip("root may write everywhere")
+    reference = images.host + "/lab/busybox"
+    udocker.ok("pull", reference)
+    udocker.ok("create", "--name=busy", reference)
+    udocker.store.chmod(0o555)
+    try:
+        assert udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode).ok("run", "busy", "echo", "hi").out == "hi\n"
+    finally:
+        udocker.store.chmod(0o755)
+
+
+# The tools
+
+def tarball(path, member, data):
+    with tarfile.open(str(path), "w:gz") as archive:
+        info = tarfile.TarInfo("udocker_dir/bin/" + member)
+        info.size, info.mode = len(data), 0o755
+        archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+class Toolkit:
+    """A Toolbox on an empty store, for a machine that has no PRoot in its search path."""
+
+    def __init__(self, directory, tool, source=""):
+        self.layout = program_under_test.Layout(str(directory / "store"))
+        self.layout.make()
+        host = program_under_test.Host()
+        notes = program_under_test.Notes(self.layout, host)
+        self.box = program_under_test.Toolbox(self.layout, host, notes, "", source, None)
+        self.box.proot_build = lambda: tool
+
+
+def test_a_tool_out_of_a_tarball_is_checked(tmp_path):
+    data = b"\x7fELF pretended"
+    tool = program_under_test.Tool("proot-test", hashlib.sha256(data).hexdigest())
+    good = Toolkit(tmp_path, tool, str(tarball(tmp_path / "good.tgz", "proot-test", data)))
+    path = next(good.box.proots())
+    assert path == good.layout.bin + "/proot-test" and os.access(path, os.X_OK)
+    with open(path, "rb") as file:
+        assert file.read() == data
+
+
+@pytest.mark.parametrize("member,data", [("proot-test", b"something else"), ("another", b"\x7fELF pretended")])
+def test_another_tool_is_refused(tmp_path, member, data):
+    tool = program_under_test.Tool("proot-test", hashlib.sha256(b"\x7fELF pretended").hexdigest())
+    bad = Toolkit(tmp_path, tool, str(tarball(tmp_path / "bad.tgz", member, data)))
+    with pytest.raises(program_under_test.ToolError) as caught:
+        next(bad.box.proots())
+    assert "bad.tgz" in caught.value.message
+    assert os.listdir(bad.layout.bin) == []
+
+
+def test_a_tarball_that_is_missing_or_damaged(tmp_path):
+    tool = program_under_test.Tool("proot-test", "0" * 64)
+    (tmp_path / "damaged.tgz").write_bytes(b"\x1f\x8b" + b"x" * 100)
+    for name in "missing.tgz", "damaged.tgz":
+        with pytest.raises(program_under_test.ToolError):
+            next(Toolkit(tmp_path, tool, str(tmp_path / name)).box.proots())
+
+
+def test_pins_are_digests_of_their_own():
+    builds = [build for pair in program_under_test.PROOT_BUILDS.values() for build in set(pair)]
+    assert all(program_under_test.is_digest(build.digest) for build in builds)
+    assert len({build.digest for build in builds}) == len(builds) == len({build.file_name for build in builds})
+
+
+# The filter of system calls
+
+def test_filters_jump_forward_and_end_with_a_verdict():
+    """Every instruction's jumps stay within the program, as the kernel demands."""
+    names = program_under_test.NamespaceEngine.EMULATED_CALLS + program_under_test.PRootEngine.NEWER_CALLS
+    for machine in program_under_test.SystemCalls.BY_MACHINE:
+        program = program_under_test.SystemCalls(machine).filter(names, 0)
+        count = len(program) // 8
+        assert len(program) % 8 == 0 and 0 < count < 4096
+        for position in range(count):
+            code, _, if_true, if_false = program[8 * position:8 * position + 4]
+            assert code != 0x15 or position + 1 + max(if_true, if_false) < count
+        assert program[-8] == 0x06
