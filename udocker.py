@@ -1000,12 +1000,11 @@ class NewFile:
 def read_file(path, limit=16 << 20):
     """The bytes of a regular file, b"" where there is none; never more than `limit`."""
     try:
-        with open(path, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return b""
-            return file.read(limit)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)      # a FIFO must not hold us up
+    except (FileNotFoundError, NotADirectoryError):
         return b""
+    with open(descriptor, "rb") as file:
+        return file.read(limit) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def has_size(path, size):
@@ -4474,16 +4473,21 @@ def fetch_blobs(context, registry, repository, descriptors):
         raise failures[0]
 
 
+def is_for(config, platform):
+    """Whether what has this config is for a Platform; None stands for any."""
+    return platform is None or config.platform is None or config.platform.rank(platform) is not None
+
+
 def fetch_config(context, registry, repository, manifest, wanted, is_strict, reference):
     """Bring the config, and look before the layers come whether this is an image for here."""
     data = manifest.embedded_config
     if manifest.config:
         fetch_blobs(context, registry, repository, [manifest.config])
         data = context.blobs.read(manifest.config.digest)
-    platform = ImageConfig.parse(data, str(reference)).platform
-    if platform is None or platform.rank(wanted) is not None:
+    config = ImageConfig.parse(data, str(reference))
+    if is_for(config, wanted):
         return
-    message = "%s is an image for %s, not for %s" % (reference, platform, wanted)
+    message = "%s is an image for %s, not for %s" % (reference, config.platform, wanted)
     if is_strict:
         raise NotFoundError(message)
     say.warning(message)
@@ -4577,15 +4581,13 @@ def obtain_image(context, reference, policy, platform=None, address=""):
     for another platform than was asked for), "always" pulled."""
     if policy not in ("missing", "never", "always"):
         raise UsageError("--pull=%s: there are missing, never and always" % policy)
-    if policy == "always":
-        return pull_image(context, reference, platform, address)
-    if policy == "never":
-        return context.images.get(reference)
-    image = context.images.find(reference)
-    own = image.config().platform if image and platform else None
-    if image and (own is None or own.rank(platform) is not None):
+    image = None if policy == "always" else context.images.find(reference)
+    if image and is_for(image.config(), platform):
         return image
-    return pull_image(context, reference, platform, address)
+    if policy != "never":
+        return pull_image(context, reference, platform, address)
+    raise NotFoundError("%s: the image here is not for %s" % (context.images.get(reference), platform),
+                        "udocker pull --platform=%s %s" % (platform, reference))
 
 
 def remove_container(context, container):
@@ -4727,13 +4729,24 @@ def guest_command(request, config, argv, tree):
     return words
 
 
+def default_user(context):
+    """Who runs a command when neither the user nor the image says: root, as docker has it.
+
+    Under srun --mpi=pmix it is the caller: PMIx and munge compare the ids of both ends of their sockets.
+    """
+    if {"SLURM_STEP_ID", "PMIX_RANK"} <= set(context.environment):
+        say.debug("srun with PMIx: the command runs under your own id")
+        return str(context.host.uid)
+    return ""
+
+
 def build_spec(context, root, config, argv, request):
     """The RunSpec for a tree and what was asked."""
     config = ImageConfig({}) if request.options.nometa else config
     mounts = request.all_mounts(context)
     spec = RunSpec(root, [], {}, None, mounts, kernel=request.options.kernel or "")
     tree = spec.tree
-    spec.account = Account.find(request.options.user or config.user, tree, context.host)
+    spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
     spec.environment = guest_environment(context, request, config, spec.account)
     spec.argv = guest_command(request, config, argv, tree)
@@ -4766,6 +4779,9 @@ def locate_tree(context, word, request):
         config = container.config() if container else image.config() if image else ImageConfig({})
         return root, config, None, False
     if container:
+        if not is_for(container.config(), request.platform):
+            raise ConflictError("%s is a container for %s, not for %s" % (
+                word, container.config().platform, request.platform))
         if options.name is not None and options.name not in container.names:
             context.containers.add_name(container, options.name)
         return container.root, container.config(), container, False
@@ -4788,6 +4804,8 @@ def remove_after_run(context, container):
 def run_container(context, word, argv, options):
     """Run a command in a container, image or tree: returns its exit status, or becomes the command."""
     request = RunRequest(context, options)
+    if options.rm:
+        raise_on_signals()
     root, config, container, _ = locate_tree(context, word, request)
     try:
         if not os.path.isdir(root):
