@@ -899,6 +899,7 @@ class Lock:
     def __init__(self, path):
         self.path = path
         self.descriptor = -1
+        self.is_held = True
 
     def __enter__(self):
         import fcntl
@@ -913,6 +914,7 @@ class Lock:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
                 os.close(self.descriptor)
                 raise
+            self.is_held = False
             say.debug("%s: no locks here, going on without" % self.path)
         return self
 
@@ -2340,12 +2342,23 @@ class Registry:
         sources = [url for url in descriptor.urls if re.match(r"https?://", url)] + [None]
         for url in sources:
             try:
-                self.client.persist(lambda: self._fetch_blob(repository, descriptor, part, url), lambda: part.size)
-                return part.verify()
+                return self._fetch_verified(repository, descriptor, part, url)
             except (TransferError, DigestError) as error:
                 if url is None:
                     raise
                 say.debug("%s; asking the registry" % error.message)
+
+    def _fetch_verified(self, repository, descriptor, part, url):
+        """Fetch with all attempts; where what an earlier command left was bad, once more from the beginning."""
+        was_resumed = part.size > 0
+        self.client.persist(lambda: self._fetch_blob(repository, descriptor, part, url), lambda: part.size)
+        try:
+            part.verify()
+        except DigestError:
+            if not was_resumed:
+                raise
+            self.client.persist(lambda: self._fetch_blob(repository, descriptor, part, url), lambda: part.size)
+            part.verify()
 
     def _fetch_blob(self, repository, descriptor, part, url):
         """One attempt, from the registry or, without any credential, from a foreign layer's own URL."""
@@ -2505,6 +2518,10 @@ class BlobPart:
         while True:
             lock = Lock(self.path)
             lock.__enter__()
+            if not lock.is_held and "+" not in self.path:       # without locks each process has a part of its own
+                lock.__exit__()
+                self.path += "+" + new_token()
+                continue
             try:
                 if os.stat(self.path).st_ino == os.fstat(lock.descriptor).st_ino:
                     return lock
@@ -2561,7 +2578,7 @@ class BlobPart:
         os.rename(self.path, self.blob_path)
 
     def __exit__(self, *_):
-        if not self.size or self.is_there:
+        if not self.size or self.is_there or not self.file.is_held:
             remove_file(self.path)
         self.file.__exit__()
 
@@ -4759,38 +4776,39 @@ def build_spec(context, root, config, argv, request):
     return spec
 
 
-def locate_tree(context, word, request):
-    """(root, config, Container or None, whether it was made now) for what `run` shall run.
+def locate_foreign_tree(context, word, directory):
+    """(root, config) of --location: a tree, or the directory of a container.
 
-    A container by id or name, else an image: from the store, else pulled. With --location the tree is that one,
-    and a container or image of the store by that name gives the metadata.
+    What is said of running it is taken from beside it, else from the container or image of the store named `word`.
     """
+    root = os.path.abspath(directory)
+    if not os.path.isdir(root):
+        raise NotFoundError("%s: no such directory to run in" % root)
+    home = os.path.dirname(root)
+    if os.path.isdir(root + "/ROOT"):
+        root, home = root + "/ROOT", root
+    if os.path.exists(home + "/container.json"):
+        return root, Container(home).config()
+    known = context.containers.find(word) or context.images.find(Reference.parse(word))
+    return root, known.config() if known else ImageConfig({})
+
+
+def locate_container(context, word, request):
+    """The Container that `run` shall run: by id or name, else a new one of an image, pulled where it is not here."""
     options = request.options
     container = context.containers.find(word)
-    if options.location:
-        root = os.path.abspath(options.location)
-        if not os.path.isdir(root):
-            raise NotFoundError("%s: no such directory to run in" % root)
-        beside = root if os.path.isdir(root + "/ROOT") else os.path.dirname(root)
-        if os.path.exists(beside + "/container.json"):
-            container = Container(beside)
-            root = container.root if beside == root else root
-        image = None if container else context.images.find(Reference.parse(word))
-        config = container.config() if container else image.config() if image else ImageConfig({})
-        return root, config, None, False
+    if container and not is_for(container.config(), request.platform):
+        raise ConflictError("%s is a container for %s, not for %s" % (
+            word, container.config().platform, request.platform))
+    if container and options.name is not None and options.name not in container.names:
+        context.containers.add_name(container, options.name)
     if container:
-        if not is_for(container.config(), request.platform):
-            raise ConflictError("%s is a container for %s, not for %s" % (
-                word, container.config().platform, request.platform))
-        if options.name is not None and options.name not in container.names:
-            context.containers.add_name(container, options.name)
-        return container.root, container.config(), container, False
+        return container
     if options.name is not None:
         context.containers.check_name(options.name)
     image = obtain_image(context, Reference.parse(word), options.pull or "missing", request.platform,
                          options.registry)
-    container = create_container(context, image, options.name)
-    return container.root, container.config(), container, True
+    return create_container(context, image, options.name)
 
 
 def remove_after_run(context, container):
@@ -4806,12 +4824,17 @@ def run_container(context, word, argv, options):
     request = RunRequest(context, options)
     if options.rm:
         raise_on_signals()
-    root, config, container, _ = locate_tree(context, word, request)
+    container, mode = None, ""
+    if options.location:
+        root, config = locate_foreign_tree(context, word, options.location)
+    else:
+        container = locate_container(context, word, request)
+        root, config, mode = container.root, container.config(), container.mode
     try:
         if not os.path.isdir(root):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
         spec = build_spec(context, root, config, argv, request)
-        engine = choose_engine(context, container.mode if container else "", spec)
+        engine = choose_engine(context, mode, spec)
         invocation = engine.invocation(spec)
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (word, engine.mode))
