@@ -110,17 +110,17 @@ class TransferError(Error):
     """An exchange that brought no complete answer; `code` is libcurl's number for the reason."""
 
     # https://curl.se/libcurl/c/libcurl-errors.html: what a second attempt may cure
-    PASSING = (16, 18, 28, 52, 55, 56, 92, 95)
+    PASSING = (16, 18, 52, 55, 56, 92, 95)
+    retry_after = 0
 
     def __init__(self, code, url, reason, hint=""):
         super().__init__("%s: %s" % (url, reason), hint)
         self.code = code
 
-    retry_after = 0
-
     @property
     def is_passing(self):
-        return self.code in self.PASSING
+        """Whether it may go well the next time: not where nobody could be reached in all the time allowed for it."""
+        return self.code in self.PASSING or self.code == 28 and "too slow" in self.message
 
 
 class RegistryError(TransferError):

@@ -472,8 +472,10 @@ def unpacked(tmp_path_factory):
 
 
 def test_a_tree_equals_umocis(debian, debian_container, unpacked):
-    root = debian_container.ok("inspect", "-p", "debian").out.strip()
+    container = debian_container.ok("create", debian).out.strip()       # one that nothing has run in
+    root = debian_container.ok("inspect", "-p", container).out.strip()
     ours, theirs = description(root), description(unpacked)
+    debian_container.ok("rm", container)
     assert {path: ours[path] for path in sorted(ours) if ours[path] != theirs.get(path)} == {}
     assert {path: theirs[path] for path in sorted(theirs) if path not in ours} == {}
 
