@@ -1695,6 +1695,7 @@ class PycurlTransport:
             handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
             handle.perform()
         except self.pycurl.error as error:
+            handle.close()
             if not failures:
                 code, reason = error.args[0], error.args[1]
                 raise TransferError(code, shown_url(transfer.url), reason or "failed", TRANSFER_HINTS.get(code, ""))

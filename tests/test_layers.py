@@ -87,6 +87,7 @@ def listing(root):
     content, time, and which names are one file."""
     found, names_of = {}, {}
     for parent, directories, files in os.walk(os.fsencode(root)):
+        directories.sort()          # so that the same name comes first in any tree
         for path in (os.path.join(parent, name) for name in sorted(directories + files)):
             status = os.lstat(path)
             name = os.path.relpath(path, os.fsencode(root))
