@@ -1005,8 +1005,14 @@ def read_file(path, limit=16 << 20):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)      # a FIFO must not hold us up
     except (FileNotFoundError, NotADirectoryError):
         return b""
-    with open(descriptor, "rb") as file:
-        return file.read(limit) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    try:
+        pieces, missing = [], limit if stat.S_ISREG(os.fstat(descriptor).st_mode) else 0
+        while missing and (not pieces or pieces[-1]):
+            pieces.append(os.read(descriptor, min(missing, 1 << 16)))
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
 
 
 def has_size(path, size):
@@ -5152,13 +5158,14 @@ def command_ps(context, arguments):
     P is P for a protected one; M is W for a writable tree, R for a read-only one, N for none.
     """
     extra = ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "")
-    say.result("%-36s P M %s%-18s %s" % ("CONTAINER ID", extra, "NAMES", "IMAGE"))
+    lines = ["%-36s P M %s%-18s %s" % ("CONTAINER ID", extra, "NAMES", "IMAGE")]
     for container in context.containers.list():
         extra = "%-3s " % (container.mode or context.default_mode) if arguments.modes else ""
         if arguments.size:
             extra += "%6d " % (container.size() / 1e6)
-        say.result("%s %s %s %s%-18s %s" % (container.id, "P" if container.is_protected else ".", container.access,
-                                            extra, container.names, printable(container.image_name)))
+        lines.append("%s %s %s %s%-18s %s" % (container.id, "P" if container.is_protected else ".", container.access,
+                                              extra, container.names, printable(container.image_name)))
+    say.result("\n".join(lines))
 
 
 @command("rm", "CONTAINER...", options=(Option("--force", "-f", meaning="remove protected ones too"),),
