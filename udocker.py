@@ -160,9 +160,9 @@ class Interruption(KeyboardInterrupt):
 
 def printable(text):
     """`text` for a terminal: control characters, which may be a stranger's, are shown and not obeyed."""
-    import re
     if text.isprintable():
         return text
+    import re
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]",
                   lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
 

@@ -6,8 +6,6 @@ import textwrap
 
 import pytest
 
-from program import PATH
-
 
 def output(box, *arguments, **options):
     """What the run wrote on standard output, without its last line's end."""
@@ -107,10 +105,11 @@ def test_udocker_itself_leaves_standard_input_alone(box, tmp_path):
         assert os.lseek(stdin.fileno(), 0, os.SEEK_CUR) == 0
 
 
-def test_closed_standard_streams(box):
-    script = '%s "$@" <&- >&-' % " ".join(box.entry)
-    result = subprocess.run(["sh", "-c", script, "sh", "run", "busybox", "sh", "-c", "exit 5"],
-                            env={"HOME": str(box.home), "PATH": PATH, **box.env}, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(box, closed):
+    script = '"$@" ' + closed
+    result = subprocess.run(["sh", "-c", script, "sh"] + box.command("run", "busybox", "sh", "-c", "exit 5"),
+                            env=box.environment(), stderr=subprocess.PIPE)
     assert result.returncode == 5, result.stderr
 
 
