@@ -190,8 +190,14 @@ class Say:
     @staticmethod
     def _write(stream, text):
         # File names are bytes: what is no UTF-8 goes out as it came in, whatever the locale says.
+        if stream is None:          # closed by who started us
+            return
+        try:
+            data = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            data = text.encode("utf-8", "backslashreplace")
         stream.flush()
-        stream.buffer.write(text.encode("utf-8", "surrogateescape"))
+        stream.buffer.write(data)
         stream.flush()
 
     def result(self, text):
@@ -221,11 +227,11 @@ class Say:
         """The traceback of the exception at hand, for -D alone."""
         if self.level >= self.DEBUG:
             import traceback
-            self._write(sys.stderr, traceback.format_exc())
+            self._write(sys.stderr, printable(traceback.format_exc()))
 
     def is_terminal(self):
         """Whether a person watches standard error."""
-        return sys.stderr.isatty()
+        return sys.stderr is not None and sys.stderr.isatty()
 
     def draw(self, text):
         """Raw text on the terminal, for the bars of Progress."""
@@ -901,7 +907,8 @@ class Lock:
         self.descriptor = -1
         self.is_held = True
 
-    def __enter__(self):
+    def acquire(self):
+        """Wait for the lock and hold it."""
         import fcntl
         self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -916,10 +923,17 @@ class Lock:
                 raise
             self.is_held = False
             say.debug("%s: no locks here, going on without" % self.path)
+
+    def release(self):
+        """Let others have it."""
+        os.close(self.descriptor)
+
+    def __enter__(self):
+        self.acquire()
         return self
 
     def __exit__(self, *_):
-        os.close(self.descriptor)
+        self.release()
 
     @staticmethod
     def is_free(path):
@@ -1171,11 +1185,18 @@ def parse_json(data, what, kind=dict):
     import json
     try:
         value = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError):
+        if b"\\u" in data and "\\u0000" in json.dumps(value, ensure_ascii=False).encode("utf-8").decode("utf-8"):
+            raise ValueError("a NUL, which no name, path or variable can hold")
+    except (ValueError, RecursionError):        # one that encode() raises is for half a surrogate pair
         raise DocumentError("%s: not valid JSON" % what)
     if not isinstance(value, kind):
         raise DocumentError("%s: not a JSON %s" % (what, "object" if kind is dict else "list"))
     return value
+
+
+def strings_of(value):
+    """The strings in a list of a document; none where it is no list."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def dump_json(value):
@@ -1310,7 +1331,7 @@ class Platform:
             return 0
         if self.architecture not in ("arm", "amd64"):
             return 1 if not self.variant or not wanted.variant else None
-        own, limit = (re.sub(r"\D", "", variant) for variant in (self.variant, wanted.variant))
+        own, limit = (re.sub(r"\D", "", variant)[:4] for variant in (self.variant, wanted.variant))
         if not limit:
             limit = "1" if self.architecture == "amd64" else "7"
         return int(limit) - int(own or 0) if int(own or 0) <= int(limit) else None
@@ -1334,10 +1355,10 @@ class Descriptor:
         if not isinstance(document, dict) or not is_digest(document.get("digest")):
             raise DocumentError("%s: an entry has no sha256 digest" % what)
         size = document.get("size")
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 62):
             raise DocumentError("%s: an entry has no sensible size" % what)
         media_type = document.get("mediaType")
-        urls = [url for url in document.get("urls") or () if isinstance(url, str)]
+        urls = strings_of(document.get("urls"))
         return cls(document["digest"], size, media_type if isinstance(media_type, str) else "", urls, document)
 
     @property
@@ -1479,7 +1500,7 @@ class ImageConfig:
         value = self._run.get(key)
         if isinstance(value, str):
             return ["/bin/sh", "-c", value] if value else []
-        return [word for word in value or () if isinstance(word, str)]
+        return strings_of(value)
 
     def _text(self, key):
         value = self._run.get(key)
@@ -1515,7 +1536,7 @@ class ImageConfig:
         """Digests of the uncompressed layers, bottom first; empty in images of schema 1."""
         rootfs = self.document.get("rootfs")
         found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        return [digest for digest in found or () if is_digest(digest)]
+        return [digest for digest in strings_of(found) if is_digest(digest)]
 
 
 class Challenge:
@@ -1562,10 +1583,16 @@ class Challenge:
 # 5  Transport
 # ======================================================================================================
 
+def without_password(url):
+    """A URL, of a proxy also HOST:PORT alone, without its user and password."""
+    scheme, separator, rest = url.rpartition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + separator + host.rpartition("@")[2] + slash + path
+
+
 def shown_url(url):
     """A URL for messages: without the user, password and query that may hold secrets."""
-    import re
-    return re.sub(r"^([a-z0-9+.-]+://)[^/@]*@", r"\1", url.partition("?")[0], flags=re.IGNORECASE)
+    return without_password(url.partition("?")[0])
 
 
 def split_url(url):
@@ -1608,10 +1635,13 @@ class Transfer:
 
     def __init__(self, url, method="GET", fields=(), body=None, proxy=None, insecure=False, deliver=None):
         import re
+        from urllib.parse import quote
         for text in [url, method, proxy or ""] + [word for field in fields for word in field]:
             if re.search(r"[\x00-\x1f\x7f]", text):
                 raise TransferError(3, shown_url(printable(url)), "control characters in the request")
-        self.url = url
+        if any(ord(letter) > 126 for field in fields for letter in "".join(field)):
+            raise TransferError(3, shown_url(url), "a field of the request is not ASCII")
+        self.url = "".join(letter if ord(letter) < 127 else quote(letter.encode("utf-8", "replace")) for letter in url)
         self.method = method
         self.request_fields = fields
         self.request_body = body
@@ -1621,6 +1651,7 @@ class Transfer:
         self.status = 0
         self.fields = {}
         self.body = b""
+        self._kept, self._kept_size = [], 0
         self._write = None
         self._head = []
 
@@ -1647,10 +1678,11 @@ class Transfer:
             self._begin()
         if self._write:
             self._write(data)
-        elif len(self.body) + len(data) > self.MAX_BODY:
+        elif self._kept_size + len(data) > self.MAX_BODY:
             raise TransferError(63, shown_url(self.url), "the answer is longer than %s" % human_size(self.MAX_BODY))
         else:
-            self.body += data
+            self._kept.append(data)
+            self._kept_size += len(data)
 
     def finish(self):
         """The exchange ended well; an answer without a body is delivered now."""
@@ -1658,6 +1690,7 @@ class Transfer:
             self._begin()
         if not self.status:
             raise TransferError(8, shown_url(self.url), "the answer is not HTTP")
+        self.body = b"".join(self._kept)
 
     def field(self, name, default=""):
         """The first value of a header field of the answer."""
@@ -1738,7 +1771,7 @@ class PycurlTransport:
         if transfer.request_body is not None:
             handle.setopt(curl.POSTFIELDS, transfer.request_body)
         if transfer.proxy:
-            handle.setopt(curl.PROXY, transfer.proxy)
+            handle.setopt(curl.PROXY, transfer.proxy.encode("utf-8", "surrogateescape"))
             handle.setopt(curl.NOPROXY, "")
         if transfer.insecure:
             handle.setopt(curl.SSL_VERIFYPEER, 0)
@@ -1825,7 +1858,7 @@ def choose_transport(curl_executable, timeout):
         found = Host.find_executable("curl")
         if not found:
             raise ToolError("neither pycurl nor the curl executable is there, so nothing can be downloaded",
-                            "install one of them, or load the image from a file")
+                            "install one of them, or name a curl in UDOCKER_USE_CURL_EXECUTABLE")
         return CurlTransport(found, timeout)
 
 
@@ -2048,8 +2081,11 @@ def _retry_after(text):
         return int(text)
     import email.utils
     import time
-    moment = email.utils.parsedate_tz(text) if text else None
-    return max(email.utils.mktime_tz(moment) - time.time(), 0) if moment else 0
+    try:
+        moment = email.utils.parsedate_tz(text) if text else None
+        return max(email.utils.mktime_tz(moment) - time.time(), 0) if moment else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 def error_from(transfer, what):
@@ -2066,10 +2102,11 @@ def error_from(transfer, what):
     reason = "; ".join(messages)
     if transfer.status in (401, 403):
         return AuthError(transfer.status, what, reason or "access denied",
-                         "the name may be misspelt, or the image private: udocker login")
+                         "the name may be misspelt, or the image private: credentials are read from "
+                         "~/.udocker/keystore and from where docker login and podman login leave them")
     if transfer.status == 429 and (_is_pull_limit(reason) or transfer.field("ratelimit-remaining").startswith("0")):
         source = transfer.field("docker-ratelimit-source")
-        hint = "the limit counts %s: wait, log in with udocker login, or use a mirror with --registry=" % (
+        hint = "the limit counts %s: wait, have credentials (docker login), or use a mirror with --registry=" % (
             source or "all users behind this network address")
         reason = (reason or "pull limit reached") + _limit_words(transfer)
         return RegistryError(429, what, reason, hint, is_passing=False)
@@ -2186,7 +2223,7 @@ class BearerAuthorization(NoAuthorization):
         if not isinstance(token, str) or not token:
             raise AuthError(401, shown_url(self.realm), "the token server gave no token")
         life = document.get("expires_in")
-        return token, life if isinstance(life, int) else 0
+        return token, min(life, 86400) if isinstance(life, int) else 0
 
 
 class Registry:
@@ -2200,6 +2237,7 @@ class Registry:
                       "application/vnd.docker.distribution.manifest.v2+json",
                       "application/vnd.docker.distribution.manifest.v1+prettyjws",
                       "application/vnd.docker.distribution.manifest.v1+json")
+    MAX_FOREIGN_URLS = 3
     # A gzip'ed tar of nothing, which schema 1 names often and some registries do not even have
     EMPTY_LAYER = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4"
     EMPTY_LAYER_BYTES = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
@@ -2341,13 +2379,11 @@ class Registry:
 
         `part` has `size` (bytes there), `restart()`, `write(data)` and `verify()`, which raises DigestError.
         """
-        import re
         if descriptor.digest == self.EMPTY_LAYER:
             part.restart()
             part.write(self.EMPTY_LAYER_BYTES)
             return part.verify()
-        sources = [url for url in descriptor.urls if re.match(r"https?://", url)] + [None]
-        for url in sources:
+        for url in self._foreign_urls(descriptor) + [None]:
             try:
                 return self._fetch_verified(repository, descriptor, part, url)
             except (TransferError, DigestError) as error:
@@ -2355,9 +2391,28 @@ class Registry:
                     raise
                 say.debug("%s; asking the registry" % error.message)
 
+    def _foreign_urls(self, descriptor):
+        """Where a layer that its maker distributes himself may be had: a few addresses, no more private or less safe
+        than the registry. OCI image-spec, layer.md, Non-Distributable Layers."""
+        is_foreign = "foreign" in descriptor.media_type or "nondistributable" in descriptor.media_type
+        found = []
+        for url in descriptor.urls if is_foreign else ():
+            try:
+                scheme, host, _ = split_url(url)
+            except ValueError:
+                continue
+            is_near = is_private(self.host)
+            if (scheme == "https" or self.client.insecure or is_near) and (is_near or not is_private(host)):
+                found.append(url)
+        return found[:self.MAX_FOREIGN_URLS]
+
     def _fetch_verified(self, repository, descriptor, part, url):
         """Fetch with all attempts; where what an earlier command left was bad, once more from the beginning."""
         was_resumed = part.size > 0
+        if url:
+            self._fetch_blob(repository, descriptor, part, url)
+            part.verify()
+            return
         self.client.persist(lambda: self._fetch_blob(repository, descriptor, part, url), lambda: part.size)
         try:
             part.verify()
@@ -2517,16 +2572,19 @@ class BlobPart:
 
     def __enter__(self):
         self.file = self._open()
-        self.restart() if self.is_there else self._resume()
+        if self.is_there:
+            self.restart()
+        else:
+            self._resume()
         return self
 
     def _open(self):
         """The locked file; where it was published or removed while we waited for the lock, a new one."""
         while True:
             lock = Lock(self.path)
-            lock.__enter__()
+            lock.acquire()
             if not lock.is_held and "+" not in self.path:       # without locks each process has a part of its own
-                lock.__exit__()
+                lock.release()
                 self.path += "+" + new_token()
                 continue
             try:
@@ -2534,7 +2592,7 @@ class BlobPart:
                     return lock
             except FileNotFoundError:
                 pass
-            lock.__exit__()
+            lock.release()
 
     @property
     def is_there(self):
@@ -2587,7 +2645,7 @@ class BlobPart:
     def __exit__(self, *_):
         if not self.size or self.is_there or not self.file.is_held:
             remove_file(self.path)
-        self.file.__exit__()
+        self.file.release()
 
 
 class BlobStore:
@@ -2702,11 +2760,14 @@ class ImageStore:
             if has_files and path != top:
                 yield path
 
-    def find(self, reference):
-        """The Image, under whichever of its spellings it is stored; None where it is not."""
+    def find(self, reference, is_finished=True):
+        """The Image, under whichever of its spellings it is stored; None where it is not.
+
+        One that is not finished is what a pull left that did not come to its end.
+        """
         for name in reference.spellings():
             path = self.layout.image(name, reference.version)
-            if os.path.exists(path + "/TAG"):
+            if os.path.exists(path + "/TAG") if is_finished else os.path.isdir(path):
                 return Image(name, reference.version, path, self.blobs)
         return None
 
@@ -2718,62 +2779,73 @@ class ImageStore:
         return image
 
     def claim(self, reference, digests):
-        """Make the image's directory and its links to the blobs: from now on no `rmi` takes them away."""
+        """Make the image's directory and its links to the blobs: from now on no other image's end takes them away."""
         with Lock(self.layout.lock):
             image = self.find(reference)
             path = image.path if image else self.layout.image(reference.name, reference.version)
-            make_directory(path)
-            up = "../" * (os.path.relpath(path, self.layout.home).count("/") + 1)
-            is_inside = self.layout.layers == self.layout.home + "/layers" and path.startswith(self.layout.home + "/")
-            for digest in digests:
-                target = up + "layers/" + digest if is_inside else self.layout.blob(digest)
-                try:
-                    os.symlink(target, path + "/" + digest)
-                except FileExistsError:
-                    pass
+            self._link(path, digests)
         return path
 
+    def _link(self, path, digests):
+        make_directory(path)
+        up = "../" * (os.path.relpath(path, self.layout.home).count("/") + 1)
+        is_inside = self.layout.layers == self.layout.home + "/layers" and path.startswith(self.layout.home + "/")
+        for digest in digests:
+            target = up + "layers/" + digest if is_inside else self.layout.blob(digest)
+            try:
+                os.symlink(target, path + "/" + digest)
+            except FileExistsError:
+                pass
+
     def publish(self, reference, path, manifest, index, digests):
-        """The image at `path` is now this manifest (bytes), chosen from this index (bytes, may be empty)."""
-        if index:
-            write_atomic(path + "/index", index)
-        else:
-            remove_file(path + "/index")
-        write_atomic(path + "/manifest", manifest)
-        write_atomic(path + "/v2", b"")
-        write_atomic(path + "/TAG", os.fsencode("%s/%s:%s" % (self.layout.repos, reference.name, reference.version)))
-        image = Image(reference.name, reference.version, path, self.blobs)
-        self._release(image, image.digests() - set(digests))
+        """The image at `path` is now this manifest (bytes), chosen from this index (bytes, may be empty).
+
+        ConflictError where an `rmi` took away meanwhile what was to be published.
+        """
+        with Lock(self.layout.lock):
+            self._link(path, digests)
+            if not all(os.path.isfile(self.layout.blob(digest)) for digest in digests):
+                raise ConflictError("%s was removed while it was pulled" % reference, "pull it again")
+            if index:
+                write_atomic(path + "/index", index)
+            else:
+                remove_file(path + "/index")
+            write_atomic(path + "/manifest", manifest)
+            write_atomic(path + "/v2", b"")
+            tag = "%s/%s:%s" % (self.layout.repos, reference.name, reference.version)
+            write_atomic(path + "/TAG", os.fsencode(tag))
+            image = Image(reference.name, reference.version, path, self.blobs)
+            self._release(image, image.digests() - set(digests))
         return image
 
     def _release(self, image, digests):
-        """Remove links of an image, and the blobs that no image has a link to any more."""
-        if not digests:
-            return
-        with Lock(self.layout.lock):
-            for digest in digests:
-                remove_file(image.path + "/" + digest)
-            in_use = set()
-            for path in self._directories(self.layout.repos):
-                in_use.update(name for name in os.listdir(path) if is_digest(name))
-            for digest in digests - in_use:
-                self.blobs.remove(digest)
+        """Remove links of an image, and the blobs (or what came of them) that no image has a link to any more."""
+        for digest in digests:
+            remove_file(image.path + "/" + digest)
+        in_use = set()
+        for path in self._directories(self.layout.repos) if digests else ():
+            in_use.update(name for name in os.listdir(path) if is_digest(name))
+        for digest in digests - in_use:
+            self.blobs.remove(digest)
+            if Lock.is_free(self.layout.part(digest)):
+                remove_file(self.layout.part(digest))
 
     def remove(self, image):
         """Remove an image, and the blobs that only it had."""
-        remove_file(image.path + "/TAG")
-        self._release(image, image.digests())
-        with os.scandir(image.path) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    remove_file(entry.path)
-        path = image.path
-        while path != self.layout.repos:        # and the directories of the name that hold no other image
-            try:
-                os.rmdir(path)
-            except OSError:
-                break
-            path = os.path.dirname(path)
+        with Lock(self.layout.lock):
+            remove_file(image.path + "/TAG")
+            self._release(image, image.digests())
+            with os.scandir(image.path) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        remove_file(entry.path)
+            path = image.path
+            while path != self.layout.repos:    # and the directories of the name that hold no other image
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    break
+                path = os.path.dirname(path)
 
 
 class Container:
@@ -2903,7 +2975,10 @@ class ContainerStore:
         if not self.is_name(name):
             raise UsageError("%r cannot be the name of a container" % name,
                              "use letters, digits, '_', '.' and '-', and no '.' or '-' at the beginning")
-        if os.path.lexists(self.layout.container(name)):
+        path = self.layout.container(name)
+        if os.path.islink(path) and not os.path.exists(path):
+            remove_file(path)                       # of a container that is gone
+        if os.path.lexists(path):
             raise self._taken(name)
 
     @staticmethod
@@ -2926,13 +3001,12 @@ class ContainerStore:
 
     def remove(self, container):
         """Remove a container with its names and its tree; at no moment is half of one listed."""
-        for listed in self.list():
-            if listed.id == container.id:
-                for name in listed.names:
-                    remove_file(self.layout.container(name))
+        names = [name for listed in self.list() if listed.id == container.id for name in listed.names]
         hidden = self.layout.container(Layout.REMOVED + new_token())
         with Lock(container.path + "/lock"):        # keeps another command's sweep() away
             os.rename(container.path, hidden)
+            for name in names:
+                remove_file(self.layout.container(name))
             remove_tree(hidden)
 
     def sweep(self):
@@ -2947,11 +3021,13 @@ class ContainerStore:
 
     @staticmethod
     def _is_rubbish(path):
+        """Whether nobody holds the lock inside, which is made and locked within the first minute."""
         import time
         try:
-            return Lock.is_free(path + "/lock") or time.time() - os.lstat(path).st_ctime > 3600
+            age = time.time() - os.lstat(path).st_ctime
         except FileNotFoundError:
             return False
+        return age > 60 and (Lock.is_free(path + "/lock") or age > 3600 and not os.path.lexists(path + "/lock"))
 
 
 class NewContainer:
@@ -2968,7 +3044,7 @@ class NewContainer:
     def __enter__(self):
         os.mkdir(self.path)
         self.lock = Lock(self.path + "/lock")
-        self.lock.__enter__()
+        self.lock.acquire()
         os.mkdir(self.root)
         return self
 
@@ -2990,7 +3066,7 @@ class NewContainer:
     def __exit__(self, *_):
         if os.path.lexists(self.path):
             remove_tree(self.path)
-        self.lock.__exit__()
+        self.lock.release()
 
 
 # ======================================================================================================
@@ -3240,6 +3316,8 @@ class TarReader:
 
     BLOCK = 512
     ZEROS = bytes(512)
+    PAX_KEYS = frozenset((b"path", b"linkpath", b"mtime", b"size", b"GNU.sparse.major", b"GNU.sparse.name",
+                          b"GNU.sparse.realsize", b"GNU.sparse.size", b"GNU.sparse.map"))
     MAX_EXTENSION = 1 << 20         # bytes of a long name or pax header
     KINDS = {b"0": TarEntry.FILE, b"\0": TarEntry.FILE, b"7": TarEntry.FILE, b"S": TarEntry.FILE,
              b"1": TarEntry.HARD_LINK, b"2": TarEntry.SYMBOLIC_LINK, b"3": TarEntry.DEVICE, b"4": TarEntry.DEVICE,
@@ -3259,10 +3337,12 @@ class TarReader:
             size = self._size(header[124:136])
             if kind in (b"x", b"g", b"L", b"K"):
                 data = self._extension(size)
+                records = {}                # global pax headers hold nothing that a layer needs
                 if kind == b"x":
-                    extensions.update(self._pax_records(data))
-                elif kind != b"g":          # global pax headers hold nothing that a layer needs
-                    extensions[b"path" if kind == b"L" else b"linkpath"] = data.split(b"\0", 1)[0]
+                    records = self._pax_records(data)
+                elif kind != b"g":
+                    records[b"path" if kind == b"L" else b"linkpath"] = data.split(b"\0", 1)[0]
+                extensions.update(records)
                 continue
             entry = self._entry(header, kind, size, extensions)
             extensions = {}
@@ -3332,7 +3412,8 @@ class TarReader:
                 raise ArchiveError("a damaged pax header")
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 sparse.append(value)
-            records[key] = value
+            elif key in TarReader.PAX_KEYS:         # others are not kept: there may be any number of them
+                records[key] = value
             start += size
         if sparse:
             records[b"GNU.sparse.map"] = b",".join(sparse)
@@ -3488,7 +3569,7 @@ class LayerUnpacker:
     def __init__(self, root):
         self.root = os.fsencode(root)
         self.is_first = True
-        # Final mode and time of directories, by host path: every key is a directory without links above it
+        # Final mode and time of directories, by host path; some may be gone by the end, or something else
         self.directories = {}
         # Host path, free of links, of each directory that an entry of this layer named as its parent
         self.known = {}
@@ -3582,6 +3663,7 @@ class LayerUnpacker:
                 mode = os.lstat(path).st_mode
             except FileNotFoundError:
                 os.mkdir(path, 0o755)
+                self.directories.pop(path, None)        # what was said of one that is gone
                 mode = stat.S_IFDIR
             if stat.S_ISLNK(mode):
                 links += 1
@@ -3599,12 +3681,9 @@ class LayerUnpacker:
         return reached
 
     def _clear(self, path):
-        """Remove what is at `path`, and what is remembered of it and below."""
+        """Remove what is at `path`, and what is remembered of ways over it."""
         mode = os.lstat(path).st_mode
         remove_tree(path)
-        if stat.S_ISDIR(mode):
-            for known in [known for known in self.directories if known == path or known.startswith(path + b"/")]:
-                del self.directories[known]
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self.known = {b"": self.root}
 
@@ -3689,7 +3768,10 @@ class LayerUnpacker:
 
     def finish(self):
         """Give directories their modes and times, after the last layer: deepest first, as each write changes them."""
-        for path in sorted(self.directories, key=len, reverse=True):
+        is_real = {self.root: True}
+        for path in sorted(self.directories, key=len):
+            self._check_real(path, is_real)
+        for path in sorted(filter(is_real.get, self.directories), key=len, reverse=True):
             mode, mtime = self.directories[path]
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -3697,6 +3779,19 @@ class LayerUnpacker:
                 set_time(descriptor, mtime)
             finally:
                 os.close(descriptor)
+
+    @staticmethod
+    def _check_real(path, is_real):
+        """Note in `is_real` whether `path` and each directory above it are directories of the tree, and no links."""
+        unknown = []
+        while path not in is_real:
+            unknown.append(path)
+            path = os.path.dirname(path)
+        for path in reversed(unknown):
+            try:
+                is_real[path] = is_real[os.path.dirname(path)] and stat.S_ISDIR(os.lstat(path).st_mode)
+            except OSError:
+                is_real[path] = False
 
 
 # ======================================================================================================
@@ -3943,7 +4038,7 @@ class Account:
     @classmethod
     def _listed(cls, user, entries, host):
         for name, _, uid, gid, _, home, _ in entries:
-            if user in (name, uid) and uid.isdigit() and gid.isdigit():
+            if user in (name, uid) and cls._is_id(uid) and cls._is_id(gid):
                 return cls(int(uid), int(gid), name, home)
         if not cls._is_id(user):
             raise NotFoundError("%r: no such user in the container's /etc/passwd" % user,
@@ -3954,7 +4049,7 @@ class Account:
     @classmethod
     def _group(cls, group, tree):
         for name, _, gid, _ in cls._entries(tree.read("/etc/group"), 4):
-            if group in (name, gid) and gid.isdigit():
+            if group in (name, gid) and cls._is_id(gid):
                 return int(gid)
         if not cls._is_id(group):
             raise NotFoundError("%r: no such group in the container's /etc/group" % group)
@@ -3966,7 +4061,7 @@ class Account:
 
     @staticmethod
     def _entries(text, width):
-        rows = (line.split(":") for line in text.splitlines())
+        rows = (line.split(":") for line in text.split("\n") if "\0" not in line)
         return [row for row in rows if len(row) == width]
 
 
@@ -4046,6 +4141,12 @@ class RunSpec:
             raise CommandNotFoundError("%s: no such command in the container" % name, "PATH there is " + search_path)
         raise (refusals or obstacles)[0]
 
+    def find_program(self, name, search_path):
+        """The guest path of a helper program in directories of the container; None where it has none."""
+        tree = self.tree
+        found = (part + "/" + name for part in search_path.split(":"))
+        return next((guest for guest in found if self._obstacle(tree, guest) is None), None)
+
     @staticmethod
     def _obstacle(tree, guest):
         """The error that starting `guest` would meet, None where nothing stands in the way."""
@@ -4077,12 +4178,11 @@ class RunSpec:
 # ======================================================================================================
 
 class Mode:
-    """An execution mode: code, what it is, and what it changes in the container."""
+    """An execution mode: code, and what it is; help and README show both."""
 
-    def __init__(self, code, description, changes="nothing"):
+    def __init__(self, code, description):
         self.code = code
         self.description = description
-        self.changes = changes
 
 
 class Engine:
@@ -4112,7 +4212,10 @@ class PRootEngine(Engine):
     """PRoot: every system call with a path is caught by ptrace and rewritten. https://proot-me.github.io"""
 
     name = "PRoot"
-    modes = (Mode("P1", "accelerated by seccomp"), Mode("P2", "without seccomp, slower"))
+    modes = (Mode("P1", "PRoot, accelerated by seccomp: works nearly everywhere, the default"),
+             Mode("P2", "PRoot without seccomp: slower"))
+    # What the dynamic loader, the C library and PRoot itself obey: ld.so(8), Secure-execution mode
+    HOST_VARIABLES = ("LD_", "PROOT_", "GLIBC_", "MALLOC_", "GCONV_PATH", "LOCPATH", "NLSPATH", "TALLOC_")
     # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without
     # them the C library falls back to calls that every PRoot knows
     NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
@@ -4138,7 +4241,14 @@ class PRootEngine(Engine):
 
     def invocation(self, spec):
         self.check(spec)
-        program = spec.find_command()
+        words = [spec.find_command()] + spec.argv[1:]
+        environment, set_inside = self._split_environment(spec.environment)
+        if set_inside:
+            setter = spec.find_program("env", DEFAULT_PATH)
+            if setter:
+                words = [setter] + ["%s=%s" % pair for pair in sorted(set_inside.items())] + words
+            else:
+                say.warning("%s: left out, as the container has no env program to set it" % ", ".join(set_inside))
         ends_with_command = self._has_option("--kill-on-exit")
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
         argv += ["-r", spec.root, "-w", spec.directory]
@@ -4151,21 +4261,25 @@ class PRootEngine(Engine):
             argv += ["-i", "%d:%d" % (account.uid, account.gid)]
         if spec.kernel:
             argv += ["-k", spec.kernel]
-        return Invocation(self.executable, argv + [program] + spec.argv[1:], self._environment(spec.environment),
-                          self._enter, is_relayed=True, is_lingering=not ends_with_command)
+        return Invocation(self.executable, argv + words, environment, self._enter, is_relayed=True,
+                          is_lingering=not ends_with_command)
 
     def _has_option(self, option):
         """Whether this PRoot knows an option: older ones lack some."""
         with open(self.executable, "rb") as file:
             return option.encode("ascii") in file.read()
 
-    def _environment(self, environment):
-        environment = dict(environment)
+    def _split_environment(self, wanted):
+        """(what PRoot is started with, what must be set inside): PRoot runs on the host, and variables that an image
+        chose must neither load libraries into it nor change what it does."""
+        environment = {name: value for name, value in wanted.items() if not name.startswith(self.HOST_VARIABLES)}
+        set_inside = {name: value for name, value in wanted.items()
+                      if name not in environment and not name.startswith("PROOT_")}
         if self.temporary != "/tmp":
             environment["PROOT_TMP_DIR"] = self.temporary
         if self.mode == "P2":
             environment["PROOT_NO_SECCOMP"] = "1"
-        return environment
+        return environment, set_inside
 
     def _enter(self):
         Kernel().answer_calls(self.NEWER_CALLS, errno.ENOSYS)
@@ -4182,7 +4296,7 @@ class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
     name = "Namespaces"
-    modes = (Mode("N1", "user and mount namespaces, nothing to download"),)
+    modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
     # What root inside expects to be able to do and only needs to seem done: a plain user owns everything.
     # The same calls as Charliecloud's root emulation answers.
     EMULATED_CALLS = ("chown", "fchown", "lchown", "fchownat", "setuid", "setgid", "setreuid", "setregid",
@@ -4198,37 +4312,43 @@ class NamespaceEngine(Engine):
 
     def _enter(self, spec):
         """Move this process into the container; every step is checked, so it arrives or fails."""
-        kernel = Kernel()
+        kernel, account = Kernel(), spec.account
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)      # the container may show none
         try:
             kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
-            self._map_ids(spec.account)
+            self._map_ids(proc, (account.uid, self.host.uid), (account.gid, self.host.gid))
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
         except OSError as error:
-            raise EngineError(*self.explain("%s: %s" % (error.filename or "user namespace", error.strerror)))
+            raise EngineError(*self.explain("%s: %s" % (error.filename, error.strerror)))
         tree = GuestTree(spec.root)
         for mount in spec.mounts:
             self._mount(kernel, tree, mount)
         try:
             os.chdir(spec.root)
             kernel.pivot_root()
+            if any(mount.is_read_only for mount in spec.mounts):
+                # Mounts of another namespace are locked: root inside cannot make them writable again
+                kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
+                self._map_ids(proc, (account.uid, account.uid), (account.gid, account.gid))
             os.chdir(spec.directory)
-            if spec.account.uid == 0:
+            if account.uid == 0:
                 kernel.answer_calls(self.EMULATED_CALLS, 0)
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
+        finally:
+            os.close(proc)
 
-    def _map_ids(self, account):
-        """One id inside for the caller's own. user_namespaces(7): groups must be given up first."""
-        for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (account.uid, self.host.uid)),
-                           ("gid_map", "%d %d 1" % (account.gid, self.host.gid))):
-            descriptor = os.open("/proc/self/" + name, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(descriptor, text.encode("ascii"))
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, "/proc/self/" + name)
-            finally:
-                os.close(descriptor)
+    @staticmethod
+    def _map_ids(proc, user, group):
+        """One id inside for one outside. user_namespaces(7): groups must be given up first."""
+        for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % user), ("gid_map", "%d %d 1" % group)):
+            with Naming(name):
+                descriptor = os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+                try:
+                    os.write(descriptor, text.encode("ascii"))
+                finally:
+                    os.close(descriptor)
 
     @staticmethod
     def _mount(kernel, tree, mount):
@@ -4379,7 +4499,7 @@ class Context:
 
     def settings_table(self):
         """(name, value, origin, variable) of every setting, secrets of URLs left out."""
-        return [(name, shown_url(str(self.settings[name])), self.settings.origin(name), SETTINGS[name].variable)
+        return [(name, without_password(str(self.settings[name])), self.settings.origin(name), SETTINGS[name].variable)
                 for name in SETTINGS]
 
     def toolbox(self):
@@ -4530,9 +4650,9 @@ def pull_image(context, reference, platform=None, address=""):
         registry, repository, reference.version, wanted, known))
     manifest = parse_manifest(data, str(reference))
     digests = [descriptor.digest for descriptor in manifest.blobs]
+    fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
     # A claim whose pull fails stays: it keeps the layers that came for the next attempt
     path = context.images.claim(reference, digests)
-    fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
     fetch_blobs(context, registry, repository, manifest.layers)
     return context.images.publish(reference, path, data, index, digests)
 
@@ -4562,9 +4682,9 @@ def verify_image(image):
 
 def remove_image(context, reference, is_forced):
     """Remove an image and what only it needs; ProtectedError where it is protected."""
-    image = context.images.get(reference)
+    image = context.images.find(reference, is_finished=False) or context.images.get(reference)
     if image.is_protected:
-        raise ProtectedError("%s is protected" % image, "udocker unprotect %s" % image)
+        raise ProtectedError("%s is protected" % image, "it is as long as there is a file %s/PROTECT" % image.path)
     try:
         context.images.remove(image)
     except OSError as error:
@@ -4600,11 +4720,14 @@ def create_container(context, image, name=None):
         return new.publish(config, str(image), name)
 
 
+PULL_POLICIES = ("missing", "never", "always")
+
+
 def obtain_image(context, reference, policy, platform=None, address=""):
     """The image as docker's --pull has it: "never" from the store, "missing" pulled where it is not there (or is one
     for another platform than was asked for), "always" pulled."""
-    if policy not in ("missing", "never", "always"):
-        raise UsageError("--pull=%s: there are missing, never and always" % policy)
+    if policy not in PULL_POLICIES:
+        raise UsageError("--pull=%s: there are %s" % (policy, ", ".join(PULL_POLICIES)))
     image = None if policy == "always" else context.images.find(reference)
     if image and is_for(image.config(), platform):
         return image
@@ -4614,11 +4737,14 @@ def obtain_image(context, reference, policy, platform=None, address=""):
                         "udocker pull --platform=%s %s" % (platform, reference))
 
 
-def remove_container(context, container):
-    """Remove a container; ProtectedError where it is protected."""
-    if container.is_protected:
-        raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
-    context.containers.remove(container)
+def remove_containers(context, containers, is_forced=False):
+    """Remove containers; none is, and ProtectedError tells it, where one is protected and it is not forced."""
+    for container in containers:
+        if container.is_protected and not is_forced:
+            raise ProtectedError("%s is protected" % container.id,
+                                 "it is as long as there is a file %s/PROTECT" % container.path)
+    for container in {container.id: container for container in containers}.values():
+        context.containers.remove(container)
 
 
 def change_mode(container, code):
@@ -4693,6 +4819,11 @@ class RunRequest:
 
     def __init__(self, context, options):
         self.options = options
+        if options.pull not in PULL_POLICIES + (None,):
+            raise UsageError("--pull=%s: there are %s" % (options.pull, ", ".join(PULL_POLICIES)))
+        if options.location and (options.rm or options.name is not None):
+            raise UsageError("--location= runs a tree that is no container of the store",
+                             "leave out --rm and --name=")
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
         self.platform = Platform.parse(options.platform) if options.platform else None
@@ -4810,6 +4941,8 @@ def locate_container(context, word, request):
     if container and options.name is not None and options.name not in container.names:
         context.containers.add_name(container, options.name)
     if container:
+        if options.pull or options.registry:
+            say.warning("%s is a container: nothing is pulled for it" % word)
         return container
     if options.name is not None:
         context.containers.check_name(options.name)
@@ -4821,7 +4954,7 @@ def locate_container(context, word, request):
 def remove_after_run(context, container):
     """The end of --rm; what stands in its way must not hide how the command ended."""
     try:
-        remove_container(context, container)
+        remove_containers(context, [container])
     except (Error, OSError) as error:
         say.warning("the container %s is not removed: %s" % (container.id, error))
 
@@ -5173,11 +5306,8 @@ def command_ps(context, arguments):
 def command_rm(context, arguments):
     """Remove containers: their trees, and all data in them, are lost. When one of them cannot be, none is."""
     containers = [context.containers.get(word) for word in arguments.container]
+    remove_containers(context, containers, arguments.force)
     for container in containers:
-        if container.is_protected and not arguments.force:
-            raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
-    for container in {container.id: container for container in containers}.values():
-        context.containers.remove(container)
         say.result(container.id)
 
 
@@ -5187,7 +5317,8 @@ def command_rmi(context, arguments):
     """Remove images. Containers made of them stay and still run."""
     references = [Reference.parse(text) for text in arguments.image]
     for reference in references:
-        context.images.get(reference)
+        if not context.images.find(reference, is_finished=False):
+            context.images.get(reference)
     for reference in references:
         say.result(str(remove_image(context, reference, arguments.force)))
 
@@ -5231,7 +5362,8 @@ def command_verify(context, arguments):
     say.result("%s is intact" % image)
 
 
-@command("setup", "CONTAINER", options=(Option("--execmode", value="XY", meaning="the execution mode to use"),),
+@command("setup", "CONTAINER", options=(Option("--execmode", value="XY", meaning="; ".join(
+    "%s: %s" % (mode.code, mode.description) for mode in MODES.values())),),
          examples=("udocker setup --execmode=N1 mycontainer", "udocker setup mycontainer"))
 def command_setup(context, arguments):
     """Choose the mode in which a container is run, or print the present one."""
@@ -5408,6 +5540,11 @@ def run_main(words, environment):
 
 def main():
     """The entry point."""
+    for descriptor in range(3):         # where one is closed, no file of ours shall take its place
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     sys.exit(run_main(sys.argv[1:], os.environ))
 
 

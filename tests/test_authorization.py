@@ -203,7 +203,7 @@ def test_401_for_ever_ends(puller, faulty):
     guard(faulty)
     good_gate = faulty.gate
     faulty.gate = lambda request: denied(*good_gate.challenges)
-    puller.refused(faulty.image.reference, told=["udocker login"])
+    puller.refused(faulty.image.reference, told=["docker login"])
     assert len(faulty.requests) < 20
 
 
@@ -232,7 +232,7 @@ def test_insufficient_scope_for_ever_ends(puller, faulty):
     guard(faulty)
     challenge = BEARER % faulty.url + ',error="insufficient_scope",scope="repository:lab/app:pull,metadata"'
     faulty.always("/v2/lab/app/manifests/*", denied(challenge))
-    puller.refused(faulty.image.reference, told=["udocker login"])
+    puller.refused(faulty.image.reference, told=["docker login"])
     assert len(faulty.requests) < 20
 
 
@@ -279,7 +279,7 @@ def test_user_and_password_go_to_a_registry_that_wants_basic(each_puller, faulty
 
 def test_who_has_no_credentials_is_told_to_log_in(puller, faulty):
     faulty.gate = BasicGate({USER: PASSWORD})
-    puller.refused(faulty.image.reference, told=["udocker login"])
+    puller.refused(faulty.image.reference, told=["docker login"])
 
 
 def test_credentials_go_to_their_own_host_alone(puller, faulty):

@@ -47,7 +47,8 @@ def test_the_default_takes_the_mode_that_can_do_what_is_asked(namespace_box, con
 def test_refused_namespaces_are_explained(tmp_path):
     """As where a kernel lets a process unshare and then refuses the map of ids."""
     class NoNamespaces(program_under_test.NamespaceEngine):
-        def _map_ids(self, account):
+        @staticmethod
+        def _map_ids(proc, user, group):
             raise PermissionError(1, "Operation not permitted", "/proc/self/uid_map")
 
     notes = program_under_test.Notes(program_under_test.Layout(str(tmp_path)), program_under_test.Host())

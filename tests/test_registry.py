@@ -370,7 +370,7 @@ def test_a_pull_limit_is_told_and_not_waited_for(puller, faulty):
     faulty.always(MANIFESTS, hub_limit(Retry_After="3600"), method="GET")
     started = time.monotonic()
     puller.refused(faulty.image.reference,
-                   told=["limit", "100", "192.0.2.17", "udocker login", "--registry", "remain"])
+                   told=["limit", "100", "192.0.2.17", "docker login", "--registry", "remain"])
     assert time.monotonic() - started < 10
     assert len(faulty.asked("GET", MANIFESTS)) == 1
 
