@@ -1,6 +1,7 @@
 """Engines are proved before they are used, tools are what they are said to be, and refusals give their reason."""
 import hashlib
 import io
+import json
 import os
 import tarfile
 
@@ -80,6 +81,49 @@ def test_a_proof_needs_no_writable_home(udocker, images, mode):
         assert udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode).ok("run", "busy", "echo", "hi").out == "hi\n"
     finally:
         udocker.store.chmod(0o755)
+
+
+# What an image says must not reach the engine itself
+
+def container_with(program, reference, **config):
+    """A container named odd, whose config says this."""
+    program.ok("pull", reference)
+    path = program.store / "containers" / program.ok("create", "--name=odd", reference).out.strip() / "container.json"
+    document = json.loads(path.read_text())
+    document["config"].update(config)
+    path.write_text(json.dumps(document))
+    return path.parent
+
+
+def test_variables_of_the_image_do_not_reach_the_host(udocker, images, mode, tmp_path):
+    """The dynamic loader would write this file, or load that library, into a PRoot that ran with them."""
+    trace = tmp_path / "trace"
+    variables = ["LD_DEBUG=libs", "LD_DEBUG_OUTPUT=%s" % trace, "LD_PRELOAD=/lib/nothing.so", "PROOT_LOADER=/bin/echo"]
+    container_with(udocker, images.host + "/lab/busybox", Env=variables)
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    result = box.ok("run", "odd", "sh", "-c", "echo $LD_PRELOAD")
+    assert result.out == "/lib/nothing.so\n" and not list(tmp_path.glob("trace*"))
+
+
+def test_variables_of_the_loader_are_set_inside(box):
+    assert box.ok("run", "-e", "LD_LIBRARY_PATH=/usr/lib", "busybox", "sh", "-c",
+                  "echo $LD_LIBRARY_PATH").out == "/usr/lib\n"
+
+
+@pytest.mark.parametrize("config", [
+    {"Env": 5}, {"Env": ["A=\0"]}, {"Env": ["A=\ud800"]}, {"Cmd": 5}, {"WorkingDir": "a\0b"}, {"User": ["x"]},
+    {"Entrypoint": {"a": 1}},
+], ids=str)
+def test_odd_configs_end_in_a_line(udocker, images, mode, config):
+    container_with(udocker, images.host + "/lab/busybox", **config)
+    result = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)("run", "odd", "true")
+    assert result.status in (0, 125, 126, 127) and "this is a bug" not in result.err
+
+
+def test_read_only_volumes_hold_for_root_inside(namespace_box, tmp_path):
+    result = namespace_box("run", "-v", "%s:/data:ro" % tmp_path, "busybox", "sh", "-c",
+                           "mount -o remount,rw,bind /data; umount /data; touch /data/x")
+    assert result.status != 0 and not (tmp_path / "x").exists()
 
 
 # The tools

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -48,10 +49,13 @@ def assert_all_ended(token):
 def running(program, *arguments):
     """A run whose command has said that it is ready."""
     with program.start("run", *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        end = threading.Timer(2 * PATIENCE, process.kill)       # whoever reads from it shall not wait for ever
+        end.start()
         try:
             assert process.stdout.readline() == b"ready\n"
             yield process
         finally:
+            end.cancel()
             process.kill()
 
 
