@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import time
+import tracemalloc
 
 import pytest
 
@@ -410,3 +411,30 @@ def test_another_digest_is_refused(bench, packer):
 
 def test_errors_are_of_the_family():
     assert issubclass(udocker.ArchiveError, udocker.Error) and issubclass(udocker.DigestError, udocker.Error)
+
+
+def test_memory_stays_bounded_over_headers_without_an_entry(bench):
+    """Keys that no entry uses are not kept, however many come."""
+    headers = [pax([("vendor.%d.%d" % (number, part), "x" * 10000) for part in range(20)]) for number in range(200)]
+    layer = tar(*(headers + [file("after", b"data")]))
+    tracemalloc.start()
+    try:
+        bench.unpack(gzip.compress(layer))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (bench.root / "after").read_bytes() == b"data"
+    assert peak < 16 << 20
+
+
+def test_directories_that_went_away_leave_no_times_behind(bench, tmp_path):
+    """A directory made anew by the way, or turned into a link, takes nothing over from the one that is gone."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "sub").mkdir(mode=0o750)
+    before = os.stat(str(outside / "sub"))
+    bench.unpack(tar(directory("a", mode=0o701), directory("a/sub", mode=0o701), directory("b", mode=0o701)),
+                 tar(whiteout("a"), symlink("a", str(outside)), whiteout("b")), tar(file("b/new", b"")))
+    after = os.stat(str(outside / "sub"))
+    assert (before.st_mode, before.st_mtime) == (after.st_mode, after.st_mtime)
+    assert stat.S_IMODE(os.stat(str(bench.root / "b")).st_mode) == 0o755

@@ -173,6 +173,8 @@ def test_secrets_of_urls_are_not_shown(url, shown):
     assert program_under_test.shown_url(url) == shown
 
 
-@pytest.mark.parametrize("text,shown", [("plain", "plain"), ("\x1b[2J", "\\x1b[2J"), ("a\nb", "a\nb"), ("\x9b", "\\x9b")])
+@pytest.mark.parametrize("text,shown", [
+    ("plain", "plain"), ("\x1b[2J", "\\x1b[2J"), ("a\nb", "a\nb"), ("\x9b", "\\x9b"),
+])
 def test_escape_sequences_are_shown_and_not_obeyed(text, shown):
     assert program_under_test.printable(text) == shown
