@@ -111,7 +111,8 @@ def opens_doors(source):
              if name in DOORS and find(line) not in DOORS[name] | {2 if name == "settings" else 0}]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
-            modes = [getattr(word, "value", getattr(word, "s", "")) for word in node.args[1:2]]
+            # By the names of the classes: Str is gone from newer Pythons, and 3.6 writes no Constant
+            modes = [ast.literal_eval(word) for word in node.args[1:2] if type(word).__name__ in ("Str", "Constant")]
             if any(set("wax+") & set(str(mode)) for mode in modes) and find(node.lineno) not in (3, 7, 8):
                 found.append("line %d: open for writing" % node.lineno)
     return found
