@@ -883,40 +883,76 @@ def run_program(argv, environment=None, text="", timeout=60):
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
 
-def program_output(argv, input_path):
-    """Pieces of what a program writes when it reads the file; ToolError when it fails."""
+def program_output(argv, pieces):
+    """Pieces of what a program writes when it reads these pieces; ToolError when it fails."""
     import subprocess
-    with open(input_path, "rb") as source:
-        process = subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    import threading
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    failures = []
+
+    def feed():
+        try:
+            with process.stdin:
+                for piece in pieces:
+                    process.stdin.write(piece)
+        except BrokenPipeError:         # it ended early, and says why
+            pass
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=feed, daemon=True)
+    thread.start()
     with process:
         try:
             yield from iter(lambda: process.stdout.read(1 << 20), b"")
         except BaseException:
             process.kill()
             raise
+        finally:
+            thread.join()
         reason = process.stderr.read(1000).decode("utf-8", "replace").strip()
+    if failures:
+        raise failures[0]
     if process.returncode:
         raise ToolError("%s: %s" % (argv[0], reason or "status %d" % process.returncode))
 
 
-class Lock:
-    """An advisory lock on a file, held in a `with` block; file systems without locks are gone on without."""
+def standard_input():
+    """Pieces of what comes on standard input; UsageError where that is a person's terminal."""
+    if os.isatty(0):
+        raise UsageError("standard input is a terminal, and an archive was expected there",
+                         "name a file, or redirect one: < FILE")
+    yield from iter(lambda: os.read(0, 256 << 10), b"")
 
-    def __init__(self, path):
+
+class Lock:
+    """An advisory lock on a file, held in a `with` block; file systems without locks are gone on without.
+
+    Any number of processes hold a shared one at a time, and nobody holds an exclusive one meanwhile.
+    """
+
+    def __init__(self, path, is_shared=False, is_patient=True):
+        """Without `is_patient`, ConflictError where others hold it."""
         self.path = path
+        self.is_shared = is_shared
+        self.is_patient = is_patient
         self.descriptor = -1
         self.is_held = True
 
     def acquire(self):
         """Wait for the lock and hold it."""
         import fcntl
+        kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
         self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not self.is_patient:
+                    os.close(self.descriptor)
+                    raise ConflictError("another udocker is at work in this store", "try again when it has ended")
                 say.debug("waiting for the lock %s" % self.path)
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+                fcntl.flock(self.descriptor, kind)
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
                 os.close(self.descriptor)
@@ -1000,17 +1036,39 @@ class Naming:
 
 
 class NewFile:
-    """A file that is made anew; the `with` block gets the function that writes bytes to it."""
+    """A file that is there whole at the end of the `with` block, or as it was before; the block gets it, open to write.
+
+    A FIFO or a device is no file to be replaced, and is written to as it is.
+    """
 
     def __init__(self, path):
-        self.path = path
+        self.path = os.path.realpath(path)
 
     def __enter__(self):
-        self.file = open(self.path, "wb")
-        return self.file.write
+        self.is_replaced = not os.path.exists(self.path) or os.path.isfile(self.path)
+        directory = os.path.dirname(self.path)
+        self.written = "%s/.new-%s" % (directory, new_token()) if self.is_replaced else self.path
+        self.file = open(self.written, "wb")
+        return self.file
 
-    def __exit__(self, *_):
-        self.file.close()
+    def __exit__(self, failure, *_):
+        try:
+            self.file.close()
+            if self.is_replaced and failure is None:
+                os.rename(self.written, self.path)
+        finally:
+            if self.is_replaced:
+                remove_file(self.written)
+
+
+def open_output(path):
+    """A file to write to in a `with` block: a NewFile, or standard output for "-", which must be no terminal."""
+    if path != "-":
+        return NewFile(path)
+    if os.isatty(1):
+        raise UsageError("standard output is a terminal, which cannot show an archive",
+                         "name a file with -o, or redirect it: > FILE")
+    return os.fdopen(os.dup(1), "wb")
 
 
 def read_file(path, limit=16 << 20):
@@ -1027,6 +1085,16 @@ def read_file(path, limit=16 << 20):
         return b"".join(pieces)
     finally:
         os.close(descriptor)
+
+
+def file_digest(path):
+    """The digest of a file's content, in OCI's spelling."""
+    import hashlib
+    total = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        for data in iter(lambda: file.read(1 << 20), b""):
+            total.update(data)
+    return "sha256:" + total.hexdigest()
 
 
 def has_size(path, size):
@@ -1105,6 +1173,211 @@ def remove_tree(path):
     finally:
         os.close(top)
     os.rmdir(path)
+
+
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def set_time(target, mtime, directory=None):
+    """Set the time of a descriptor, or of a path or name in a directory, which is not followed; `mtime` is in
+    nanoseconds."""
+    mtime = min(max(mtime, -1 << 60), 1 << 62)      # what 64 bits of nanoseconds can say
+    if isinstance(target, int):
+        os.utime(target, ns=(mtime, mtime))
+    else:
+        os.utime(target, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=False)
+
+
+def _copy_data(reader, writer, size):
+    """Copy `size` bytes from one file to another: at once where the file system shares blocks, and holes as holes."""
+    import fcntl
+    try:
+        fcntl.ioctl(writer, 0x40049409, reader)         # FICLONE, ioctl_ficlone(2)
+        return
+    except OSError:
+        pass
+    offset = 0
+    while offset < size:
+        try:
+            offset = os.lseek(reader, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:      # ENXIO: only a hole is left
+                raise
+            break
+        end = os.lseek(reader, offset, os.SEEK_HOLE)
+        os.lseek(reader, offset, os.SEEK_SET)
+        os.lseek(writer, offset, os.SEEK_SET)
+        while offset < end:
+            data = os.read(reader, min(end - offset, 1 << 20))
+            if not data:
+                break
+            write_all(writer, data)
+            offset += len(data)
+        offset = max(offset, end)
+    os.ftruncate(writer, size)
+
+
+def copy_file(source, path, status, source_directory=None, directory=None):
+    """Make `path` a copy of a file or link of which `status` is known; both may be names in open directories."""
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
+        set_time(path, status.st_mtime_ns, directory)
+        return
+    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source_directory)
+    try:
+        writer = os.open(path, NEW_FILE, 0o600, dir_fd=directory)
+        try:
+            _copy_data(reader, writer, status.st_size)
+            os.fchmod(writer, status.st_mode & 0o777)
+            set_time(writer, status.st_mtime_ns)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+class OpenTree:
+    """The directories at and below `path`, opened by relative name ("" is the top) and never over a link, whoever
+    changes the tree meanwhile."""
+
+    def __init__(self, path):
+        self.path = os.path.realpath(path)
+
+    def open(self, relative):
+        """A descriptor of a directory; OSError where a link stands in the way."""
+        path = self.path + "/" + relative if relative else self.path
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if os.readlink("/proc/self/fd/%d" % descriptor) != path:
+            os.close(descriptor)
+            raise OSError(errno.ELOOP, "a link in a place where a directory was", path)
+        return descriptor
+
+    def walk(self, start="", on_error=None):
+        """(relative name, status, descriptor of its directory, name in it) of the entry `start` and of all below it,
+        directories before what is in them. Errors of directories go to `on_error`, where it is given."""
+        parent, _, base = start.rpartition("/")
+        pending = [start]
+        directory = self.open(parent)
+        try:
+            status = os.lstat(base or ".", dir_fd=directory)
+            yield start, status, directory, base or "."
+        finally:
+            os.close(directory)
+        if not stat.S_ISDIR(status.st_mode):
+            return
+        while pending:
+            place = pending.pop()
+            try:
+                directory = self.open(place)
+            except FileNotFoundError:       # a running container goes on meanwhile
+                continue
+            except OSError as error:
+                if not on_error:
+                    raise
+                on_error(error)
+                continue
+            try:
+                for name, status in self._entries(directory):
+                    relative = place + "/" + name if place else name
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(relative)
+                    yield relative, status, directory, name
+            finally:
+                os.close(directory)
+
+    @staticmethod
+    def _entries(directory):
+        for name in sorted(os.listdir(directory)):
+            try:
+                yield name, os.lstat(name, dir_fd=directory)
+            except FileNotFoundError:
+                pass
+
+
+def allocated_size(path):
+    """Bytes that a file, or a tree with each hard link counted once, takes up on disk."""
+    total, seen = 0, set()
+    try:
+        for _, status, _, _ in OpenTree(os.path.dirname(path)).walk(
+                os.path.basename(path), lambda error: say.debug(str(error))):
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_blocks * 512
+    except FileNotFoundError:
+        pass
+    return total
+
+
+class TreeCopy:
+    """Copies entries of one OpenTree into another: links as links, hard links among them kept, sockets and devices
+    left out. A file replaces a file; a directory is put over a directory."""
+
+    def __init__(self, source, target):
+        self.source = source
+        self.target = target
+        self.first_names = {}       # (device, inode) of a file with several names: where the first one went
+        self.directories = []       # (place, status), whose mode and time are set last
+
+    def copy(self, start, place):
+        """The entry `start` of the source, and what is below it, becomes `place` of the target."""
+        parent, descriptor = None, -1
+        try:
+            for relative, status, directory, name in self.source.walk(start):
+                where = (place + relative[len(start):] if start else "/".join(filter(None, (place, relative))))
+                head, _, base = where.rpartition("/")
+                if head != parent:
+                    if descriptor >= 0:
+                        os.close(descriptor)
+                    parent, descriptor = head, -1
+                    descriptor = self.target.open(head)
+                self._place(name, status, directory, where, base or ".", descriptor)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+        for where, status in reversed(self.directories):
+            descriptor = self.target.open(where)
+            try:
+                os.fchmod(descriptor, status.st_mode & 0o1777)
+                set_time(descriptor, status.st_mtime_ns)
+            finally:
+                os.close(descriptor)
+
+    def _place(self, name, status, source, where, base, target):
+        if stat.S_ISDIR(status.st_mode):
+            try:
+                os.mkdir(base, 0o700, dir_fd=target)
+                self.directories.append((where, status))
+            except FileExistsError:
+                if base == ".":         # the top becomes the copy of a top
+                    self.directories.append((where, status))
+                elif not stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
+                    raise ConflictError("%s/%s: a directory cannot replace what is there" % (self.target.path, where))
+        elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            try:
+                self._place_file(name, status, source, where, base, target)
+            except FileExistsError:
+                if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
+                    raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where))
+                os.unlink(base, dir_fd=target)
+                self._place_file(name, status, source, where, base, target)
+        elif stat.S_ISFIFO(status.st_mode):
+            os.mkfifo(base, status.st_mode & 0o777, dir_fd=target)
+
+    def _place_file(self, name, status, source, where, base, target):
+        key = (status.st_dev, status.st_ino)
+        if key not in self.first_names:
+            copy_file(name, base, status, source, target)
+            if status.st_nlink > 1:
+                self.first_names[key] = where
+            return
+        head, _, first = self.first_names[key].rpartition("/")
+        directory = self.target.open(head)
+        try:
+            os.link(first, base, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
+        finally:
+            os.close(directory)
 
 
 class GuestTree:
@@ -1458,6 +1731,38 @@ def parse_manifest(data, what):
     if isinstance(document.get("manifests"), list):
         return ImageIndex(document, what)
     return Manifest(document, what)
+
+
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+
+
+def new_manifest(config, layers):
+    """The bytes of a manifest: `config` is the config's bytes, `layers` are (digest, size, compression), bottom first.
+
+    OCI image-spec, manifest.md; of compressions it knows gzip and zstd.
+    """
+    def entry(media_type, digest, size):
+        return {"mediaType": media_type, "digest": digest, "size": size}
+
+    return dump_json({
+        "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
+        "config": entry(CONFIG_TYPE, sha256_digest(config), len(config)),
+        "layers": [entry(LAYER_TYPE + (compression and "+" + compression), digest, size)
+                   for digest, size, compression in layers],
+    }).encode("utf-8")
+
+
+def new_config(document, diff_ids, created, created_by):
+    """The bytes of a config like `document`, which has no say in the layers. OCI image-spec, config.md, Properties."""
+    known = ("created", "author", "architecture", "os", "os.version", "variant", "config")
+    config = {key: document[key] for key in known if document.get(key)}
+    config.setdefault("created", created)
+    config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
+    config["history"] = [{"created": config["created"], "created_by": created_by} for _ in diff_ids]
+    return dump_json(config).encode("utf-8")
 
 
 def _signed_payload(data):
@@ -2509,6 +2814,11 @@ class Layout:
         return self.home + "/.lock"
 
     @property
+    def use(self):
+        """Held, shared, by who brings blobs, which nothing claims at first; prune only works where it has it alone."""
+        return self.home + "/.use"
+
+    @property
     def proofs(self):
         """What was found out about engines on this and other hosts."""
         return self.home + "/.proofs"
@@ -2648,11 +2958,89 @@ class BlobPart:
         self.file.release()
 
 
+class NewBlob:
+    """A blob whose digest is known when it is written: hashed on its way, published under its digest at the end.
+
+    Where `expected` names a blob that the store has, it is hashed only. close() drops what was not published.
+    """
+
+    def __init__(self, layout, expected=""):
+        import hashlib
+        self.layout = layout
+        self.expected = expected
+        self.size = 0
+        self.hash = hashlib.sha256()
+        self.path = ""
+        self.descriptor = -1
+        if not expected or not os.path.isfile(layout.blob(expected)):
+            self.path = "%s/%s%s" % (layout.layers, Layout.NEW, new_token())
+            self.descriptor = os.open(self.path, NEW_FILE, 0o644)
+
+    def write(self, data):
+        """Append bytes."""
+        self.hash.update(data)
+        self.size += len(data)
+        if self.descriptor >= 0:
+            with Naming(self.layout.layers):
+                write_all(self.descriptor, data)
+
+    def link(self, path):
+        """Be another name of a file, whose content is not copied; OSError where the file system cannot do that."""
+        linked = "%s/%s%s" % (self.layout.layers, Layout.NEW, new_token())
+        os.link(os.path.realpath(path), linked)
+        os.rename(linked, self.path)
+        with open(self.path, "rb", buffering=0) as file:
+            for data in iter(lambda: file.read(1 << 20), b""):
+                self.hash.update(data)
+                self.size += len(data)
+
+    @property
+    def digest(self):
+        return "sha256:" + self.hash.hexdigest()
+
+    def finish(self):
+        """No more comes; DigestError where it is not what was expected."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        if self.expected and self.digest != self.expected:
+            raise DigestError("%s: the archive holds something else under this digest" % self.expected,
+                              "the archive is damaged: make it anew")
+
+    @property
+    def file(self):
+        """Where its bytes are now."""
+        return self.path or self.layout.blob(self.digest)
+
+    def publish(self):
+        """Put it into the store, where an image has claimed it; returns the digest."""
+        target = self.layout.blob(self.digest)
+        if self.path and has_size(target, self.size):
+            self.close()
+        elif self.path:
+            os.chmod(self.path, 0o644)
+            os.rename(self.path, target)
+            self.path = ""
+        return self.digest
+
+    def close(self):
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        if self.path:
+            remove_file(self.path)
+            self.path = ""
+
+
 class BlobStore:
     """Blobs by digest, as plain files."""
 
     def __init__(self, layout):
         self.layout = layout
+
+    def new(self, expected=""):
+        """A NewBlob of this store."""
+        return NewBlob(self.layout, expected)
 
     def path(self, digest):
         """The file of a blob; NotFoundError where the store lacks it."""
@@ -2675,20 +3063,27 @@ class BlobStore:
 
     def check(self, digest):
         """DigestError unless the blob's content is what its digest says."""
-        import hashlib
-        total = hashlib.sha256()
-        with open(self.path(digest), "rb") as file:
-            for data in iter(lambda: file.read(1 << 20), b""):
-                total.update(data)
-        if "sha256:" + total.hexdigest() != digest:
+        if file_digest(self.path(digest)) != digest:
             raise DigestError("%s: the blob in the store is damaged" % digest)
 
-    def remove(self, digest):
-        remove_file(self.layout.blob(digest))
+    def remove(self, file_name):
+        remove_file(self.layout.blob(file_name))
+
+
+def protect(directory, is_protected):
+    """Put the mark against removal into the directory of an image or container, or take it away."""
+    if is_protected:
+        write_atomic(directory + "/PROTECT", b"")
+    else:
+        remove_file(directory + "/PROTECT")
 
 
 class Image:
-    """One image of the store."""
+    """One image of the store.
+
+    Those that the older udocker loaded or imported are of its version 1: no manifest, but a list of layer ids
+    (ancestry, newest first) with ID.layer and ID.json beside it.
+    """
 
     def __init__(self, name, version, path, blobs):
         self.name = name
@@ -2703,6 +3098,14 @@ class Image:
     def is_protected(self):
         return os.path.exists(self.path + "/PROTECT")
 
+    @is_protected.setter
+    def is_protected(self, is_protected):
+        protect(self.path, is_protected)
+
+    @property
+    def is_version_1(self):
+        return os.path.exists(self.path + "/v1")
+
     def read(self, file_name):
         """The bytes of the image's "manifest" or "index", b"" where there is none."""
         return read_file(self.path + "/" + file_name)
@@ -2713,15 +3116,52 @@ class Image:
             raise DocumentError("%s: an index where a manifest was expected" % self)
         return found
 
-    def config(self):
-        """The ImageConfig, from its blob or, in schema 1, from the manifest."""
-        manifest = self.manifest()
-        data = self.blobs.read(manifest.config.digest) if manifest.config else manifest.embedded_config
-        return ImageConfig.parse(data, str(self))
+    @property
+    def digest(self):
+        """The digest of the manifest, "" in version 1."""
+        return "" if self.is_version_1 else manifest_digest(self.read("manifest"))
 
-    def digests(self):
-        """The blobs that the image refers to, by the links in its directory."""
-        return {name for name in os.listdir(self.path) if is_digest(name)}
+    def config_data(self):
+        """The bytes of the config: a blob, in schema 1 part of the manifest, in version 1 a file of its own."""
+        if self.is_version_1:
+            return self.read("container.json") or self.read(self._ancestry()[0] + ".json")
+        manifest = self.manifest()
+        return self.blobs.read(manifest.config.digest) if manifest.config else manifest.embedded_config
+
+    def config(self):
+        return ImageConfig.parse(self.config_data(), str(self))
+
+    def _ancestry(self):
+        ids = strings_of(parse_json(self.read("ancestry"), str(self), list))
+        if not ids or any("/" in word or word.startswith(".") for word in ids):
+            raise DocumentError("%s: its list of layers is damaged" % self)
+        return ids
+
+    def layers(self):
+        """(path, Descriptor) of each layer, bottom first; those of version 1 have no digest."""
+        if not self.is_version_1:
+            return [(self.blobs.layout.blob(layer.digest), layer) for layer in self.manifest().layers]
+        files = self.links()
+        names = [word + ".layer" for word in reversed(self._ancestry())]
+        return [(self.blobs.layout.blob(files.get(name, name)), Descriptor("")) for name in names]
+
+    def checked_layers(self):
+        """(path, digest of the blob, diff_id) of each layer, bottom first, either of them "" where nothing is said;
+        DocumentError where config and manifest do not agree."""
+        layers, diff_ids = self.layers(), [] if self.is_version_1 else self.config().diff_ids
+        if diff_ids and len(diff_ids) != len(layers):
+            raise DocumentError("%s: its config names %d layers and its manifest %d" % (
+                self, len(diff_ids), len(layers)), "udocker pull %s may bring a better one" % self)
+        return [(path, layer.digest, diff_id) for (path, layer), diff_id in zip(layers, diff_ids or [""] * len(layers))]
+
+    def links(self):
+        """{name: name of the file in layers/} of the links in the image's directory."""
+        found = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    found[entry.name] = os.path.basename(os.readlink(entry.path))
+        return found
 
 
 class ImageStore:
@@ -2805,7 +3245,9 @@ class ImageStore:
         with Lock(self.layout.lock):
             self._link(path, digests)
             if not all(os.path.isfile(self.layout.blob(digest)) for digest in digests):
-                raise ConflictError("%s was removed while it was pulled" % reference, "pull it again")
+                raise ConflictError("%s was removed while it was brought" % reference, "do it again")
+            for name in ("v1", "ancestry", "container.json"):       # it may have been the older udocker's
+                remove_file(path + "/" + name)
             if index:
                 write_atomic(path + "/index", index)
             else:
@@ -2815,26 +3257,48 @@ class ImageStore:
             tag = "%s/%s:%s" % (self.layout.repos, reference.name, reference.version)
             write_atomic(path + "/TAG", os.fsencode(tag))
             image = Image(reference.name, reference.version, path, self.blobs)
-            self._release(image, image.digests() - set(digests))
+            self._release(image, {name: file for name, file in image.links().items() if name not in digests})
         return image
 
-    def _release(self, image, digests):
+    def _release(self, image, links):
         """Remove links of an image, and the blobs (or what came of them) that no image has a link to any more."""
-        for digest in digests:
-            remove_file(image.path + "/" + digest)
+        for name in links:
+            remove_file(image.path + "/" + name)
+        for file in set(links.values()) - (self.files_in_use() if links else set()):
+            self.blobs.remove(file)
+            if Lock.is_free(self.layout.part(file)):
+                remove_file(self.layout.part(file))
+
+    def files_in_use(self):
+        """The names of the files in layers/ that images have links to, also those that are not finished."""
         in_use = set()
-        for path in self._directories(self.layout.repos) if digests else ():
-            in_use.update(name for name in os.listdir(path) if is_digest(name))
-        for digest in digests - in_use:
-            self.blobs.remove(digest)
-            if Lock.is_free(self.layout.part(digest)):
-                remove_file(self.layout.part(digest))
+        for path in self._directories(self.layout.repos):
+            in_use.update(Image("", "", path, self.blobs).links().values())
+        return in_use
+
+    def unfinished(self):
+        """The images whose pull did not come to its end; they keep what came for the next one."""
+        return [self._image(*os.path.split(path)) for path in self._directories(self.layout.repos)
+                if not os.path.exists(path + "/TAG")]
+
+    def copy(self, image, reference):
+        """Another name for an image of version 1, whose files keep their names; ConflictError where it is taken."""
+        with Lock(self.layout.lock):
+            if self.find(reference, is_finished=False):
+                raise ConflictError("%s is there already" % reference, "udocker rmi %s" % reference)
+            path = self.layout.image(reference.name, reference.version)
+            make_directory(path)
+            for name, file in image.links().items():
+                os.symlink(os.path.relpath(self.layout.blob(file), path), path + "/" + name)
+            for name in ("ancestry", "v1", "TAG"):
+                write_atomic(path + "/" + name, image.read(name))
+        return Image(reference.name, reference.version, path, self.blobs)
 
     def remove(self, image):
         """Remove an image, and the blobs that only it had."""
         with Lock(self.layout.lock):
             remove_file(image.path + "/TAG")
-            self._release(image, image.digests())
+            self._release(image, image.links())
             with os.scandir(image.path) as entries:
                 for entry in entries:
                     if not entry.is_dir(follow_symlinks=False):
@@ -2850,6 +3314,8 @@ class ImageStore:
 
 class Container:
     """One container of the store: its tree and the files about it."""
+
+    NOTES = ("container.json", "imagerepo.name", "execmode")        # what a copy of it needs
 
     def __init__(self, path, names=()):
         self.path = path
@@ -2880,6 +3346,10 @@ class Container:
     def is_protected(self):
         return os.path.exists(self.path + "/PROTECT")
 
+    @is_protected.setter
+    def is_protected(self, is_protected):
+        protect(self.path, is_protected)
+
     @property
     def access(self):
         """W writable, R only readable, N not there."""
@@ -2893,23 +3363,7 @@ class Container:
 
     def size(self):
         """Allocated bytes of the tree, hard links counted once."""
-        total, seen = 0, set()
-        pending = [self.root]
-        while pending:
-            try:
-                with os.scandir(pending.pop()) as entries:
-                    for entry in entries:
-                        status = entry.stat(follow_symlinks=False)
-                        if status.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
-                            if (status.st_dev, status.st_ino) in seen:
-                                continue
-                            seen.add((status.st_dev, status.st_ino))
-                        total += status.st_blocks * 512
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
-            except OSError as error:
-                say.debug(str(error))
-        return total
+        return allocated_size(self.root)
 
 
 class ContainerStore:
@@ -3048,10 +3502,33 @@ class NewContainer:
         os.mkdir(self.root)
         return self
 
-    def publish(self, config, image_name, name=None):
+    def scratch(self):
+        """A directory beside the tree, for a container with all about it, as export --clone wrote it."""
+        os.mkdir(self.path + "/scratch")
+        return self.path + "/scratch"
+
+    def take_scratch(self):
+        """What is in the scratch directory, as a Container whose tree is now that of this one. The notes may be
+        anything: they are moved away from what is no file."""
+        scratch = Container(self.path + "/scratch")
+        for name in Container.NOTES:
+            path = scratch.path + "/" + name
+            if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+                remove_tree(path)
+        if not os.path.isdir(scratch.root) or os.path.islink(scratch.root):
+            raise ArchiveError("the archive has no ROOT directory: export --clone did not write it",
+                               "udocker import without --clone takes a mere tree")
+        os.rmdir(self.root)
+        os.rename(scratch.root, self.root)
+        return scratch
+
+    def publish(self, config, image_name, name=None, mode=""):
         """The Container, with its metadata and, where given, its name; ConflictError where that is taken."""
         write_atomic(self.path + "/container.json", dump_json(config.document).encode("utf-8"))
         write_atomic(self.path + "/imagerepo.name", image_name.encode("utf-8"))
+        if mode:
+            write_atomic(self.path + "/execmode", mode.encode("ascii"))
+        remove_tree(self.path + "/scratch")
         remove_file(self.path + "/lock")
         container = Container(self.layout.container(self.id))
         os.rename(self.path, container.path)
@@ -3129,7 +3606,25 @@ def can_read_zstd():
             or Host.find_executable("zstd") is not None)
 
 
-def _unpacked_zstd(path, pieces):
+class PieceReader:
+    """Pieces as a file that can be read from."""
+
+    def __init__(self, pieces):
+        self.pieces = iter(pieces)
+        self.piece = b""
+
+    def read(self, count):
+        """At most `count` bytes, b"" at the end."""
+        while not self.piece:
+            self.piece = next(self.pieces, None)
+            if self.piece is None:
+                self.piece = b""
+                break
+        data, self.piece = self.piece[:count], self.piece[count:]
+        return data
+
+
+def _unpacked_zstd(pieces):
     """zstd, RFC 8878: Python's own from 3.14 on, else the zstandard package, else the zstd program."""
     try:
         from compression import zstd        # pylint: disable=import-error
@@ -3142,39 +3637,65 @@ def _unpacked_zstd(path, pieces):
     except ImportError:
         program = Host.find_executable("zstd")
         if not program:
-            raise ToolError("the layer is compressed with zstd, which this machine cannot read",
+            raise ToolError("this is compressed with zstd, which this machine cannot read",
                             "pip install zstandard, or have the zstd program installed")
         try:
-            yield from program_output([program, "-d", "-q", "-c"], path)
+            yield from program_output([program, "-d", "-q", "-c"], pieces)
         except ToolError as error:
             raise ArchiveError("damaged zstd data: %s" % error.message)
         return
     try:
-        with open(path, "rb") as file:
-            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-            yield from iter(lambda: reader.read(OUTPUT_PIECE), b"")
+        reader = zstandard.ZstdDecompressor().stream_reader(PieceReader(pieces), read_across_frames=True)
+        yield from iter(lambda: reader.read(OUTPUT_PIECE), b"")
     except zstandard.ZstdError as error:
         raise ArchiveError("damaged zstd data: %s" % error)
 
 
-def decompressed(path):
-    """Pieces of the file's content, decompressed by what its first bytes say it is: names and types lie."""
+def file_pieces(path):
+    """Pieces of the file's content."""
     with open(path, "rb", buffering=0) as file:
-        magic = file.read(6)
-        file.seek(0)
-        pieces = iter(lambda: file.read(INPUT_PIECE), b"")
-        if magic[:2] == b"\x1f\x8b":
-            yield from _inflated(pieces)
-        elif magic[:3] == b"BZh":
-            import bz2
-            yield from _expanded(pieces, bz2.BZ2Decompressor, OSError)
-        elif magic[:6] == b"\xfd7zXZ\0":
-            import lzma
-            yield from _expanded(pieces, lzma.LZMADecompressor, lzma.LZMAError)
-        elif magic[:4] == b"\x28\xb5\x2f\xfd" or magic[1:4] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F:
-            yield from _unpacked_zstd(path, pieces)
-        else:
-            yield from pieces
+        yield from iter(lambda: file.read(INPUT_PIECE), b"")
+
+
+def compression_of(head):
+    """"gzip", "bzip2", "xz", "zstd" or "": told by the first six bytes, since names and types lie."""
+    if head[:2] == b"\x1f\x8b":
+        return "gzip"
+    if head[:3] == b"BZh":
+        return "bzip2"
+    if head[:6] == b"\xfd7zXZ\0":
+        return "xz"
+    if head[:4] == b"\x28\xb5\x2f\xfd" or head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
+        return "zstd"
+    return ""
+
+
+def file_compression(path):
+    """How the file is compressed, see compression_of()."""
+    return compression_of(read_file(path, 6))
+
+
+def decompressed(pieces):
+    """The content of pieces of a file, decompressed where it is compressed."""
+    import itertools
+    pieces, head = iter(pieces), b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= 6:
+            break
+    kind, pieces = compression_of(head), itertools.chain([head], pieces)
+    if kind == "gzip":
+        yield from _inflated(pieces)
+    elif kind == "bzip2":
+        import bz2
+        yield from _expanded(pieces, bz2.BZ2Decompressor, OSError)
+    elif kind == "xz":
+        import lzma
+        yield from _expanded(pieces, lzma.LZMADecompressor, lzma.LZMAError)
+    elif kind == "zstd":
+        yield from _unpacked_zstd(pieces)
+    else:
+        yield from pieces
 
 
 class ReadAhead:
@@ -3265,14 +3786,18 @@ class ByteStream:
 
     def copy(self, count, descriptor):
         """Write the next `count` bytes to a file; returns how many there were."""
-        return self._consume(count, descriptor)
+        return self._consume(count, lambda part: write_all(descriptor, part))
 
-    def _consume(self, count, descriptor):
+    def feed(self, count, write):
+        """Call write(bytes) until it has the next `count` bytes; returns how many there were."""
+        return self._consume(count, write)
+
+    def _consume(self, count, write):
         missing = count
         while missing and self._next():
             part = self.piece[:missing]
-            if descriptor is not None:
-                write_all(descriptor, part)
+            if write:
+                write(part)
             self.piece = self.piece[missing:]
             missing -= len(part)
         self.offset += count - missing
@@ -3508,9 +4033,6 @@ class TarReader:
             raise ArchiveError("a damaged map of a sparse file")
 
 
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
 def clean_name(name):
     """A name of an archive (bytes) without "/" around, "." and ".."; it cannot lead out of the root."""
     if name[:2] == b"./":
@@ -3525,31 +4047,6 @@ def clean_name(name):
                 parts.append(part)
         name = b"/".join(parts)
     return name
-
-
-def set_time(target, mtime):
-    """Set the time of a descriptor or of a path, which is not followed; `mtime` is in nanoseconds."""
-    mtime = min(max(mtime, -1 << 60), 1 << 62)      # what 64 bits of nanoseconds can say
-    if isinstance(target, int):
-        os.utime(target, ns=(mtime, mtime))
-    else:
-        os.utime(target, ns=(mtime, mtime), follow_symlinks=False)
-
-
-def copy_file(source, path, status):
-    """Make `path` a copy of a file or link of which `status` is known."""
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(source), path)
-        return
-    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    writer = os.open(path, NEW_FILE, stat.S_IMODE(status.st_mode))
-    try:
-        for data in iter(lambda: os.read(reader, OUTPUT_PIECE), b""):
-            write_all(writer, data)
-        set_time(writer, status.st_mtime_ns)
-    finally:
-        os.close(reader)
-        os.close(writer)
 
 
 class LayerUnpacker:
@@ -3578,23 +4075,28 @@ class LayerUnpacker:
 
     def apply(self, path, diff_id=None):
         """Apply a layer's file, compressed or not; DigestError unless it is `diff_id` uncompressed."""
+        try:
+            self.apply_pieces(file_pieces(path), diff_id, os.path.getsize(path) > OUTPUT_PIECE)
+        except (ArchiveError, DigestError) as error:
+            raise type(error)("%s: %s" % (os.path.basename(path), error.message), error.hint)
+
+    def apply_pieces(self, pieces, diff_id=None, is_large=True):
+        """The same for a layer that comes in pieces; a large one is inflated by a thread of its own."""
         import hashlib
         digest = hashlib.sha256()
         self.known, self.current = {b"": self.root}, set()
         previous = os.umask(0)
         try:
-            if os.path.getsize(path) > OUTPUT_PIECE:
-                with ReadAhead(decompressed(path)) as pieces:       # whose thread has enough to do with inflating
-                    self._apply(ByteStream(self._hashed(pieces, digest)))
+            if is_large:
+                with ReadAhead(decompressed(pieces)) as ahead:          # whose thread has enough to do with inflating
+                    self._apply(ByteStream(self._hashed(ahead, digest)))
             else:
-                self._apply(ByteStream(self._hashed(decompressed(path), digest)))
-        except ArchiveError as error:
-            raise ArchiveError("%s: %s" % (os.path.basename(path), error.message), error.hint)
+                self._apply(ByteStream(self._hashed(decompressed(pieces), digest)))
         finally:
             os.umask(previous)
         if diff_id and diff_id != "sha256:" + digest.hexdigest():
-            raise DigestError("%s: its content is not the layer %s that the image names" % (
-                os.path.basename(path), diff_id), "remove the image and pull it again")
+            raise DigestError("its content is not the layer %s that the image names" % diff_id,
+                              "remove the image and pull it again")
         self.is_first = False
 
     @staticmethod
@@ -3794,6 +4296,366 @@ class LayerUnpacker:
                 is_real[path] = False
 
 
+def uncompressed_digest(path):
+    """The digest of a tar's content without its compression, its diff_id; ArchiveError where it is no whole tar."""
+    import hashlib
+    total = hashlib.sha256()
+
+    def hashed(pieces):
+        for piece in pieces:
+            total.update(piece)
+            yield piece
+
+    with ReadAhead(decompressed(file_pieces(path))) as pieces:
+        stream = ByteStream(hashed(pieces))
+        for _ in TarReader(stream):
+            pass
+        stream.drain()
+    return "sha256:" + total.hexdigest()
+
+
+def blob_digest(name):
+    """The digest that the name of a blob in an archive claims, "" for other names. OCI image-spec, image-layout.md"""
+    digest = name.replace("blobs/sha256/", "sha256:", 1)
+    return digest if name.startswith("blobs/") and is_digest(digest) else ""
+
+
+def blob_name(digest):
+    """The name of a blob in an archive."""
+    return "blobs/" + digest.replace(":", "/", 1)
+
+
+class TarMembers:
+    """The members of a tar stream, in whatever order they come: small documents by name, all else as new blobs."""
+
+    MAX_MEMBERS = 20000
+    MAX_DOCUMENT = 16 << 20         # bytes
+    DOCUMENTS = ("manifest.json", "index.json", "oci-layout")
+    # Each layer's own, in archives of docker before version 25; nobody needs them
+    PASSED_OVER = ("json", "VERSION", "repositories")
+
+    def __init__(self, new_blob):
+        self.new_blob = new_blob        # of a digest that is expected, or ""
+        self.documents, self.blobs, self.links = {}, {}, {}
+
+    def read(self, pieces):
+        """Take everything; ArchiveError or DigestError where it is damaged."""
+        with ReadAhead(decompressed(pieces)) as ahead:
+            stream = ByteStream(ahead)
+            for number, entry in enumerate(TarReader(stream)):
+                if number > self.MAX_MEMBERS:
+                    raise ArchiveError("the archive has more than %d members" % self.MAX_MEMBERS)
+                self._take(entry, clean_name(entry.name).decode("utf-8", "replace"), stream)
+            stream.drain()
+
+    def _take(self, entry, name, stream):
+        directory, _, base = name.rpartition("/")
+        if entry.kind == TarEntry.HARD_LINK:
+            self.links[name] = clean_name(entry.link).decode("utf-8", "replace")
+        elif entry.kind == TarEntry.SYMBOLIC_LINK:
+            self.links[name] = os.path.normpath(os.path.join(directory, entry.link.decode("utf-8", "replace")))
+        elif entry.kind != TarEntry.FILE or base in self.PASSED_OVER:
+            return
+        elif name in self.DOCUMENTS:
+            if entry.size > self.MAX_DOCUMENT:
+                raise ArchiveError("%s of %s" % (name, human_size(entry.size)))
+            self.documents[name] = stream.take(entry.size)
+        else:
+            self._take_blob(entry, name, stream)
+
+    def _take_blob(self, entry, name, stream):
+        if name in self.blobs:
+            raise ArchiveError("%s is there twice" % printable(name))
+        blob = self.blobs[name] = self.new_blob(blob_digest(name))
+        if entry.segments is not None or stream.feed(entry.size, blob.write) < entry.size:
+            raise ArchiveError("the archive ends within the data of %s" % printable(name))
+        blob.finish()
+
+    def document(self, name):
+        """The bytes of a document, b"" where there is none."""
+        return self.documents.get(name, b"")
+
+    def blob(self, name):
+        """The new blob of this name, links followed; None where there is none."""
+        for _ in range(16):
+            if name not in self.links:
+                break
+            name = self.links[name]
+        return self.blobs.get(name)
+
+    def close(self):
+        """Drop what was not published."""
+        for blob in self.blobs.values():
+            blob.close()
+
+
+class DirectoryMembers:
+    """The same of a directory, in which only what is asked for is read."""
+
+    def __init__(self, new_blob, path):
+        self.new_blob = new_blob
+        self.path = path
+        self.blobs = {}
+
+    def document(self, name):
+        return read_file(self.path + "/" + name)
+
+    def blob(self, name):
+        path = self.path + "/" + name
+        if name not in self.blobs and os.path.isfile(path):
+            blob = self.blobs[name] = self.new_blob(blob_digest(name))
+            for piece in file_pieces(path):
+                blob.write(piece)
+            blob.finish()
+        return self.blobs.get(name)
+
+    def close(self):
+        for blob in self.blobs.values():
+            blob.close()
+
+
+class ArchivedImage:
+    """One image of an archive: its full names (any number), a mere tag or "", manifest (bytes), blobs by digest."""
+
+    def __init__(self, names, tag, manifest, blobs):
+        self.names = names
+        self.tag = tag
+        self.manifest = manifest
+        self.blobs = blobs
+
+    def config_data(self):
+        """The bytes of the config."""
+        manifest = parse_manifest(self.manifest, "manifest")
+        return read_file(self.blobs[manifest.config.digest].file) if manifest.config else manifest.embedded_config
+
+    @property
+    def config_digest(self):
+        """The digest of the config, "" where the manifest is one of schema 1."""
+        config = parse_manifest(self.manifest, "manifest").config
+        return config.digest if config else ""
+
+
+class ImageArchive:
+    """Reads what docker save, podman save, skopeo, BuildKit and others write: docker's archive and the OCI layout.
+
+    manifest.json counts where there is one: docker 25 and later write both, and the other part may be hollow.
+    """
+
+    MAX_NAMES = 1000
+    NAME, REF_NAME = "io.containerd.image.name", "org.opencontainers.image.ref.name"
+
+    def __init__(self, members, platform):
+        self.members = members
+        self.platform = platform
+
+    def images(self):
+        """The ArchivedImages; DocumentError, ArchiveError or DigestError where something does not fit."""
+        if self.members.document("manifest.json"):
+            found = self._docker_images()
+        elif self.members.document("index.json"):
+            found = self._indexed_images()
+        else:
+            raise ArchiveError("this is no archive of images: it has neither manifest.json nor index.json",
+                               "udocker import takes the tree of a container, as docker export writes it")
+        if sum(len(image.names) for image in found) > self.MAX_NAMES:
+            raise ArchiveError("the archive has more than %d names of images" % self.MAX_NAMES)
+        return found
+
+    def _needed(self, name):
+        blob = self.members.blob(name)
+        if not blob:
+            raise ArchiveError("the archive lacks %s, which it names itself" % printable(name)[:200])
+        return blob
+
+    def _docker_images(self):
+        """https://github.com/moby/docker-image-spec : manifest.json"""
+        indexed = {image.config_digest: image for image in self._other_images()}
+        found = []
+        for entry in parse_json(self.members.document("manifest.json"), "manifest.json", list):
+            if not isinstance(entry, dict) or not isinstance(entry.get("Config"), str):
+                raise DocumentError("manifest.json: an entry names no config")
+            names = strings_of(entry.get("RepoTags"))
+            config = self._needed(entry["Config"])
+            layers = [self._needed(name) for name in strings_of(entry.get("Layers"))]
+            manifest = self._checked_manifest(entry["Config"], config, layers)
+            known = indexed.get(config.digest)
+            if known and set(known.blobs) == {blob.digest for blob in [config] + layers}:
+                manifest = known.manifest       # the one that its builder made, and knows the digest of
+            found.append(ArchivedImage(names, "", manifest, {blob.digest: blob for blob in [config] + layers}))
+        return found
+
+    def _other_images(self):
+        """The images of index.json beside manifest.json, which is there for other programs, and may be anything."""
+        try:
+            return self._indexed_images() if self.members.document("index.json") else []
+        except (DocumentError, ArchiveError, NotFoundError) as error:
+            say.debug("index.json: %s" % error)
+            return []
+
+    @staticmethod
+    def _checked_manifest(name, config, layers):
+        """A manifest for these blobs, once every digest that is claimed of them is checked."""
+        claimed = os.path.basename(name).partition(".")[0]
+        if len(claimed) == 64 and config.digest != "sha256:" + claimed:
+            raise DigestError("%s: its content is not what its name says" % printable(name))
+        data = read_file(config.file)
+        diff_ids = ImageConfig.parse(data, name).diff_ids
+        if len(diff_ids) != len(layers):
+            raise DocumentError("%s: it names %d layers, and there are %d" % (name, len(diff_ids), len(layers)))
+        compressions = [file_compression(layer.file) for layer in layers]
+        for layer, compression, diff_id in zip(layers, compressions, diff_ids):
+            if diff_id != (uncompressed_digest(layer.file) if compression else layer.digest):
+                raise DigestError("%s: a layer is not the one that the config names" % diff_id,
+                                  "the archive is damaged: make it anew")
+        return new_manifest(data, [(layer.digest, layer.size, compression if compression in ("gzip", "zstd") else "")
+                                   for layer, compression in zip(layers, compressions)])
+
+    def _indexed_images(self):
+        """OCI image-spec, image-layout.md: entries of one name are one image for several platforms."""
+        index = ImageIndex(parse_json(self.members.document("index.json"), "index.json"), "index.json")
+        groups = {}
+        for position, entry in enumerate(index.manifests):
+            name = entry.annotations.get(self.NAME) or entry.annotations.get(self.REF_NAME) or ""
+            if not entry.is_attestation:
+                groups.setdefault(str(name) or (position if entry.platform is None else ""), []).append(entry)
+        found = []
+        for name, entries in groups.items():
+            manifest, blobs = self._resolve(entries, name or "index.json")
+            full = [name] if isinstance(name, str) and ("/" in name or ":" in name) else []
+            found.append(ArchivedImage(full, "" if full or not isinstance(name, str) else name, manifest, blobs))
+        if not found:
+            raise ArchiveError("index.json: there is no image in it")
+        return found
+
+    def _resolve(self, entries, what):
+        """(manifest, blobs) behind descriptors, of those that are here the one that serves the platform best."""
+        for _ in range(4):          # an index may name an index, but not for ever
+            present = [entry for entry in entries if self.members.blob(blob_name(entry.digest))]
+            if not present:
+                raise ArchiveError("%s: the archive does not hold what its index names" % what)
+            chosen = present[0]
+            if len(present) > 1 or len(entries) > 1:
+                chosen = ImageIndex({"manifests": [entry.document for entry in present]}, "index").choose(
+                    self.platform, str(what), can_read_zstd())
+            data = read_file(self.members.blob(blob_name(chosen.digest)).file)
+            manifest = parse_manifest(data, str(what))
+            if isinstance(manifest, Manifest):
+                blobs = {descriptor.digest: self._needed(blob_name(descriptor.digest)) for descriptor in manifest.blobs}
+                return data, blobs
+            entries = manifest.manifests
+        raise DocumentError("%s: indexes within indexes without end" % what)
+
+
+class TarWriter:
+    """Writes a tar archive to an open file, member by member. POSIX.1-2001, pax"""
+
+    def __init__(self, file):
+        import tarfile
+        self.tarfile = tarfile
+        self.archive = tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=OUTPUT_PIECE,
+                                    encoding="utf-8", errors="surrogateescape")
+        self.archive.copybufsize = OUTPUT_PIECE
+        self.first_names = {}       # (device, inode) of a file with several names: the first one
+
+    def add_data(self, name, data):
+        """A file that holds `data`, of the time 0, so that equal content makes equal archives."""
+        import io
+        self.archive.addfile(self._header(name, len(data), 0o644), io.BytesIO(data))
+
+    def add_directory(self, name):
+        header = self._header(name, 0, 0o755)
+        header.type = self.tarfile.DIRTYPE
+        self.archive.addfile(header)
+
+    def add_file(self, name, path):
+        """A blob."""
+        with open(path, "rb") as file:
+            self.archive.addfile(self._header(name, os.fstat(file.fileno()).st_size, 0o644), file)
+
+    def _header(self, name, size, mode):
+        header = self.tarfile.TarInfo(name)
+        header.size = size
+        header.mode = mode
+        return header
+
+    def add_tree(self, tree, prefix="", start=""):
+        """Everything below `start` of an OpenTree. Owners are root, as they are inside a container; sockets and devices
+        are left out."""
+        for relative, status, directory, name in tree.walk(start):
+            inside = relative[len(start):].lstrip("/")
+            if inside or prefix:
+                self._add_entry("/".join(filter(None, (prefix, inside))), status, directory, name)
+
+    def _add_entry(self, place, status, directory, name):
+        header = self._header(place, 0, stat.S_IMODE(status.st_mode))
+        header.mtime = status.st_mtime_ns // 1000000000
+        if status.st_mtime_ns % 1000000000:
+            header.pax_headers = {"mtime": "%d.%09d" % divmod(status.st_mtime_ns, 1000000000)}
+        key = (status.st_dev, status.st_ino)
+        if stat.S_ISDIR(status.st_mode):
+            header.type = self.tarfile.DIRTYPE
+        elif stat.S_ISLNK(status.st_mode):
+            header.type, header.linkname = self.tarfile.SYMTYPE, os.readlink(name, dir_fd=directory)
+        elif stat.S_ISFIFO(status.st_mode):
+            header.type = self.tarfile.FIFOTYPE
+        elif key in self.first_names:
+            header.type, header.linkname = self.tarfile.LNKTYPE, self.first_names[key]
+        elif stat.S_ISREG(status.st_mode):
+            if status.st_nlink > 1:
+                self.first_names[key] = place
+            self._add_content(header, directory, name)
+            return
+        else:
+            say.debug("%s: left out, a socket or a device" % place)
+            return
+        self.archive.addfile(header)
+
+    def _add_content(self, header, directory, name):
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        with os.fdopen(descriptor, "rb") as file:
+            header.size = os.fstat(descriptor).st_size
+            self.archive.addfile(header, file)
+
+    def close(self):
+        """The end of the archive."""
+        self.archive.close()
+
+
+def write_image_archive(file, images):
+    """Write images into one tar that docker, podman, skopeo, umoci and udocker load: an OCI layout with docker's
+    manifest.json. `images` are (names, manifest, config, [path of a layer]), documents as bytes."""
+    writer, written = TarWriter(file), set()
+
+    def add_once(digest, add, *arguments):
+        if digest not in written:
+            written.add(digest)
+            add(blob_name(digest), *arguments)
+
+    entries, docker_entries = [], {}
+    writer.add_data("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+    for name in ("blobs", "blobs/sha256"):      # without them, skopeo tries to give directories to root
+        writer.add_directory(name)
+    for names, manifest, config, paths in images:
+        layers = parse_manifest(manifest, "manifest").layers
+        add_once(sha256_digest(manifest), writer.add_data, manifest)
+        add_once(sha256_digest(config), writer.add_data, config)
+        for layer, path in zip(layers, paths):
+            add_once(layer.digest, writer.add_file, path)
+        for name in names or [""]:
+            entry = {"mediaType": MANIFEST_TYPE, "digest": sha256_digest(manifest), "size": len(manifest)}
+            if name:
+                entry["annotations"] = {ImageArchive.NAME: name, ImageArchive.REF_NAME: name.rpartition(":")[2]}
+            entries.append(entry)
+        layer_names = [blob_name(layer.digest) for layer in layers]
+        entry = docker_entries.setdefault((config, tuple(layer_names)), {
+            "Config": blob_name(sha256_digest(config)), "RepoTags": [], "Layers": layer_names})
+        entry["RepoTags"] += names
+    writer.add_data("index.json", dump_json(
+        {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}).encode("utf-8"))
+    writer.add_data("manifest.json", dump_json(list(docker_entries.values())).encode("utf-8"))
+    writer.close()
+
+
 # ======================================================================================================
 # 9  Tools
 # ======================================================================================================
@@ -3922,8 +4784,8 @@ class Toolbox:
         client = self.client()
 
         def attempt():
-            with NewFile(path) as write:
-                answer = client.exchange(url, deliver=lambda status, _: write if status == 200 else None)
+            with NewFile(path) as file:
+                answer = client.exchange(url, deliver=lambda status, _: file.write if status == 200 else None)
             if answer.status != 200:
                 raise error_from(answer, shown_url(url))
 
@@ -3931,7 +4793,7 @@ class Toolbox:
 
     def _extract(self, tool, path, source):
         try:
-            stream = ByteStream(decompressed(path))
+            stream = ByteStream(decompressed(file_pieces(path)))
             for entry in TarReader(stream):
                 if os.path.basename(entry.name) == tool.file_name.encode("ascii") and entry.size <= self.MAX_TOOL:
                     data = stream.take(entry.size)
@@ -4523,6 +5385,11 @@ class Context:
 
 # --- images -------------------------------------------------------------------------------------------
 
+def make_store(directory):
+    """Make the directories of a store where they are missing."""
+    Layout(directory).make()
+
+
 def find_registry(context, reference, address=""):
     """(Registry, repository names to try): the host in the name, else `address`, else what the settings say."""
     if reference.host and address:
@@ -4637,46 +5504,72 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
     say.warning(message)
 
 
+def bringing_blobs(context):
+    """A `with` block in which blobs come into the store: what nothing claims yet is safe from prune."""
+    context.layout.make()
+    return Lock(context.layout.use, is_shared=True)
+
+
 def pull_image(context, reference, platform=None, address=""):
     """Bring an image into the store, or up to date; returns the Image."""
     raise_on_signals()
-    context.layout.make()
-    registry, repositories = find_registry(context, reference, address)
-    wanted = platform or Platform("linux", *context.host.architecture)
-    image = context.images.find(reference)
-    known = {manifest_digest(data): data for data in (image.read("index"), image.read("manifest"))
-             if data} if image else {}
-    repository, (data, index) = first_that_exists(registry, repositories, lambda repository: fetch_manifest(
-        registry, repository, reference.version, wanted, known))
-    manifest = parse_manifest(data, str(reference))
-    digests = [descriptor.digest for descriptor in manifest.blobs]
-    fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
-    # A claim whose pull fails stays: it keeps the layers that came for the next attempt
-    path = context.images.claim(reference, digests)
-    fetch_blobs(context, registry, repository, manifest.layers)
-    return context.images.publish(reference, path, data, index, digests)
+    with bringing_blobs(context):
+        registry, repositories = find_registry(context, reference, address)
+        wanted = platform or Platform("linux", *context.host.architecture)
+        image = context.images.find(reference)
+        known = {manifest_digest(data): data for data in (image.read("index"), image.read("manifest"))
+                 if data} if image else {}
+        repository, (data, index) = first_that_exists(registry, repositories, lambda repository: fetch_manifest(
+            registry, repository, reference.version, wanted, known))
+        manifest = parse_manifest(data, str(reference))
+        digests = [descriptor.digest for descriptor in manifest.blobs]
+        fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
+        # A claim whose pull fails stays: it keeps the layers that came for the next attempt
+        path = context.images.claim(reference, digests)
+        fetch_blobs(context, registry, repository, manifest.layers)
+        return context.images.publish(reference, path, data, index, digests)
 
 
-def verify_image(image):
-    """What is wrong with an image, one sentence each; empty where every blob is what its digest says."""
+def damaged_blobs(image, descriptors):
+    """A sentence for each blob that is not what its digest says; it is dropped, and the next pull brings a good one."""
     problems = []
-    try:
-        manifest = image.manifest()
-    except (DocumentError, DigestError) as error:
-        return [error.message]
-    for descriptor in manifest.blobs:
+    for descriptor in descriptors:
         try:
             image.blobs.check(descriptor.digest)
         except NotFoundError as error:
             problems.append(error.message)
         except DigestError as error:
             problems.append(error.message)
-            image.blobs.remove(descriptor.digest)       # the next pull brings the right one
-    if not problems:
-        diff_ids = image.config().diff_ids
-        if diff_ids and len(diff_ids) != len(manifest.layers):
-            problems.append("%s: the config names %d layers and the manifest %d" % (
-                image, len(diff_ids), len(manifest.layers)))
+            image.blobs.remove(descriptor.digest)
+    return problems
+
+
+def damaged_layers(image):
+    """A sentence for each layer whose content is not the diff_id that the config names, or is no whole tar."""
+    problems = []
+    for path, digest, diff_id in image.checked_layers():
+        if digest and not file_compression(path):
+            found = digest
+        else:
+            try:
+                found = uncompressed_digest(path)
+            except (ArchiveError, OSError) as error:
+                problems.append("layer %s: %s" % (os.path.basename(path), error))
+                continue
+        if diff_id and found != diff_id:
+            problems.append("layer %s: its content is not %s, which the config names" % (
+                os.path.basename(path), diff_id))
+    return problems
+
+
+def verify_image(image, checks_content=True):
+    """What is wrong with an image, one sentence each; empty where every blob and every layer's content is right."""
+    try:
+        problems = [] if image.is_version_1 else damaged_blobs(image, image.manifest().blobs)
+        if not problems and checks_content:
+            problems = damaged_layers(image)
+    except DocumentError as error:
+        problems = [error.message]
     return problems
 
 
@@ -4684,7 +5577,7 @@ def remove_image(context, reference, is_forced):
     """Remove an image and what only it needs; ProtectedError where it is protected."""
     image = context.images.find(reference, is_finished=False) or context.images.get(reference)
     if image.is_protected:
-        raise ProtectedError("%s is protected" % image, "it is as long as there is a file %s/PROTECT" % image.path)
+        raise ProtectedError("%s is protected" % image, "udocker unprotect %s" % image)
     try:
         context.images.remove(image)
     except OSError as error:
@@ -4703,21 +5596,16 @@ def create_container(context, image, name=None):
     context.containers.sweep()
     if name is not None:
         context.containers.check_name(name)
-    manifest, config = image.manifest(), image.config()
-    diff_ids = config.diff_ids
-    if diff_ids and len(diff_ids) != len(manifest.layers):
-        raise DocumentError("%s: config and manifest do not have the same layers" % image,
-                            "udocker verify %s" % image)
+    layers = image.checked_layers()
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.root)
-        for position, layer in enumerate(manifest.layers):
-            path = context.blobs.path(layer.digest)
-            if not diff_ids:
-                context.blobs.check(layer.digest)
-            say.debug("unpacking %s" % layer.digest)
-            unpacker.apply(path, diff_ids[position] if diff_ids else None)
+        for path, digest, diff_id in layers:
+            if digest and not diff_id:
+                context.blobs.check(digest)
+            say.debug("unpacking %s" % path)
+            unpacker.apply(context.blobs.path(os.path.basename(path)), diff_id)
         unpacker.finish()
-        return new.publish(config, str(image), name)
+        return new.publish(image.config(), str(image), name)
 
 
 PULL_POLICIES = ("missing", "never", "always")
@@ -4741,8 +5629,7 @@ def remove_containers(context, containers, is_forced=False):
     """Remove containers; none is, and ProtectedError tells it, where one is protected and it is not forced."""
     for container in containers:
         if container.is_protected and not is_forced:
-            raise ProtectedError("%s is protected" % container.id,
-                                 "it is as long as there is a file %s/PROTECT" % container.path)
+            raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
     for container in {container.id: container for container in containers}.values():
         context.containers.remove(container)
 
@@ -4755,6 +5642,327 @@ def change_mode(container, code):
         raise EngineError("the container was converted to mode %s, which this udocker cannot undo" % container.mode,
                           "convert it back with the udocker that did it: udocker setup --execmode=P1")
     container.mode = code
+
+
+def rename_container(context, word, name):
+    """Give a container another name in place of the one it has; ConflictError where it has several."""
+    container = context.containers.get(word)
+    names = container.names or next(found.names for found in context.containers.list() if found.id == container.id)
+    if len(names) > 1:
+        raise ConflictError("%s has several names: %s" % (word, ", ".join(names)), "say which one is to be changed")
+    context.containers.add_name(container, name)
+    for old in names:
+        context.containers.remove_name(old)
+
+
+def set_protection(context, word, is_protected):
+    """Protect a container, or else an image, against removal, or end that."""
+    found = context.containers.find(word) or context.images.find(Reference.parse(word))
+    if not found:
+        raise NotFoundError("%s: no such container or image" % word,
+                            "udocker ps and udocker images list those there are")
+    found.is_protected = is_protected
+
+
+def clone_container(context, word, name=None):
+    """A new Container that is a copy of another one, tree, config and mode."""
+    raise_on_signals()
+    context.containers.sweep()
+    if name is not None:
+        context.containers.check_name(name)
+    source = context.containers.get(word)
+    with NewContainer(context.layout) as new, Naming(context.layout.containers):
+        TreeCopy(OpenTree(source.root), OpenTree(new.root)).copy("", "")
+        return new.publish(source.config(), source.image_name, name, source.mode)
+
+
+# --- archives -----------------------------------------------------------------------------------------
+
+def input_pieces(path):
+    """Pieces of a file, or of standard input for "-"; NotFoundError where there is no such file."""
+    if path != "-" and not os.path.exists(path):
+        raise NotFoundError("%s: no such file" % path)
+    if os.path.isdir(path):
+        raise ArchiveError("%s: a directory, and an archive was expected" % path)
+    return standard_input() if path == "-" else file_pieces(path)
+
+
+def archived_reference(text):
+    """The reference that an archive gives an image."""
+    try:
+        return Reference.parse(text)
+    except UsageError as error:
+        raise ArchiveError("the archive gives an image a name that is none: %s" % error.message,
+                           "udocker load -i FILE NAME gives it another one")
+
+
+def name_archived(images, name):
+    """[(Reference, ArchivedImage)]: under the names that the archive has, or under `name` with the archive's tags."""
+    if not name:
+        if not all(image.names for image in images):
+            raise ArchiveError("the archive does not name its image", "udocker load -i FILE NAME gives it a name")
+        return [(archived_reference(text), image) for image in images for text in image.names]
+    own = Reference.parse(name)
+    has_version = own.digest or ":" in name.rpartition("/")[2]
+    if has_version and len(images) == 1:
+        return [(own, images[0])]
+    if has_version:
+        raise UsageError("%s: the archive holds %d images" % (name, len(images)),
+                         "leave out the tag: each image keeps its own")
+    found = {}
+    for image in images:
+        tags = [archived_reference(text).tag for text in image.names] or [image.tag or own.tag]
+        found.update({tag: image for tag in tags})
+    return [(archived_reference("%s:%s" % (own.name, tag)), image) for tag, image in found.items()]
+
+
+def store_image(context, reference, manifest, blobs):
+    """Publish NewBlobs and the image that they are; returns the Image."""
+    digests = [blob.digest for blob in blobs]
+    path = context.images.claim(reference, digests)
+    for blob in blobs:
+        blob.publish()
+    return context.images.publish(reference, path, manifest, b"", digests)
+
+
+def load_images(context, source, name="", platform=None):
+    """Bring the images of an archive (file, directory or "-") into the store; returns the Images."""
+    raise_on_signals()
+    wanted = platform or Platform("linux", *context.host.architecture)
+    with bringing_blobs(context):
+        is_directory = os.path.isdir(source)
+        members = DirectoryMembers(context.blobs.new, source) if is_directory else TarMembers(context.blobs.new)
+        try:
+            if not is_directory:
+                members.read(input_pieces(source))
+            named = name_archived(ImageArchive(members, wanted).images(), name)
+            for reference, archived in named:
+                config = ImageConfig.parse(archived.config_data(), str(reference))
+                if not is_for(config, wanted):
+                    say.warning("%s is an image for %s, not for %s" % (reference, config.platform, wanted))
+            return [store_image(context, reference, archived.manifest, archived.blobs.values())
+                    for reference, archived in named]
+        finally:
+            members.close()
+
+
+def import_blob(context, source, is_moved):
+    """A NewBlob with the content of an archive of a tree, in a compression that OCI knows."""
+    blob = context.blobs.new()
+    try:
+        try:
+            if not is_moved:
+                raise OSError
+            blob.link(source)
+        except OSError:         # not asked for, or another file system: a copy
+            for piece in input_pieces(source):
+                blob.write(piece)
+        blob.finish()
+        if file_compression(blob.file) not in ("bzip2", "xz"):
+            return blob
+        plain = context.blobs.new()
+        with ReadAhead(decompressed(file_pieces(blob.file))) as pieces:
+            for piece in pieces:
+                plain.write(piece)
+        plain.finish()
+        blob.close()
+        return plain
+    except BaseException:
+        blob.close()
+        raise
+
+
+def import_config(context, platform, diff_ids, source):
+    """The config of what comes without one."""
+    import time
+    system, machine = "linux", context.host.architecture
+    if platform:
+        system, machine = platform.system, (platform.architecture, platform.variant)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return new_config({"os": system, "architecture": machine[0], "variant": machine[1]}, diff_ids, now,
+                      "udocker import " + os.path.basename(source))
+
+
+def import_image(context, source, reference, platform=None, is_moved=False):
+    """Make an image of an archive of a tree, as docker export writes it; returns the Image.
+
+    The source of a move goes when the image is there.
+    """
+    raise_on_signals()
+    if is_moved and source == "-":
+        raise UsageError("--mv: standard input cannot be moved")
+    with bringing_blobs(context):
+        layer, config = import_blob(context, source, is_moved), context.blobs.new()
+        try:
+            data = import_config(context, platform, [uncompressed_digest(layer.file)], source)
+            config.write(data)
+            config.finish()
+            manifest = new_manifest(data, [(layer.digest, layer.size, file_compression(layer.file))])
+            image = store_image(context, reference, manifest, [config, layer])
+        finally:
+            layer.close()
+            config.close()
+    if is_moved:
+        remove_file(source)
+    return image
+
+
+def import_container(context, source, image_name, name=None, platform=None):
+    """Make a container of an archive of a tree; returns the Container."""
+    raise_on_signals()
+    context.layout.make()
+    context.containers.sweep()
+    if name is not None:
+        context.containers.check_name(name)
+    with NewContainer(context.layout) as new, Naming(context.layout.containers):
+        unpacker = LayerUnpacker(new.root)
+        unpacker.apply_pieces(input_pieces(source))
+        unpacker.finish()
+        config = ImageConfig.parse(import_config(context, platform, [], source), source)
+        return new.publish(config, image_name, name)
+
+
+def import_clone(context, source, name=None):
+    """Make a container of an archive that export --clone wrote; returns the Container."""
+    raise_on_signals()
+    context.layout.make()
+    context.containers.sweep()
+    if name is not None:
+        context.containers.check_name(name)
+    with NewContainer(context.layout) as new, Naming(context.layout.containers):
+        unpacker = LayerUnpacker(new.scratch())
+        unpacker.apply_pieces(input_pieces(source))
+        unpacker.finish()
+        copy = new.take_scratch()
+        mode = copy.mode if copy.mode in MODES else ""
+        return new.publish(copy.config(), copy.image_name, name, mode)
+
+
+def export_container(context, word, destination, is_clone=False):
+    """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
+    container = context.containers.get(word)
+    tree = OpenTree(container.root)
+    with open_output(destination) as file, Naming(destination):
+        writer = TarWriter(file)
+        if is_clone:
+            for name in Container.NOTES:
+                data = read_file(container.path + "/" + name)
+                if data:
+                    writer.add_data(name, data)
+        writer.add_tree(tree, "ROOT" if is_clone else "")
+        writer.close()
+
+
+def portable_image(image):
+    """(manifest, config, [path of a layer]) in OCI's form: as it is where it has that, else made anew."""
+    layers, config = image.layers(), image.config_data()
+    paths = [image.blobs.path(os.path.basename(path)) for path, _ in layers]
+    manifest = None if image.is_version_1 else image.manifest()
+    if manifest and manifest.config and manifest.config.media_type == CONFIG_TYPE:
+        return image.read("manifest"), config, paths
+    if not manifest or not manifest.config:
+        document = ImageConfig.parse(config, str(image)).document
+        config = new_config(document, [uncompressed_digest(path) for path in paths], "1970-01-01T00:00:00Z",
+                            "udocker save")
+    rows = []
+    for path, (_, layer) in zip(paths, layers):
+        compression = file_compression(path)
+        rows.append((layer.digest or file_digest(path), os.stat(path).st_size,
+                     compression if compression in ("gzip", "zstd") else ""))
+    return new_manifest(config, rows), config, paths
+
+
+def docker_name(reference):
+    """The whole name of an image, as docker and containerd write it: docker.io/library/busybox:latest."""
+    name = reference.name if reference.host else "docker.io/" + reference.hub_repository
+    return name + ":" + reference.tag
+
+
+def save_images(context, references, destination):
+    """Write images to one archive, those that are the same once, under all their names."""
+    unique = {}
+    for reference in references:
+        manifest, config, paths = portable_image(context.images.get(reference))
+        names = unique.setdefault(manifest, ([], manifest, config, paths))[0]
+        if reference.tag and docker_name(reference) not in names:
+            names.append(docker_name(reference))
+    with open_output(destination) as file, Naming(destination):
+        write_image_archive(file, list(unique.values()))
+
+
+def tag_image(context, source, target):
+    """Give an image another name; returns the Image of that name."""
+    image = context.images.get(source)
+    if target.digest:
+        raise UsageError("%s: a name with a digest cannot be given" % target)
+    with bringing_blobs(context):
+        if image.is_version_1:
+            return context.images.copy(image, target)
+        digests = [descriptor.digest for descriptor in image.manifest().blobs]
+        path = context.images.claim(target, digests)
+        return context.images.publish(target, path, image.read("manifest"), image.read("index"), digests)
+
+
+# --- cp -----------------------------------------------------------------------------------------------
+
+class CopyEnd:
+    """One end of `cp`: PATH of the host, or CONTAINER:PATH; where its entry lies, found without leaving the tree."""
+
+    def __init__(self, context, text):
+        word, colon, guest = text.partition(":")
+        self.text = text
+        self.is_guest = bool(colon) and "/" not in word and word not in (".", "..")
+        self.has_slash = text.endswith("/")
+        self.is_content = text.endswith("/.") or guest == "."       # docker's way to say: what is in the directory
+        if self.is_guest:
+            self.tree = GuestTree(os.path.realpath(context.containers.get(word).root))
+            self.path = "/" + guest
+        else:
+            self.tree = GuestTree("")
+            self.path = os.path.abspath(text)
+
+    def place(self, is_followed):
+        """(OpenTree, relative name) of the entry; a link at its end is followed only where that is asked for."""
+        if not self.is_guest:
+            path = os.path.realpath(self.path) if is_followed else os.path.join(
+                os.path.realpath(os.path.dirname(self.path)), os.path.basename(self.path))
+            return OpenTree(os.path.dirname(path)), os.path.basename(path)
+        path = os.path.normpath(self.path)
+        parent, _, base = path.rpartition("/")
+        resolved = self.tree.resolve(path) if is_followed else os.path.join(self.tree.resolve(parent), base)
+        return OpenTree(self.tree.root), resolved.strip("/")
+
+    def kind(self, is_followed=True):
+        """"directory", "other", or "" where there is nothing."""
+        tree, relative = self.place(is_followed)
+        try:
+            _, status, _, _ = next(tree.walk(relative))
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        return "directory" if stat.S_ISDIR(status.st_mode) else "other"
+
+
+def copy_between(context, source_text, target_text, is_followed=False):
+    """Copy a file or tree from a container to the host, back, or between containers; as docker cp has it."""
+    source, target = CopyEnd(context, source_text), CopyEnd(context, target_text)
+    if not (source.is_guest or target.is_guest):
+        raise UsageError("neither %r nor %r is in a container" % (source_text, target_text),
+                         "write CONTAINER:PATH for the one that is")
+    source_kind = source.kind(is_followed or source.has_slash or source.is_content)
+    if not source_kind:
+        raise NotFoundError("%s: no such file or directory" % source_text)
+    if source_kind != "directory" and (source.has_slash or source.is_content):
+        raise NotFoundError("%s: not a directory" % source_text)
+    target_kind = target.kind()
+    if source_kind == "directory" and target_kind == "other":
+        raise ConflictError("%s: a directory cannot be copied over a file" % target_text)
+    if target.has_slash and (target_kind == "other" or not target_kind and source_kind != "directory"):
+        raise NotFoundError("%s: no such directory" % target_text)
+    source_tree, start = source.place(is_followed or source.has_slash or source.is_content)
+    target_tree, place = target.place(True)
+    if target_kind == "directory" and not source.is_content:
+        place = "/".join(filter(None, (place, os.path.basename(os.path.normpath(source.path)).strip("/"))))
+    TreeCopy(source_tree, target_tree).copy(start, place)
 
 
 # --- run ----------------------------------------------------------------------------------------------
@@ -5044,8 +6252,8 @@ def option_lines(options):
 class Command:
     """The declaration of a command, which parser, help and documentation all read.
 
-    `operands` are as shown to the user: X, [X], X... or [X...]; with `is_raw`, what follows the first operand
-    belongs to it, options included. `failure_status` is the exit status of its errors.
+    `operands` are as shown to the user: X, [X], X..., [X...], or [-] for standard input or output; with `is_raw`, what
+    follows the first operand belongs to it, options included. `failure_status` is the exit status of its errors.
     """
 
     def __init__(self, name, function, operands, options, examples, is_raw, failure_status):
@@ -5158,6 +6366,10 @@ def bind_operands(declared, arguments, words):
     """Set the operands as attributes, in lower case; UsageError where there are too few or too many."""
     for operand in declared.operands:
         name = operand.strip("[].")
+        if operand == "[-]":
+            arguments.is_stream = words[:1] == ["-"]
+            words = words[1:] if arguments.is_stream else words
+            continue
         if operand.endswith(("...", "...]")):
             if not words and not operand.startswith("["):
                 raise UsageError("%s is missing" % name, declared.help_hint)
@@ -5199,12 +6411,14 @@ GLOBAL_OPTIONS = (
     Option("--allow-root", meaning="run although you are root"),
 )
 
+PLATFORM_OPTION = Option("--platform", value="OS/ARCH", meaning="image for this platform, for instance linux/arm64")
+
 REGISTRY_OPTIONS = (
     Option("--registry", value="URL", meaning="registry to pull from, instead of registry-1.docker.io"),
     Option("--index", value="URL", meaning="index whose registry to pull from, instead of index.docker.io"),
     Option("--httpproxy", value="URL", meaning="proxy: http, socks4, socks4a, socks5 or socks5h://[USER:PASSWORD@]"
                                                "HOST:PORT"),
-    Option("--platform", value="OS/ARCH", meaning="image for this platform, for instance linux/arm64"),
+    PLATFORM_OPTION,
 )
 
 PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always")
@@ -5219,14 +6433,25 @@ def command(name, *operands, options=(), examples=(), is_raw=False, failure_stat
     return register
 
 
-def apply_registry_options(context, arguments):
-    """--index and --httpproxy are settings given by hand; returns the address to pull from and the platform."""
+def apply_image_options(arguments):
+    """--quiet is a setting given by hand; returns the platform."""
     if arguments.quiet:
         say.level = min(say.level, Say.ERROR)
+    return Platform.parse(arguments.platform) if arguments.platform else None
+
+
+def apply_registry_options(context, arguments):
+    """--index and --httpproxy are settings given by hand; returns the address to pull from and the platform."""
     if arguments.httpproxy:
         context.use_proxy(arguments.httpproxy)
-    address = arguments.registry or arguments.index or ""
-    return address, Platform.parse(arguments.platform) if arguments.platform else None
+    return arguments.registry or arguments.index or "", apply_image_options(arguments)
+
+
+def stream_or_file(arguments, path):
+    """The file that an option names, or "-"; UsageError where both were given."""
+    if arguments.is_stream and path not in (None, "-"):
+        raise UsageError("both - and %s were given" % path, "give one of them")
+    return path or "-"
 
 
 @command("pull", "IMAGE", options=REGISTRY_OPTIONS + (QUIET_OPTION,), examples=(
@@ -5255,14 +6480,13 @@ def command_images(context, arguments):
             continue
         say.result("  " + image.path)
         try:
-            layers = image.manifest().layers
+            layers = image.layers()
         except Error as error:
             say.result("    " + printable(error.message))
             continue
-        for layer in layers:
-            path = context.layout.blob(layer.digest)
+        for path, _ in layers:
             size = human_size(os.stat(path).st_size) if os.path.exists(path) else "missing"
-            say.result("    %s (%s)" % (layer.digest, size))
+            say.result("    %s (%s)" % (os.path.basename(path), size))
 
 
 @command("create", "IMAGE", options=REGISTRY_OPTIONS + (
@@ -5333,6 +6557,122 @@ def command_name(context, arguments):
 def command_rmname(context, arguments):
     """Take a name from a container, which itself stays."""
     context.containers.remove_name(arguments.name)
+
+
+@command("rename", "NAME", "NEW", examples=("udocker rename mycontainer yourcontainer",))
+def command_rename(context, arguments):
+    """Give a container another name in place of the one it has."""
+    rename_container(context, arguments.name, arguments.new)
+
+
+@command("tag", "SOURCE", "TARGET", examples=("udocker tag busybox mybusybox:1.0",))
+def command_tag(context, arguments):
+    """Give an image another name. Both names share the layers."""
+    tag_image(context, Reference.parse(arguments.source), Reference.parse(arguments.target))
+
+
+@command("protect", "NAME...", examples=("udocker protect indigodatacloud/ambertools_app:latest",
+                                         "udocker protect 3d528987-a51e-331a-94a0-d278bacf79d9"))
+def command_protect(context, arguments):
+    """Mark containers or images so that rm and rmi leave them alone."""
+    for word in arguments.name:
+        set_protection(context, word, True)
+
+
+@command("unprotect", "NAME...", examples=("udocker unprotect indigodatacloud/ambertools_app:latest",))
+def command_unprotect(context, arguments):
+    """Take the mark of protect away."""
+    for word in arguments.name:
+        set_protection(context, word, False)
+
+
+@command("clone", "CONTAINER", options=(Option("--name", value="NAME", meaning="name of the new container"),),
+         examples=("udocker clone --name=second mycontainer",))
+def command_clone(context, arguments):
+    """Copy a container, with its tree and mode, and print the id of the copy."""
+    say.result(clone_container(context, arguments.container, arguments.name).id)
+
+
+@command("cp", "SOURCE", "TARGET", options=(Option("--follow-link", "-L", meaning="follow a link that SOURCE is"),),
+         examples=("udocker cp mycontainer:/etc/os-release .", "udocker cp data/ mycontainer:/srv"))
+def command_cp(context, arguments):
+    """Copy a file or a directory out of a container, into one, or between two.
+
+    One of them, or both, is CONTAINER:PATH. A directory is copied into a directory that is there, and is made where
+    none is; SOURCE/. stands for what is in it.
+    """
+    copy_between(context, arguments.source, arguments.target, arguments.follow_link)
+
+
+@command("load", "[-]", "[NAME]", options=(
+    Option("--input", "-i", value="FILE", meaning="archive, or directory of an OCI layout; without it, standard input"),
+    PLATFORM_OPTION, QUIET_OPTION), examples=("udocker load -i docker-image.tar", "docker save busybox | udocker load",
+                                              "udocker load -i layout/ lab/app"))
+def command_load(context, arguments):
+    """Load images that docker save, podman save or skopeo wrote, and print their names.
+
+    With NAME they are given this name, and keep their tags.
+    """
+    source, platform = stream_or_file(arguments, arguments.input), apply_image_options(arguments)
+    if source == "-" and not arguments.is_stream and arguments.name and os.path.exists(arguments.name):
+        raise UsageError("%s is a file, and a name was expected" % arguments.name, "udocker load -i " + arguments.name)
+    for image in load_images(context, source, arguments.name or "", platform):
+        say.result(str(image))
+
+
+@command("save", "[-]", "IMAGE...", options=(
+    Option("--output", "-o", value="FILE", meaning="archive to write; without it, standard output"),),
+         examples=("udocker save -o busybox.tar busybox", "udocker save busybox ubuntu:22.04 | gzip > images.tar.gz"))
+def command_save(context, arguments):
+    """Write images to an archive that docker, podman, skopeo and udocker can load."""
+    references = [Reference.parse(word) for word in arguments.image]
+    save_images(context, references, stream_or_file(arguments, arguments.output))
+
+
+@command("import", "TARBALL", "[IMAGE]", options=(
+    Option("--mv", meaning="move the archive instead of copying it"),
+    Option("--tocontainer", meaning="make a container, no image, and print its id"),
+    Option("--clone", meaning="make a container of what export --clone wrote, and print its id"),
+    Option("--name", value="NAME", meaning="name of the new container"), PLATFORM_OPTION, QUIET_OPTION),
+         examples=("udocker import container.tar myrepo:latest", "udocker import --mv container.tar myrepo:latest",
+                   "docker export NAME | udocker import - myrepo", "udocker import --tocontainer --name=mine c.tar"))
+def command_import(context, arguments):
+    """Make an image, or a container, of an archive of a container's tree, as docker export writes it.
+
+    The archive may be compressed; - is standard input.
+    """
+    platform = apply_image_options(arguments)
+    source, is_container = arguments.tarball, arguments.tocontainer or arguments.clone
+    if arguments.mv and is_container or arguments.name is not None and not is_container:
+        raise UsageError("--mv is for images and --name= for containers", COMMANDS["import"].help_hint)
+    if arguments.clone:
+        if arguments.image or platform or arguments.tocontainer:
+            raise UsageError("--clone: the archive says itself what it is", COMMANDS["import"].help_hint)
+        say.result(import_clone(context, source, arguments.name).id)
+        return
+    if not arguments.image and not arguments.tocontainer:
+        raise UsageError("IMAGE is missing", COMMANDS["import"].help_hint)
+    reference = Reference.parse(arguments.image) if arguments.image else None
+    if arguments.tocontainer:
+        image_name = str(reference) if reference else "IMPORTED:unknown"
+        say.result(import_container(context, source, image_name, arguments.name, platform).id)
+        return
+    say.info("%s is imported" % import_image(context, source, reference, platform, arguments.mv))
+
+
+@command("export", "[-]", "CONTAINER", options=(
+    Option("--output", "-o", value="FILE", meaning="archive to write; without it, standard output"),
+    Option("--clone", meaning="with what udocker knows about it, for import --clone")),
+         examples=("udocker export -o mycontainer.tar mycontainer", "udocker export mycontainer | gzip > c.tar.gz"))
+def command_export(context, arguments):
+    """Write the tree of a container to a tar archive, which docker import and udocker import read."""
+    export_container(context, arguments.container, stream_or_file(arguments, arguments.output), arguments.clone)
+
+
+@command("mkrepo", "DIRECTORY", examples=("udocker mkrepo /tmp/myrepo", "udocker --repo=/tmp/myrepo pull busybox"))
+def command_mkrepo(_, arguments):
+    """Make a store in a directory, for use with --repo=DIRECTORY."""
+    make_store(arguments.directory)
 
 
 @command("inspect", "NAME", options=(Option("-p", meaning="print the path of the container's tree"),),
