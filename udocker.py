@@ -233,6 +233,45 @@ class Say:
         """Whether a person watches standard error."""
         return sys.stderr is not None and sys.stderr.isatty()
 
+    @staticmethod
+    def result_size():
+        """(columns, lines) of the terminal that results are shown on; None where they go elsewhere."""
+        try:
+            return tuple(os.get_terminal_size(1)) if os.isatty(1) else None
+        except OSError:
+            return 80, 24
+
+    def can_ask(self):
+        """Whether a person sits at a terminal to answer."""
+        return os.isatty(0) and self.is_terminal()
+
+    def paged(self, head, lines, has_pauses):
+        """Show lines below a head; with pauses, to a person at a terminal, a screen at a time until he has enough.
+
+        Returns how many lines were shown.
+        """
+        size = self.result_size()
+        screen = size[1] - 2 if size and has_pauses and self.can_ask() else 0
+        count = 0
+        for line in lines:
+            is_new_screen = count == 0 or screen > 0 and count % screen == 0
+            if is_new_screen and count and self.ask("[return, or q to quit] ")[:1].lower() in ("q", "e"):
+                break
+            self.result(head + "\n" + line if is_new_screen else line)
+            count += 1
+        return count
+
+    def ask(self, question, is_secret=False):
+        """The line that a person types; a secret is not shown."""
+        if is_secret:
+            import getpass
+            return getpass.getpass(question)
+        self._write(sys.stderr, question)
+        line = sys.stdin.readline()
+        if not line:
+            self._write(sys.stderr, "\n")
+        return line.rstrip("\r\n")
+
     def draw(self, text):
         """Raw text on the terminal, for the bars of Progress."""
         self._write(sys.stderr, text)
@@ -1837,6 +1876,12 @@ class ImageConfig:
         return Platform.of_document(self.document)
 
     @property
+    def history(self):
+        """The objects that say how each layer came about, bottom first."""
+        found = self.document.get("history")
+        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+    @property
     def diff_ids(self):
         """Digests of the uncompressed layers, bottom first; empty in images of schema 1."""
         rootfs = self.document.get("rootfs")
@@ -2024,6 +2069,7 @@ class PycurlTransport:
         import pycurl
         import threading
         self.pycurl = pycurl
+        self.description = " ".join(pycurl.version.split()[:3])
         self.timeout = timeout
         self.handles = threading.local()
 
@@ -2091,6 +2137,7 @@ class CurlTransport:
 
     def __init__(self, executable, timeout=30):
         self.executable = executable
+        self.description = executable
         self.timeout = timeout
 
     def perform(self, transfer):
@@ -2264,11 +2311,15 @@ class Credential:
         user, colon, password = text.partition(":")
         return cls(user, password) if colon and user else None
 
-    def basic(self):
-        """The Authorization field of the Basic scheme. RFC 7617."""
+    def encode(self):
+        """base64 of user:password."""
         import base64
         pair = "%s:%s" % (self.user, self.password)
-        return ("Authorization", "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii"))
+        return base64.b64encode(pair.encode("utf-8", "surrogateescape")).decode("ascii")
+
+    def basic(self):
+        """The Authorization field of the Basic scheme. RFC 7617."""
+        return ("Authorization", "Basic " + self.encode())
 
 
 class Keystore:
@@ -2276,6 +2327,8 @@ class Keystore:
 
     Only the first is ever written. Order of the others: containers-auth.json(5).
     """
+
+    HUB_KEY = "https://registry-1.docker.io"        # as the older udocker spells it
 
     def __init__(self, path, environment, home):
         self.path = path
@@ -2320,7 +2373,41 @@ class Keystore:
             return {}
         if os.stat(self.path).st_mode & 0o077:
             raise SettingError("%s: others can read the credentials in it" % self.path, "chmod 600 " + self.path)
-        return parse_json(data, self.path)
+        try:
+            return parse_json(data, self.path)
+        except DocumentError as error:
+            raise SettingError(error.message, "remove it with udocker logout -a, and log in again")
+
+    def put(self, url, credential):
+        """Keep a credential for the registry at a URL, in place of what is kept for it."""
+        host = self.host_of(url)
+        key = self.HUB_KEY if host == "docker.io" else "https://" + host if url.startswith("https:") else host
+        with self._locked():
+            entries = {name: entry for name, entry in self._own().items() if not self.is_key_of(name, host)}
+            entries[key] = {"auth": credential.encode(), "email": ""}
+            self._write(entries)
+
+    def remove(self, url):
+        """Forget what is kept for a registry; NotFoundError where that is nothing."""
+        host = self.host_of(url)
+        with self._locked():
+            entries = self._own()
+            kept = {name: entry for name, entry in entries.items() if not self.is_key_of(name, host)}
+            if len(kept) == len(entries):
+                raise NotFoundError("no credentials are kept for %s" % host, "udocker login stores them")
+            self._write(kept)
+
+    def clear(self):
+        """Forget everything."""
+        remove_file(self.path)
+
+    def _locked(self):
+        directory = os.path.dirname(os.path.abspath(self.path))
+        make_directory(directory, 0o700)
+        return Lock(directory + "/.keystore-lock")
+
+    def _write(self, entries):
+        write_atomic(os.path.realpath(self.path), dump_json(entries).encode("utf-8"), 0o600)
 
     def _from_foreign(self, path, host, repository):
         try:
@@ -2407,11 +2494,10 @@ def error_from(transfer, what):
     reason = "; ".join(messages)
     if transfer.status in (401, 403):
         return AuthError(transfer.status, what, reason or "access denied",
-                         "the name may be misspelt, or the image private: credentials are read from "
-                         "~/.udocker/keystore and from where docker login and podman login leave them")
+                         "the name may be misspelt, or the image private: udocker login keeps credentials for it")
     if transfer.status == 429 and (_is_pull_limit(reason) or transfer.field("ratelimit-remaining").startswith("0")):
         source = transfer.field("docker-ratelimit-source")
-        hint = "the limit counts %s: wait, have credentials (docker login), or use a mirror with --registry=" % (
+        hint = "the limit counts %s: wait, log in with udocker login, or use a mirror with --registry=" % (
             source or "all users behind this network address")
         reason = (reason or "pull limit reached") + _limit_words(transfer)
         return RegistryError(429, what, reason, hint, is_passing=False)
@@ -2531,6 +2617,11 @@ class BearerAuthorization(NoAuthorization):
         return token, min(life, 86400) if isinstance(life, int) else 0
 
 
+def pull_scope(repository):
+    """What a token must allow for a pull. https://distribution.github.io/distribution/spec/auth/scope/"""
+    return "repository:%s:pull" % repository
+
+
 class Registry:
     """One registry: manifests and blobs, with whatever authorisation it asks for.
 
@@ -2604,10 +2695,18 @@ class Registry:
             return BasicAuthorization(credential)
         return NoAuthorization()
 
-    def _ask(self, path, repository, method="GET", fields=(), deliver=None):
+    def check(self):
+        """AuthError unless the registry accepts the credential that it is shown."""
+        self.connect()
+        if isinstance(self.authorization, BearerAuthorization) and not self.authorization.is_trusted:
+            raise AuthError(401, self.name, "its token server is on another host and not on https")
+        answer = self.client.exchange(self.url + "/v2/", fields=self.authorization.fields(""))
+        if answer.status >= 400:
+            raise error_from(answer, self.name)
+
+    def ask(self, path, scope, method="GET", fields=(), deliver=None):
         """One answer of status below 400, authorised; what the server refuses becomes the error that it means."""
         self.connect()
-        scope = "repository:%s:pull" % repository
         url = self.url + path
         for attempt in range(3):
             authorization = self.authorization
@@ -2655,9 +2754,9 @@ class Registry:
         """The digest behind a tag by HEAD, which counts against no limit; "" where the registry does not say."""
         if is_digest(version):
             return version
-        path = "/v2/%s/manifests/%s" % (repository, version)
+        path, scope = "/v2/%s/manifests/%s" % (repository, version), pull_scope(repository)
         try:
-            answer = self.client.persist(lambda: self._ask(path, repository, "HEAD", self._accept()))
+            answer = self.client.persist(lambda: self.ask(path, scope, "HEAD", self._accept()))
         except RegistryError as error:
             if error.status in (400, 404, 405, 406, 501):       # there are some that know no HEAD: GET will tell
                 return ""
@@ -2667,8 +2766,8 @@ class Registry:
 
     def manifest(self, repository, version):
         """The bytes of a manifest or index; checked against `version` where that is a digest."""
-        path = "/v2/%s/manifests/%s" % (repository, version)
-        answer = self.client.persist(lambda: self._ask(path, repository, "GET", self._accept()))
+        path, scope = "/v2/%s/manifests/%s" % (repository, version), pull_scope(repository)
+        answer = self.client.persist(lambda: self.ask(path, scope, "GET", self._accept()))
         digest = manifest_digest(answer.body)
         claimed = version if is_digest(version) else answer.field("docker-content-digest")
         if is_digest(claimed) and digest != claimed and sha256_digest(answer.body) != claimed:
@@ -2751,7 +2850,7 @@ class Registry:
                 if answer.status >= 400:
                     raise error_from(answer, shown_url(url))
             else:
-                answer = self._ask(path, repository, "GET", fields, deliver)
+                answer = self.ask(path, pull_scope(repository), "GET", fields, deliver)
         except RegistryError as error:
             if error.status != 416 or not part.size:
                 raise
@@ -2772,6 +2871,102 @@ class Registry:
         match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", header.get("content-range", [""])[0].strip())
         return bool(match) and int(match.group(1)) == offset and (
             match.group(3) == "*" or int(match.group(2)) + 1 == int(match.group(3)))
+
+
+def next_page(registry, answer):
+    """The path of the page that follows an answer, "" at the end. RFC 8288; only the registry itself is followed."""
+    import re
+    from urllib.parse import urljoin
+    for value in answer.fields.get("link", ()):
+        match = re.match(r'\s*<([^>]*)>\s*;.*\brel="?next\b', value)
+        if match:
+            target = urljoin(answer.url, match.group(1))
+            if target.startswith(registry.url + "/"):
+                return target[len(registry.url):]
+            say.debug("the next page is elsewhere, and not followed: %s" % shown_url(target))
+    return ""
+
+
+def listed_pages(registry, path, key, scope):
+    """Lists of strings, a page each, of a list that a registry has. OCI distribution-spec, Content Discovery"""
+    seen = set()
+    while path and path not in seen:
+        seen.add(path)
+        answer = registry.client.persist(lambda: registry.ask(path, scope))
+        yield strings_of(parse_json(answer.body, registry.name + path).get(key))
+        path = next_page(registry, answer)
+
+
+class SearchResult:
+    """One repository that a search found; `stars` is None where nobody counts them."""
+
+    def __init__(self, name, description="", stars=None, is_official=False):
+        self.name = name
+        self.description = description
+        self.stars = stars
+        self.is_official = is_official
+
+    @classmethod
+    def parse(cls, entry):
+        """From an entry of version 1 of the protocol, https://docs.docker.com/reference/cli/docker/search/"""
+        words = [value if isinstance(value, str) else "" for value in (entry.get("name"), entry.get("description"))]
+        stars = entry.get("star_count")
+        return cls(words[0], words[1], stars if isinstance(stars, int) else None, entry.get("is_official") is True)
+
+
+class Search:
+    """Looks for repositories: by the search of docker's index, else through the catalogue of a registry."""
+
+    PAGE_SIZE, MAX_PAGES = 100, 1000
+    # What a registry answers that has no such search
+    NO_SEARCH = (400, 401, 403, 404, 405, 406, 410, 501)
+
+    def __init__(self, registry):
+        self.registry = registry
+
+    def pages(self, term):
+        """Lists of SearchResult, a page each."""
+        try:
+            first = self._indexed_page(term, 1)
+        except (RegistryError, DocumentError) as error:
+            if getattr(error, "status", 404) not in self.NO_SEARCH:
+                raise
+            say.debug("%s; looking into the catalogue" % error)
+            return self._catalogued(term)
+        return self._indexed(term, first)
+
+    def _indexed_page(self, term, number):
+        from urllib.parse import urlencode
+        query = urlencode([("q", term), ("n", self.PAGE_SIZE), ("page", number)])
+        url = self.registry.url + "/v1/search?" + query
+
+        def attempt():
+            answer = self.registry.client.exchange(url)
+            if answer.status >= 300:
+                raise error_from(answer, shown_url(url))
+            return parse_json(answer.body, shown_url(url))
+
+        return self.registry.client.persist(attempt)
+
+    def _indexed(self, term, page):
+        for number in range(2, self.MAX_PAGES):
+            entries = page.get("results")
+            found = [SearchResult.parse(entry) for entry in entries if isinstance(entry, dict)] if isinstance(
+                entries, list) else []
+            if not found:
+                return
+            yield [result for result in found if result.name]
+            pages = page.get("num_pages")
+            if not isinstance(pages, int) or number > pages:
+                return
+            page = self._indexed_page(term, number)
+
+    def _catalogued(self, term):
+        path = "/v2/_catalog?n=%d" % self.PAGE_SIZE
+        for names in listed_pages(self.registry, path, "repositories", "registry:catalog:*"):
+            found = [SearchResult(name) for name in names if term.lower() in name.lower()]
+            if found:
+                yield found
 
 
 # ======================================================================================================
@@ -2830,7 +3025,8 @@ class Notes:
     They are hints and never needed: a read-only home only makes them be found out anew.
     """
 
-    FAILURE_AGE = 3600      # seconds for which a bad finding is believed
+    FAILURE_AGE = 3600              # seconds for which a bad finding is believed
+    STALE_AGE = 30 * 86400          # seconds after which prune takes a note away
 
     def __init__(self, layout, host):
         boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
@@ -2853,6 +3049,16 @@ class Notes:
             return None
         finding = text[len(key):]
         return finding if not finding or time.time() - os.stat(path).st_mtime < self.FAILURE_AGE else None
+
+    def stale(self):
+        """Paths of the notes that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
+        import time
+        limit = time.time() - self.STALE_AGE
+        try:
+            paths = [self.directory + "/" + name for name in sorted(os.listdir(self.directory))]
+        except FileNotFoundError:
+            return []
+        return [path for path in paths if os.lstat(path).st_mtime < limit]
 
     def remember(self, subject, finding):
         """Keep a finding about `subject`."""
@@ -3276,6 +3482,14 @@ class ImageStore:
             in_use.update(Image("", "", path, self.blobs).links().values())
         return in_use
 
+    def unused_files(self):
+        """Paths of what lies in layers/ and belongs to no image."""
+        in_use = self.files_in_use()
+        try:
+            return [self.layout.blob(name) for name in sorted(os.listdir(self.layout.layers)) if name not in in_use]
+        except FileNotFoundError:
+            return []
+
     def unfinished(self):
         """The images whose pull did not come to its end; they keep what came for the next one."""
         return [self._image(*os.path.split(path)) for path in self._directories(self.layout.repos)
@@ -3424,15 +3638,15 @@ class ContainerStore:
             raise NotFoundError("%r: no such container" % word, "udocker ps lists those there are")
         return container
 
-    def check_name(self, name):
-        """UsageError where `name` cannot be one, ConflictError where it is taken."""
+    def check_name(self, name, takes_over=False):
+        """UsageError where `name` cannot be one, ConflictError where it is taken and is not to be taken over."""
         if not self.is_name(name):
             raise UsageError("%r cannot be the name of a container" % name,
                              "use letters, digits, '_', '.' and '-', and no '.' or '-' at the beginning")
         path = self.layout.container(name)
         if os.path.islink(path) and not os.path.exists(path):
             remove_file(path)                       # of a container that is gone
-        if os.path.lexists(path):
+        if os.path.lexists(path) and not (takes_over and os.path.islink(path)):
             raise self._taken(name)
 
     @staticmethod
@@ -3440,12 +3654,16 @@ class ContainerStore:
         return ConflictError("the name %r is taken" % name,
                              "choose another one, or free it with udocker rmname %s or udocker rm %s" % (name, name))
 
-    def add_name(self, container, name):
-        self.check_name(name)
+    def add_name(self, container, name, takes_over=False):
+        """Name a container; a name that is taken over is another's no longer."""
+        self.check_name(name, takes_over)
+        link = self.layout.container(Layout.NEW + new_token() if takes_over else name)
         try:
-            os.symlink(container.id, self.layout.container(name))
+            os.symlink(container.id, link)
         except FileExistsError:
             raise self._taken(name)
+        if takes_over:
+            os.rename(link, self.layout.container(name))
 
     def remove_name(self, name):
         path = self.layout.container(name)
@@ -3463,15 +3681,23 @@ class ContainerStore:
                 remove_file(self.layout.container(name))
             remove_tree(hidden)
 
+    def rubbish(self):
+        """Paths of what killed commands left behind: hidden directories that no living command holds."""
+        try:
+            names = os.listdir(self.layout.containers)
+        except FileNotFoundError:
+            return []
+        paths = [self.layout.container(name) for name in sorted(names)
+                 if name.startswith((Layout.REMOVED, Layout.NEW))]
+        return [path for path in paths if self._is_rubbish(path)]
+
     def sweep(self):
-        """Remove what killed commands left behind: hidden directories that no living command holds."""
-        for name in os.listdir(self.layout.containers):
-            path = self.layout.container(name)
-            if name.startswith((Layout.REMOVED, Layout.NEW)) and self._is_rubbish(path):
-                try:
-                    remove_tree(path)
-                except OSError as error:
-                    say.debug("%s: %s" % (path, error))
+        """Remove the rubbish."""
+        for path in self.rubbish():
+            try:
+                remove_tree(path)
+            except OSError as error:
+                say.debug("%s: %s" % (path, error))
 
     @staticmethod
     def _is_rubbish(path):
@@ -3522,8 +3748,9 @@ class NewContainer:
         os.rename(scratch.root, self.root)
         return scratch
 
-    def publish(self, config, image_name, name=None, mode=""):
-        """The Container, with its metadata and, where given, its name; ConflictError where that is taken."""
+    def publish(self, config, image_name, name=None, mode="", takes_over=False):
+        """The Container, with its metadata and, where given, its name; ConflictError where that is taken, and not to
+        be taken over."""
         write_atomic(self.path + "/container.json", dump_json(config.document).encode("utf-8"))
         write_atomic(self.path + "/imagerepo.name", image_name.encode("utf-8"))
         if mode:
@@ -3534,7 +3761,7 @@ class NewContainer:
         os.rename(self.path, container.path)
         if name is not None:
             try:
-                ContainerStore(self.layout).add_name(container, name)
+                ContainerStore(self.layout).add_name(container, name, takes_over)
             except BaseException:
                 os.rename(container.path, self.path)
                 raise
@@ -4469,20 +4696,27 @@ class ImageArchive:
 
     def _docker_images(self):
         """https://github.com/moby/docker-image-spec : manifest.json"""
-        indexed = {image.config_digest: image for image in self._other_images()}
-        found = []
+        others, found = self._other_images(), []
         for entry in parse_json(self.members.document("manifest.json"), "manifest.json", list):
             if not isinstance(entry, dict) or not isinstance(entry.get("Config"), str):
                 raise DocumentError("manifest.json: an entry names no config")
-            names = strings_of(entry.get("RepoTags"))
             config = self._needed(entry["Config"])
             layers = [self._needed(name) for name in strings_of(entry.get("Layers"))]
-            manifest = self._checked_manifest(entry["Config"], config, layers)
-            known = indexed.get(config.digest)
-            if known and set(known.blobs) == {blob.digest for blob in [config] + layers}:
-                manifest = known.manifest       # the one that its builder made, and knows the digest of
-            found.append(ArchivedImage(names, "", manifest, {blob.digest: blob for blob in [config] + layers}))
+            blobs = {blob.digest: blob for blob in [config] + layers}
+            made = self._checked_manifest(entry["Config"], config, layers)
+            names_of = {}
+            for name in strings_of(entry.get("RepoTags")) or [""]:
+                names_of.setdefault(self._original(name, config.digest, blobs, others) or made, []).append(name)
+            found += [ArchivedImage(list(filter(None, names)), "", manifest, blobs)
+                      for manifest, names in names_of.items()]
         return found
+
+    @staticmethod
+    def _original(name, config_digest, blobs, others):
+        """The manifest that the image's builder made, and knows the digest of, where index.json has it; else b""."""
+        same = [image for image in others if image.config_digest == config_digest and set(image.blobs) == set(blobs)]
+        named = [image for image in same if any(("/" + other).endswith("/" + name) for other in image.names)]
+        return (named or same)[0].manifest if same else b""
 
     def _other_images(self):
         """The images of index.json beside manifest.json, which is there for other programs, and may be anything."""
@@ -4722,23 +4956,29 @@ class Toolbox:
 
         ToolError where one that was asked for cannot be had.
         """
+        build, here = self.proot_build(), self.proots_here()
+        is_wanted = build and not self.proot and self.layout.bin + "/" + build.file_name not in here
+        if is_wanted and self.tarball:
+            yield self._install(build, [self.tarball])
+        yield from here
+        if is_wanted and not self.tarball:
+            yield self._fetch(build)
+
+    def proots_here(self):
+        """Paths of those that need not be fetched."""
         if self.proot:
             path = os.path.abspath(os.path.expanduser(self.proot))
             if not Host.find_executable(os.path.basename(path), os.path.dirname(path)):
                 raise ToolError("UDOCKER_USE_PROOT_EXECUTABLE: %s is no executable file" % path)
-            yield path
-            return
+            return [path]
         build = self.proot_build()
         installed = self.layout.bin + "/" + build.file_name if build else ""
-        if build and os.path.exists(installed):
-            yield installed
-        elif build and self.tarball:
-            yield self._install(build, [self.tarball])
-        found = Host.find_executable("proot")
-        if found:
-            yield found
-        if build and not os.path.exists(installed):
-            yield self._fetch(build)
+        return [path for path in (os.path.exists(installed) and installed, Host.find_executable("proot")) if path]
+
+    @staticmethod
+    def is_released(digest):
+        """Whether an executable of this digest is one of the pinned ones."""
+        return any(digest == tool.digest for builds in PROOT_BUILDS.values() for tool in builds)
 
     def _fetch(self, tool):
         """Install from the internet; where that failed within the hour, every start must not wait for it again."""
@@ -5405,6 +5645,67 @@ def find_registry(context, reference, address=""):
     return registry, [repository] + ([] if reference.host or "/" in repository else [reference.hub_repository])
 
 
+def open_registry(context, address):
+    """The Registry at an address, which may be one of Docker Hub's names; with the credentials for all of it."""
+    if Keystore.host_of(address) == "docker.io":
+        address = SETTINGS["registry"].default
+    return Registry(context.client(), address, lambda url: context.keystore().credential(url, ""))
+
+
+def login(context, address, user, password):
+    """Keep a credential that the registry accepts, by default of the registry that is set; AuthError where it does
+    not. Returns the registry's name."""
+    credential = Credential(user, password)
+    registry = open_registry(context, address or context.settings["registry"])
+    registry.find_credential = lambda url: credential
+    try:
+        registry.check()
+    except AuthError as error:
+        raise AuthError(error.status, registry.name, "it does not accept this user and password",
+                        "check both; many registries want a token in place of the password")
+    if type(registry.authorization) is NoAuthorization:
+        say.info("%s asks for no credentials" % registry.name)
+    context.keystore().put(registry.url, credential)
+    return registry.name
+
+
+def logout(context, address):
+    """Forget the credential for a registry, by default the one that is set."""
+    context.keystore().remove(address or context.settings["registry"])
+
+
+DOCKER_INDEX = "https://index.docker.io"
+
+
+def search_images(context, expression, address=""):
+    """Lists of SearchResult, a page each, for [HOST/]TERM[:TAG]."""
+    import re
+    settings = context.settings
+    head, slash, rest = expression.partition("/")
+    if slash and (re.search(r"[.:]", head) or head == "localhost"):
+        if address:
+            raise UsageError("%s already names its registry" % expression, "leave out the host, or --registry=")
+        address, expression = head, rest
+    else:
+        head = ""
+    if Keystore.host_of(address) == "docker.io":
+        address = ""
+    term = expression.partition("@")[0].partition(":")[0]
+    if term.startswith("library/"):
+        term = term[len("library/"):]
+    if not address and not settings["index"] and settings.origin("registry") != "default":
+        address = settings["registry"]
+    address = re.sub(r"/v1/?$", "", address or settings["index"] or DOCKER_INDEX)
+    registry = open_registry(context, address) if address != DOCKER_INDEX else Registry(
+        context.client(), address, lambda url: None)
+    if len(registry.candidates) > 1:
+        registry.connect()
+    for page in Search(registry).pages(term):
+        for result in page:
+            result.name = head + "/" + result.name if head else result.name
+        yield page
+
+
 def fetch_manifest(registry, repository, version, platform, known):
     """(manifest, index) as bytes, the index b"" where there is none; `known` maps digests to bytes at hand."""
     data, index = None, b""
@@ -5431,6 +5732,31 @@ def first_that_exists(registry, repositories, ask):
                 raise NotFoundError("%s/%s: %s" % (registry.name, repository, error.message.partition(": ")[2]),
                                     "check the name and the tag")
             raise
+
+
+def list_tags(context, reference, address=""):
+    """Lists of tags, a page each, of a repository."""
+    registry, repositories = find_registry(context, reference, address)
+
+    def first_page(repository):
+        pages = listed_pages(registry, "/v2/%s/tags/list?n=100" % repository, "tags", pull_scope(repository))
+        return next(pages), pages
+
+    _, (first, others) = first_that_exists(registry, repositories, first_page)
+    yield first
+    yield from others
+
+
+def inspect_manifest(context, reference, platform=None, address=""):
+    """The document that a registry has for a reference: of an index, the part for a platform where one is named."""
+    registry, repositories = find_registry(context, reference, address)
+
+    def ask(repository):
+        if platform:
+            return fetch_manifest(registry, repository, reference.version, platform, {})[0]
+        return registry.manifest(repository, reference.version)
+
+    return parse_json(first_that_exists(registry, repositories, ask)[1], str(reference))
 
 
 def fetch_blob(context, registry, repository, descriptor, progress, failures):
@@ -5589,13 +5915,18 @@ def remove_image(context, reference, is_forced):
 
 # --- containers ---------------------------------------------------------------------------------------
 
-def create_container(context, image, name=None):
-    """Unpack an image into a new container, every layer checked; returns the Container."""
+def prepare_container(context, name, takes_over=False):
+    """Before a container is made: tidy up, and refuse a name that cannot be had."""
     raise_on_signals()
     context.layout.make()
     context.containers.sweep()
     if name is not None:
-        context.containers.check_name(name)
+        context.containers.check_name(name, takes_over)
+
+
+def create_container(context, image, name=None, takes_over=False):
+    """Unpack an image into a new container, every layer checked; returns the Container."""
+    prepare_container(context, name, takes_over)
     layers = image.checked_layers()
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.root)
@@ -5605,7 +5936,7 @@ def create_container(context, image, name=None):
             say.debug("unpacking %s" % path)
             unpacker.apply(context.blobs.path(os.path.basename(path)), diff_id)
         unpacker.finish()
-        return new.publish(image.config(), str(image), name)
+        return new.publish(image.config(), str(image), name, "", takes_over)
 
 
 PULL_POLICIES = ("missing", "never", "always")
@@ -5664,16 +5995,92 @@ def set_protection(context, word, is_protected):
     found.is_protected = is_protected
 
 
-def clone_container(context, word, name=None):
+def clone_container(context, word, name=None, takes_over=False):
     """A new Container that is a copy of another one, tree, config and mode."""
-    raise_on_signals()
-    context.containers.sweep()
-    if name is not None:
-        context.containers.check_name(name)
     source = context.containers.get(word)
+    prepare_container(context, name, takes_over)
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         TreeCopy(OpenTree(source.root), OpenTree(new.root)).copy("", "")
-        return new.publish(source.config(), source.image_name, name, source.mode)
+        return new.publish(source.config(), source.image_name, name, source.mode, takes_over)
+
+
+# --- quota --------------------------------------------------------------------------------------------
+
+def image_sizes(context):
+    """[(Image, bytes on disk, bytes that it shares with no other image)], by name."""
+    images = context.images.list()
+    users, sizes = {}, {}
+    for image in images:
+        for file in set(image.links().values()):
+            users[file] = users.get(file, 0) + 1
+            sizes[file] = allocated_size(context.layout.blob(file))
+    return [(image, sum(sizes[file] for file in files), sum(sizes[file] for file in files if users[file] == 1))
+            for image, files in ((image, set(image.links().values())) for image in images)]
+
+
+def container_sizes(context):
+    """[(Container, bytes on disk)], by id."""
+    return [(container, allocated_size(container.path)) for container in context.containers.list()]
+
+
+def find_rubbish(context, age=0):
+    """[(path, bytes on disk)] of what no image and no container needs, and nobody changed for `age` seconds."""
+    import time
+    paths = [image.path for image in context.images.unfinished()] + context.images.unused_files()
+    paths += context.containers.rubbish()
+    # The blobs of images that are not finished count with them
+    files = {file for image in context.images.list() for file in image.links().values()}
+    for image in context.images.unfinished():
+        paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
+    ages = {path: time.time() - os.lstat(path).st_mtime for path in paths if os.path.lexists(path)}
+    found = [path for path in ages if ages[path] >= age] + context.notes().stale()
+    return [(path, allocated_size(path)) for path in found]
+
+
+def prune(context, is_dry=False):
+    """Remove the rubbish, and return it; ConflictError while another udocker brings blobs into the store."""
+    if not os.path.isdir(context.layout.home):
+        return []
+    if is_dry:
+        return find_rubbish(context)
+    with Lock(context.layout.use, is_patient=False) as lock:
+        rubbish = find_rubbish(context, 0 if lock.is_held else 86400)       # without locks nobody knows who is at work
+        paths = {path for path, _ in rubbish}
+        for image in context.images.unfinished():
+            if image.path in paths:
+                context.images.remove(image)
+        for path in paths:
+            remove_tree(path)
+    return rubbish
+
+
+# --- what is here -------------------------------------------------------------------------------------
+
+def installed_parts(context):
+    """[(what, which)] of the means that this machine has: the transport, and the engines with their digests."""
+    settings, box = context.settings, context.toolbox()
+    try:
+        found = [("transport", choose_transport(settings["use_curl_executable"], settings["timeout"]).description)]
+    except ToolError as error:
+        found = [("transport", error.message)]
+    try:
+        paths = box.proots_here()
+    except ToolError as error:
+        return found + [("PRoot", error.message)]
+    for path in paths:
+        digest = file_digest(path)
+        origin = "the released one" if box.is_released(digest) else "not one of those released"
+        found.append(("PRoot", "%s %s, %s" % (path, digest, origin)))
+    return found if paths else found + [("PRoot", "none here")]
+
+
+def store_facts(context):
+    """[(what, which)] of the machine and the store."""
+    host = context.host
+    return [("kernel", host.kernel), ("machine", "%s (%s)" % (host.machine, Platform("linux", *host.architecture))),
+            ("store", context.layout.home), ("images", str(len(context.images.list()))),
+            ("containers", str(len(context.containers.list()))), ("default mode", context.default_mode),
+            ("registry", without_password(context.settings["registry"]))]
 
 
 # --- archives -----------------------------------------------------------------------------------------
@@ -5809,11 +6216,7 @@ def import_image(context, source, reference, platform=None, is_moved=False):
 
 def import_container(context, source, image_name, name=None, platform=None):
     """Make a container of an archive of a tree; returns the Container."""
-    raise_on_signals()
-    context.layout.make()
-    context.containers.sweep()
-    if name is not None:
-        context.containers.check_name(name)
+    prepare_container(context, name)
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.root)
         unpacker.apply_pieces(input_pieces(source))
@@ -5824,11 +6227,7 @@ def import_container(context, source, image_name, name=None, platform=None):
 
 def import_clone(context, source, name=None):
     """Make a container of an archive that export --clone wrote; returns the Container."""
-    raise_on_signals()
-    context.layout.make()
-    context.containers.sweep()
-    if name is not None:
-        context.containers.check_name(name)
+    prepare_container(context, name)
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.scratch())
         unpacker.apply_pieces(input_pieces(source))
@@ -6296,6 +6695,134 @@ def similar(word, choices):
     return "did you mean %s? " % found[0] if found else ""
 
 
+class Completion:
+    """Shell functions that complete a command line, made from the declarations. `kinds` tells for an operand's name
+    which lists of `udocker completion` it is from: images, containers."""
+
+    def __init__(self, commands, global_options, kinds):
+        self.commands = commands
+        self.global_options = global_options
+        self.kinds = kinds
+
+    def script(self, shell):
+        """The text for "bash", "zsh" or "fish"."""
+        return {"bash": self._bash, "zsh": self._zsh, "fish": self._fish}[shell]()
+
+    @staticmethod
+    def _spellings(options):
+        return [spelling + ("=" if option.value and spelling.startswith("--") else "")
+                for option in options for spelling in option.spellings]
+
+    def _kinds_of(self, declared):
+        found = set()
+        for operand in declared.operands:
+            word = operand.strip("[].")
+            found.update(self.kinds.get((declared.name, word), self.kinds.get(word, ())))
+        return sorted(found)
+
+    def _cases(self):
+        """Lines of a shell's case statement: what each command's options and operands are."""
+        for name, declared in self.commands.items():
+            yield "    %s) options='%s' kinds='%s' ;;" % (
+                name, " ".join(self._spellings(declared.options)), " ".join(self._kinds_of(declared)))
+
+    def _bash(self):
+        return "\n".join([
+            "# bash completion for udocker: eval \"$(udocker completion bash)\"",
+            "_udocker() {",
+            "  local current=${COMP_WORDS[COMP_CWORD]} line=${COMP_LINE:0:COMP_POINT} options kinds kind name word",
+            "  current=${line##*[[:space:]]}",
+            "  for word in ${line% *}; do case $word in udocker|*/udocker|-*) ;; *) name=$word; break ;; esac; done",
+            "  case $name in"] + list(self._cases()) + [
+            "    '') options='%s' kinds= ;;" % " ".join(list(self.commands) + self._spellings(self.global_options)),
+            "    *) options= kinds= ;;",
+            "  esac",
+            "  case $current in",
+            "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$current\")) ;;",
+            "    *) [ -n \"$name\" ] && options=",
+            "      for kind in $kinds; do options+=\" $(udocker completion $kind 2>/dev/null)\"; done",
+            "      COMPREPLY=($(compgen -W \"$options\" -- \"$current\"))",
+            "      [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"$current\")) ;;",
+            "  esac",
+            "  # a colon begins a new word for bash, which keeps what is before it",
+            "  case $current in *:*) COMPREPLY=(\"${COMPREPLY[@]#\"${current%\"${current##*:}\"}\"}\") ;; esac",
+            "  case ${COMPREPLY[0]} in *=) compopt -o nospace ;; esac",
+            "}",
+            "complete -F _udocker udocker"])
+
+    def _zsh(self):
+        return "\n".join([
+            "#compdef udocker",
+            "# zsh completion for udocker: eval \"$(udocker completion zsh)\"",
+            "_udocker() {",
+            "  local options kinds kind name word",
+            "  for word in ${words[2,CURRENT-1]}; do case $word in -*) ;; *) name=$word; break ;; esac; done",
+            "  case $name in"] + list(self._cases()) + [
+            "    '') options='%s' kinds= ;;" % " ".join(list(self.commands) + self._spellings(self.global_options)),
+            "    *) options= kinds= ;;",
+            "  esac",
+            "  [[ -n $name && $PREFIX != -* ]] && options=",
+            "  for kind in ${=kinds}; do options+=\" $(udocker completion $kind 2>/dev/null)\"; done",
+            "  compadd -- ${=options}",
+            "  [[ -n $name ]] && _files",
+            "}",
+            "compdef _udocker udocker"])
+
+    def _fish(self):
+        lines = ["# fish completion for udocker: udocker completion fish | source", "complete -c udocker -f"]
+        for name, declared in self.commands.items():
+            lines.append("complete -c udocker -n __fish_use_subcommand -a %s -d '%s'" % (
+                name, declared.meaning[0].replace("'", "\\'")))
+            condition = "'__fish_seen_subcommand_from %s'" % name
+            lines += self._fish_options(condition, declared.options)
+            lines += ["complete -c udocker -n %s -a '(udocker completion %s 2>/dev/null)'" % (condition, kind)
+                      for kind in self._kinds_of(declared)]
+        return "\n".join(lines + list(self._fish_options("__fish_use_subcommand", self.global_options)))
+
+    @staticmethod
+    def _fish_options(condition, options):
+        for option in options:
+            words = ["-l " + spelling[2:] if spelling.startswith("--") else "-s " + spelling[1:]
+                     for spelling in option.spellings]
+            yield "complete -c udocker -n %s %s%s -d '%s'" % (
+                condition, " ".join(words), " -r" if option.value else "", option.meaning.replace("'", "\\'"))
+
+
+def go_text(value):
+    """A value of a document as Go's templates print it. https://pkg.go.dev/fmt"""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "<no value>"}[value]
+    if isinstance(value, list):
+        return "[%s]" % " ".join(map(go_text, value))
+    if isinstance(value, dict):
+        return "map[%s]" % " ".join("%s:%s" % (key, go_text(value[key])) for key in sorted(value))
+    return str(value)
+
+
+def rendered(template, document):
+    """A template of docker's --format, of which {{.Path.To.Value}} and {{json .Path}} are known."""
+    import json
+    import re
+
+    def value_of(path):
+        value = document
+        for key in filter(None, path.split(".")):
+            keys = {name.lower(): name for name in value} if isinstance(value, dict) else {}
+            if key.lower() not in keys:
+                raise NotFoundError("--format: there is no %s" % path)
+            value = value[keys[key.lower()]]
+        return value
+
+    def replaced(match):
+        value = value_of(match.group(2))
+        return json.dumps(value) if match.group(1) else go_text(value)
+
+    pattern = r"\{\{\s*(json\s+)?(\.[\w.]*)\s*\}\}"
+    if "{{" in re.sub(pattern, "", template):
+        raise UsageError("--format=%s: of Go's templates only {{.Path}} and {{json .Path}} are known" % template)
+    return re.sub(pattern, replaced, template.replace("\\n", "\n").replace("\\t", "\t"))
+
+
 class Parser:
     """Turns words into Arguments by a list of options: --name=value, --name value, -n=value, -n value, -nvalue,
     combined flags -it, flags also --flag=true, -- as the end of options; the last of two wins."""
@@ -6411,16 +6938,20 @@ GLOBAL_OPTIONS = (
     Option("--allow-root", meaning="run although you are root"),
 )
 
-PLATFORM_OPTION = Option("--platform", value="OS/ARCH", meaning="image for this platform, for instance linux/arm64")
+PROXY_OPTION = Option("--httpproxy", value="URL", meaning="proxy: http, socks4, socks4a, socks5 or "
+                                                          "socks5h://[USER:PASSWORD@]HOST:PORT")
 
-REGISTRY_OPTIONS = (
-    Option("--registry", value="URL", meaning="registry to pull from, instead of registry-1.docker.io"),
-    Option("--index", value="URL", meaning="index whose registry to pull from, instead of index.docker.io"),
-    Option("--httpproxy", value="URL", meaning="proxy: http, socks4, socks4a, socks5 or socks5h://[USER:PASSWORD@]"
-                                               "HOST:PORT"),
-    PLATFORM_OPTION,
+LOOKUP_OPTIONS = (
+    Option("--registry", value="URL", meaning="ask this registry, instead of registry-1.docker.io"),
+    Option("--index", value="URL", meaning="ask this index, instead of index.docker.io"),
+    PROXY_OPTION,
 )
 
+PLATFORM_OPTION = Option("--platform", value="OS/ARCH", meaning="image for this platform, for instance linux/arm64")
+
+REGISTRY_OPTIONS = LOOKUP_OPTIONS + (PLATFORM_OPTION,)
+
+FORCE_NAME_OPTION = Option("--force", meaning="take the name over from the container that has it")
 PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always")
 QUIET_OPTION = Option("--quiet", "-q", meaning="print errors only")
 
@@ -6440,11 +6971,45 @@ def apply_image_options(arguments):
     return Platform.parse(arguments.platform) if arguments.platform else None
 
 
-def apply_registry_options(context, arguments):
-    """--index and --httpproxy are settings given by hand; returns the address to pull from and the platform."""
+def apply_lookup_options(context, arguments):
+    """--httpproxy is a setting given by hand; returns the address to ask at."""
     if arguments.httpproxy:
         context.use_proxy(arguments.httpproxy)
-    return arguments.registry or arguments.index or "", apply_image_options(arguments)
+    return arguments.registry or arguments.index or ""
+
+
+def apply_registry_options(context, arguments):
+    """Those of lookups and of images; returns the address to pull from and the platform."""
+    return apply_lookup_options(context, arguments), apply_image_options(arguments)
+
+
+def shortened(text, width):
+    """`text` in one line of at most `width` columns; None stands for any."""
+    text = printable(" ".join(text.split()))
+    return text if width is None or len(text) <= width else text[:max(width - 3, 0)] + "..."
+
+
+class SearchTable:
+    """Lays out what a search found, in lines of at most `width` columns (None: of any length)."""
+
+    OFFICIAL_AND_STARS = 16
+
+    def __init__(self, width):
+        self.name_width = 40 if width is None else max(min(40, width // 2 - 8), 10)
+        self.rest = None if width is None else max(width - 1 - self.name_width - self.OFFICIAL_AND_STARS, 0)
+
+    def head(self):
+        return self._line("NAME", "OFFICIAL", "STARS", "DESCRIPTION")
+
+    def row(self, result):
+        """The line of a SearchResult."""
+        stars = "-" if result.stars is None else str(result.stars)
+        name = printable(result.name) if self.rest is None else shortened(result.name, self.name_width)
+        return self._line(name, "[OK]" if result.is_official else "-", stars,
+                          shortened(result.description, self.rest))
+
+    def _line(self, name, official, stars, description):
+        return ("%-*s %-8s %5s %s" % (self.name_width, name, official, stars, description)).rstrip()
 
 
 def stream_or_file(arguments, path):
@@ -6469,30 +7034,203 @@ def command_pull(context, arguments):
     say.info("%s is up to date" % image)
 
 
-@command("images", options=(Option("--long", "-l", meaning="also show where each image lies, and its layers"),),
+@command("search", "EXPRESSION", options=(
+    Option("--all", "-a", meaning="do not pause after each page"),
+    Option("--list-tags", meaning="list the tags of the repository EXPRESSION"),
+    Option("--no-trunc", meaning="do not shorten what does not fit into a line")) + LOOKUP_OPTIONS,
+         examples=("udocker search busybox", "udocker search -a busybox", "udocker search iscampos/openqcd",
+                   "udocker search quay.io/centos", "udocker search --list-tags ubuntu"))
+def command_search(context, arguments):
+    """Look for images: at Docker Hub, or in the registry that EXPRESSION begins with.
+
+    On a terminal it pauses after each page.
+    """
+    address = apply_lookup_options(context, arguments)
+    if arguments.list_tags:
+        for page in list_tags(context, Reference.parse(arguments.expression), address):
+            for tag in page:
+                say.result(printable(tag))
+        return
+    size = say.result_size()
+    table = SearchTable(None if arguments.no_trunc or not size else size[0])
+    pages = search_images(context, arguments.expression, address)
+    lines = (table.row(result) for page in pages for result in page)
+    if not say.paged(table.head(), lines, not arguments.all):
+        say.info("nothing was found")
+
+
+@command("manifest", "ACTION", "IMAGE", options=REGISTRY_OPTIONS + (QUIET_OPTION,), examples=(
+    "udocker manifest inspect busybox",
+    "udocker manifest inspect --platform=linux/arm64 quay.io/centos/centos:stream9"))
+def command_manifest(context, arguments):
+    """Show the manifest, or index, that a registry has for an image; nothing is stored. ACTION is inspect."""
+    if arguments.action != "inspect":
+        raise UsageError("unknown action %r" % arguments.action, "there is: udocker manifest inspect IMAGE")
+    address, platform = apply_registry_options(context, arguments)
+    say.result(dump_json(inspect_manifest(context, Reference.parse(arguments.image), platform, address)))
+
+
+def given_user(arguments):
+    """The user and the password for a login: from the command line, standard input, or the person at the terminal."""
+    user, password = arguments.username, arguments.password
+    if arguments.password_stdin:
+        if user is None or password is not None:
+            raise UsageError("--password-stdin goes with --username= and without --password=",
+                             COMMANDS["login"].help_hint)
+        password = b"".join(standard_input()).decode("utf-8", "surrogateescape").rstrip("\r\n")
+    elif password is not None:
+        say.warning("other users may have seen the password: --password-stdin hides it")
+    elif not say.can_ask():
+        raise UsageError("there is no terminal to ask for the password at",
+                         "give --username=USER --password-stdin, and the password on standard input")
+    if user is None:
+        user = say.ask("username: ")
+    if password is None:
+        password = say.ask("password: ", is_secret=True)
+    if not user or not password or ":" in user:
+        raise UsageError("a user and a password are needed, and no user has a colon in his name")
+    return user, password
+
+
+def given_registry(arguments):
+    """The registry's address, from the option or docker's operand."""
+    if arguments.server and arguments.registry:
+        raise UsageError("both %s and --registry= were given" % arguments.server, "give one of them")
+    return arguments.server or arguments.registry or ""
+
+
+@command("login", "[SERVER]", options=(
+    Option("--username", "-u", value="USER", meaning="the user's name at the registry"),
+    Option("--password", "-p", value="PASSWORD", meaning="the password, which other users of this machine may see"),
+    Option("--password-stdin", meaning="read the password from standard input"),
+    Option("--registry", value="URL", meaning="log in at this registry, instead of registry-1.docker.io")),
+         examples=("udocker login --username=xxxx --password=yyyy", "udocker login --registry=https://hostname:5000",
+                   "udocker login -u xxxx --password-stdin quay.io < password-file"))
+def command_login(context, arguments):
+    """Check user and password at a registry, and keep them for pulls.
+
+    They are kept in ~/.udocker/keystore, readable for you alone, and are not encrypted. Logins of docker and podman
+    are used too.
+    """
+    address = given_registry(arguments)
+    user, password = given_user(arguments)
+    say.info("logged in at %s as %s" % (login(context, address, user, password), user))
+
+
+@command("logout", "[SERVER]", options=(
+    Option("--all", "-a", meaning="forget the credentials of all registries"),
+    Option("--registry", value="URL", meaning="forget those of this registry, instead of registry-1.docker.io")),
+         examples=("udocker logout", "udocker logout --registry=https://hostname:5000", "udocker logout -a"))
+def command_logout(context, arguments):
+    """Forget the user and password that login kept."""
+    address = given_registry(arguments)
+    if not arguments.all:
+        logout(context, address)
+    elif address:
+        raise UsageError("--all is for all registries, and %s is one" % address)
+    else:
+        context.keystore().clear()
+
+
+IMAGE_FILTERS, CONTAINER_FILTERS = ("reference", "dangling"), ("name", "id", "ancestor")
+
+
+def parse_filters(texts, known):
+    """[(key, value)] of --filter=KEY=VALUE; UsageError where a key is not among those `known`."""
+    pairs = [text.partition("=")[::2] for text in texts]
+    for key, value in pairs:
+        if key not in known or not value:
+            raise UsageError("--filter=%s: unknown filter" % key, "there are: %s" % ", ".join(
+                name + "=VALUE" for name in known))
+    return pairs
+
+
+def is_listed_image(image, filters):
+    """Whether an image passes all filters: a name or pattern, or dangling, which none of ours is."""
+    from fnmatch import fnmatchcase
+    names = (str(image), image.name)
+    return all(value == "false" if key == "dangling" else any(fnmatchcase(name, value) for name in names)
+               for key, value in filters)
+
+
+def is_listed_container(container, filters):
+    """Whether a container passes all filters: part of a name, beginning of the id, image."""
+    def passes(key, value):
+        return {"name": any(value in name for name in container.names), "id": container.id.startswith(value),
+                "ancestor": container.image_name in (value, value + ":latest")}[key]
+    return all(passes(key, value) for key, value in filters)
+
+
+def platform_text(thing):
+    """The platform of an image or container, as the older udocker spells what is not known."""
+    try:
+        return str(thing.config().platform or "unknown/unknown")
+    except (Error, OSError):
+        return "unknown/unknown"
+
+
+def image_lines(context, image, arguments):
+    """The lines of one image in the listing; what cannot be read is said in its place."""
+    mark = "P" if image.is_protected else "."
+    line = "%s    %s" % (image, mark)
+    if arguments.platform:
+        line = "%-18s %s %s" % (platform_text(image), mark, image)
+    yield line + ("    " + image.digest if arguments.digests else "")
+    if not arguments.long:
+        return
+    yield "  " + image.path
+    try:
+        layers = image.layers()
+    except Error as error:
+        yield "    " + printable(error.message)
+        return
+    for path, _ in layers:
+        size = human_size(os.stat(path).st_size) if os.path.exists(path) else "missing"
+        yield "    %s (%s)" % (os.path.basename(path), size)
+
+
+@command("images", options=(
+    Option("--long", "-l", meaning="also show where each image lies, and its layers"),
+    Option("--platform", "-p", meaning="also show the platform"),
+    Option("--digests", meaning="also show the digest of the manifest"),
+    Option("--quiet", "-q", meaning="show names only"),
+    Option("--filter", "-f", value="KEY=VALUE", repeatable=True, meaning="only images that match: reference=PATTERN"),
+    Option("--all", "-a", meaning="as docker has it: all are always shown"),
+    Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
          examples=("udocker images", "udocker images -l"))
 def command_images(context, arguments):
     """List the images that are here, with P where one is protected."""
-    say.result("REPOSITORY")
+    filters = parse_filters(arguments.filter, IMAGE_FILTERS)
+    lines = [] if arguments.quiet else ["REPOSITORY"]
     for image in context.images.list():
-        say.result("%s    %s" % (image, "P" if image.is_protected else "."))
-        if not arguments.long:
-            continue
-        say.result("  " + image.path)
-        try:
-            layers = image.layers()
-        except Error as error:
-            say.result("    " + printable(error.message))
-            continue
-        for path, _ in layers:
-            size = human_size(os.stat(path).st_size) if os.path.exists(path) else "missing"
-            say.result("    %s (%s)" % (os.path.basename(path), size))
+        if is_listed_image(image, filters):
+            lines += [str(image)] if arguments.quiet else image_lines(context, image, arguments)
+    if lines:
+        say.result("\n".join(lines))
+
+
+@command("history", "IMAGE", options=(Option("--no-trunc", meaning="do not shorten what made a layer"),),
+         examples=("udocker history busybox",))
+def command_history(context, arguments):
+    """Show the steps that an image was built in, newest first, with the size of the layer each brought."""
+    image = context.images.get(Reference.parse(arguments.image))
+    sizes = [human_size(os.stat(path).st_size) for path, _ in image.layers() if os.path.exists(path)]
+    size = say.result_size()
+    width = None if arguments.no_trunc else max((size[0] if size else 80) - 32, 20)
+    lines = []
+    for step in image.config().history:
+        has_layer = not step.get("empty_layer") and sizes
+        made_by = shortened(str(step.get("created_by") or step.get("comment") or "-"), width)
+        lines.append("%-20.19s %10s %s" % (printable(str(step.get("created") or "-")),
+                                           sizes.pop(0) if has_layer else "0 B", made_by))
+    lines += ["%-20s %10s -" % ("-", size) for size in sizes]       # layers that nobody says anything about
+    say.result("\n".join(["%-20s %10s %s" % ("CREATED", "SIZE", "CREATED BY")] + lines[::-1]))
 
 
 @command("create", "IMAGE", options=REGISTRY_OPTIONS + (
-    Option("--name", value="NAME", meaning="name of the new container"), PULL_OPTION, QUIET_OPTION),
-         examples=("udocker create --name=mycontainer indigodatacloud/disvis:latest",
-                   "udocker create --pull=missing busybox"))
+    Option("--name", value="NAME", meaning="name of the new container"), FORCE_NAME_OPTION, PULL_OPTION,
+    QUIET_OPTION), examples=(
+        "udocker create --name=mycontainer indigodatacloud/disvis:latest", "udocker create --pull=missing busybox"))
 def command_create(context, arguments):
     """Unpack an image into a new container and print the container's id.
 
@@ -6501,28 +7239,48 @@ def command_create(context, arguments):
     address, platform = apply_registry_options(context, arguments)
     reference = Reference.parse(arguments.image)
     if arguments.name is not None:
-        context.containers.check_name(arguments.name)
+        context.containers.check_name(arguments.name, arguments.force)
     image = obtain_image(context, reference, arguments.pull or "never", platform, address)
-    say.result(create_container(context, image, arguments.name).id)
+    say.result(create_container(context, image, arguments.name, arguments.force).id)
 
 
-@command("ps", options=(Option("--modes", "-m", meaning="also show the execution mode"),
-                        Option("--size", "-s", meaning="also show the size in MB")),
+def container_line(context, container, arguments):
+    """The line of one container in the listing."""
+    extra = "%-3s " % (container.mode or context.default_mode) if arguments.modes else ""
+    if arguments.size:
+        extra += "%6d " % (container.size() / 1e6)
+    if arguments.platform:
+        extra += "%-18s " % platform_text(container)
+    return "%s %s %s %s%-18s %s" % (container.id, "P" if container.is_protected else ".", container.access,
+                                    extra, container.names, printable(container.image_name))
+
+
+@command("ps", options=(
+    Option("--modes", "-m", meaning="also show the execution mode"),
+    Option("--size", "-s", meaning="also show the size in MB"),
+    Option("--platform", "-p", meaning="also show the platform"),
+    Option("--quiet", "-q", meaning="show ids only"),
+    Option("--filter", "-f", value="KEY=VALUE", repeatable=True,
+           meaning="only containers that match: name=, id= or ancestor="),
+    Option("--all", "-a", meaning="as docker has it: all are always shown"),
+    Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
          examples=("udocker ps", "udocker ps -m -s"))
 def command_ps(context, arguments):
     """List the containers: these are trees that `run` can run, not processes.
 
     P is P for a protected one; M is W for a writable tree, R for a read-only one, N for none.
     """
-    extra = ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "")
-    lines = ["%-36s P M %s%-18s %s" % ("CONTAINER ID", extra, "NAMES", "IMAGE")]
-    for container in context.containers.list():
-        extra = "%-3s " % (container.mode or context.default_mode) if arguments.modes else ""
-        if arguments.size:
-            extra += "%6d " % (container.size() / 1e6)
-        lines.append("%s %s %s %s%-18s %s" % (container.id, "P" if container.is_protected else ".", container.access,
-                                              extra, container.names, printable(container.image_name)))
-    say.result("\n".join(lines))
+    filters = parse_filters(arguments.filter, CONTAINER_FILTERS)
+    found = [container for container in context.containers.list() if is_listed_container(container, filters)]
+    if arguments.quiet:
+        lines = [container.id for container in found]
+    else:
+        extra = ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "") + (
+            "%-18s " % "PLATFORM" if arguments.platform else "")
+        lines = ["%-36s P M %s%-18s %s" % ("CONTAINER ID", extra, "NAMES", "IMAGE")]
+        lines += [container_line(context, container, arguments) for container in found]
+    if lines:
+        say.result("\n".join(lines))
 
 
 @command("rm", "CONTAINER...", options=(Option("--force", "-f", meaning="remove protected ones too"),),
@@ -6586,11 +7344,12 @@ def command_unprotect(context, arguments):
         set_protection(context, word, False)
 
 
-@command("clone", "CONTAINER", options=(Option("--name", value="NAME", meaning="name of the new container"),),
+@command("clone", "CONTAINER", options=(
+    Option("--name", value="NAME", meaning="name of the new container"), FORCE_NAME_OPTION),
          examples=("udocker clone --name=second mycontainer",))
 def command_clone(context, arguments):
     """Copy a container, with its tree and mode, and print the id of the copy."""
-    say.result(clone_container(context, arguments.container, arguments.name).id)
+    say.result(clone_container(context, arguments.container, arguments.name, arguments.force).id)
 
 
 @command("cp", "SOURCE", "TARGET", options=(Option("--follow-link", "-L", meaning="follow a link that SOURCE is"),),
@@ -6675,28 +7434,49 @@ def command_mkrepo(_, arguments):
     make_store(arguments.directory)
 
 
-@command("inspect", "NAME", options=(Option("-p", meaning="print the path of the container's tree"),),
-         examples=("udocker inspect ubuntu:latest", "udocker inspect -p d2578feb-acfc-37e0-8561-47335f85e46d"))
+def inspected(context, word):
+    """(Container or Image, what docker calls some of its properties)."""
+    container = context.containers.find(word)
+    if container:
+        return container, {"Id": container.id, "Name": (container.names or [""])[0], "Image": container.image_name}
+    image = context.images.find(Reference.parse(word))
+    if not image:
+        raise NotFoundError("%s: no such container or image" % word,
+                            "udocker ps and udocker images list those there are")
+    digests = ["%s@%s" % (image.name, image.digest)] if image.digest else []
+    return image, {"Id": sha256_digest(image.config_data()), "RepoTags": [str(image)], "RepoDigests": digests,
+                   "RootFS": image.config().document.get("rootfs")}
+
+
+@command("inspect", "NAME", options=(
+    Option("-p", meaning="print the path of the container's tree"),
+    Option("--format", "-f", value="TEMPLATE", meaning="print only this, as in {{.Config.Env}} or {{json .Config}}")),
+         examples=("udocker inspect ubuntu:latest", "udocker inspect -p d2578feb-acfc-37e0-8561-47335f85e46d",
+                   "udocker inspect --format='{{.Config.Env}}' ubuntu:latest"))
 def command_inspect(context, arguments):
     """Print the config of a container, or of an image, as JSON."""
-    container = context.containers.find(arguments.name)
-    if container:
-        say.result(container.root if arguments.p else dump_json(container.config().document))
-        return
-    image = context.images.find(Reference.parse(arguments.name))
-    if not image:
-        raise NotFoundError("%s: no such container or image" % arguments.name,
-                            "udocker ps and udocker images list those there are")
+    found, properties = inspected(context, arguments.name)
+    document = found.config().document
     if arguments.p:
-        raise UsageError("-p is for containers, and %s is an image" % image)
-    say.result(dump_json(image.config().document))
+        if "RepoTags" in properties:
+            raise UsageError("-p is for containers, and %s is an image" % found)
+        say.result(found.root)
+    elif arguments.format is not None:
+        say.result(rendered(arguments.format, dict(document, **properties)))
+    else:
+        say.result(dump_json(document))
 
 
-@command("verify", "IMAGE", examples=("udocker verify indigodatacloud/powerfit:latest",))
+@command("verify", "IMAGE", options=(
+    Option("--blobs", meaning="check the files as they are, not what they unpack to: several times as fast"),),
+         examples=("udocker verify indigodatacloud/powerfit:latest",))
 def command_verify(context, arguments):
-    """Check every layer of an image against its digest."""
+    """Check every layer of an image: the file against its digest, and what it unpacks to against the config.
+
+    A file that is damaged is dropped, and the next pull brings it anew.
+    """
     image = context.images.get(Reference.parse(arguments.image))
-    problems = verify_image(image)
+    problems = verify_image(image, not arguments.blobs)
     if problems:
         raise DigestError("%s is damaged: %s" % (image, "; ".join(problems)), "udocker pull %s mends it" % image)
     say.result("%s is intact" % image)
@@ -6756,6 +7536,52 @@ def command_run(context, arguments):
     return run_container(context, arguments.container, arguments.argument, arguments)
 
 
+@command("df", examples=("udocker df",))
+def command_df(context, _):
+    """Show what takes up space on disk: images, with what each shares with no other, containers, rubbish."""
+    images, containers, rubbish = image_sizes(context), container_sizes(context), find_rubbish(context)
+    blobs = {file for image, _, _ in images for file in image.links().values()}
+    rows = [("IMAGES", "%d" % len(images), sum(allocated_size(context.layout.blob(file)) for file in blobs)),
+            ("CONTAINERS", "%d" % len(containers), sum(size for _, size in containers)),
+            ("RUBBISH", "udocker prune removes it", sum(size for _, size in rubbish))]
+    for title, note, total in rows:
+        say.result("%-12s %10s  %s" % (title, human_size(total), note))
+    if images:
+        say.result("\n%-10s %10s  %s" % ("SIZE", "OWN", "IMAGE"))
+    for image, size, own in images:
+        say.result("%-10s %10s  %s" % (human_size(size), human_size(own), image))
+    if containers:
+        say.result("\n%-10s  %-36s  %s" % ("SIZE", "CONTAINER", "NAMES"))
+    for container, size in containers:
+        say.result("%-10s  %s  %s" % (human_size(size), container.id, " ".join(container.names)))
+
+
+@command("prune", options=(Option("--dry-run", meaning="only show what would be removed"),),
+         examples=("udocker prune --dry-run", "udocker prune"))
+def command_prune(context, arguments):
+    """Remove what no image and no container needs: what interrupted commands left, blobs without an image, notes.
+
+    Images and containers stay.
+    """
+    rubbish = prune(context, arguments.dry_run)
+    for path, size in rubbish:
+        say.result("%10s  %s" % (human_size(size), printable(path)))
+    total = human_size(sum(size for _, size in rubbish))
+    say.result("%s %s" % (total, "would be freed" if arguments.dry_run else "freed"))
+
+
+def version_line():
+    """The version of the program and of Python."""
+    return "udocker %s (Python %s)" % (__version__, sys.version.split()[0])
+
+
+@command("info", examples=("udocker info",))
+def command_info(context, _):
+    """Show the program, the machine and the store, for a first look."""
+    pairs = [("version", version_line())] + installed_parts(context) + store_facts(context)
+    say.result("\n".join("%-14s %s" % (name + ":", value) for name, value in pairs))
+
+
 @command("showconf", examples=("udocker showconf",))
 def command_showconf(context, _):
     """Print every setting: its value, where that came from, and its variable."""
@@ -6764,9 +7590,9 @@ def command_showconf(context, _):
 
 
 @command("version", examples=("udocker version",))
-def command_version(_, __):
-    """Print the version."""
-    say.result("udocker %s (Python %s)" % (__version__, sys.version.split()[0]))
+def command_version(context, _):
+    """Print the version, and what udocker works with here: how it transfers, and the engines with their digests."""
+    say.result("\n".join([version_line()] + ["%s: %s" % pair for pair in installed_parts(context)]))
 
 
 def overview():
@@ -6784,6 +7610,50 @@ def find_command(name):
     if name not in COMMANDS:
         raise UsageError("unknown command %r" % name, similar(name, COMMANDS) + "see udocker --help")
     return COMMANDS[name]
+
+
+# What the operands of commands are, for completion
+OPERAND_KINDS = {"IMAGE": ("images",), "CONTAINER": ("containers",), "NAME": ("containers", "images"),
+                 ("run", "CONTAINER"): ("containers", "images"), ("tag", "SOURCE"): ("images",),
+                 ("load", "NAME"): (), ("name", "NAME"): (), ("rename", "NAME"): ("containers",),
+                 ("rmname", "NAME"): ("containers",)}
+
+
+def show_names(names):
+    """Names, a line each, for shells: without those that hold what a shell would execute."""
+    import re
+    lines = [name for name in names if re.fullmatch(r"[\w.:/@\[\]-]+", name)]
+    if lines:
+        say.result("\n".join(lines))
+
+
+@command("completion", "WHAT", examples=("eval \"$(udocker completion bash)\"", "udocker completion fish | source"))
+def command_completion(context, arguments):
+    """Print what makes a shell complete udocker's command lines: WHAT is bash, zsh or fish.
+
+    WHAT may also be images or containers, which prints the names that are completed.
+    """
+    if arguments.what in ("bash", "zsh", "fish"):
+        say.result(Completion(COMMANDS, GLOBAL_OPTIONS, OPERAND_KINDS).script(arguments.what))
+    elif arguments.what == "images":
+        show_names(str(image) for image in context.images.list())
+    elif arguments.what == "containers":
+        show_names(word for container in context.containers.list() for word in container.names or [container.id])
+    else:
+        raise UsageError("%r: there are bash, zsh, fish, images and containers" % arguments.what)
+
+
+# docker's groups of commands: what is named otherwise in them than outside
+GROUPS = {"image": {"ls": "images", "list": "images", "rm": "rmi", "remove": "rmi"},
+          "container": {"ls": "ps", "list": "ps", "remove": "rm"}, "system": {}}
+
+
+def ungrouped(words):
+    """`image ls`, `container run` and the like as udocker's own commands."""
+    if words[0] not in GROUPS or len(words) < 2:
+        return words
+    name = GROUPS[words[0]].get(words[1], words[1])
+    return [name] + words[2:] if name in COMMANDS else words
 
 
 @command("help", "[COMMAND]", examples=("udocker help run",))
@@ -6838,9 +7708,10 @@ def dispatch(words, environment):
     parser = Parser(GLOBAL_OPTIONS, "see udocker --help")
     given, rest = parser.parse(words, True)
     if given.version:
-        rest = ["version"]
-    elif given.help or not rest:
+        return COMMANDS["version"], lambda: say.result(version_line())
+    if given.help or not rest:
         rest = ["help"]
+    rest = ungrouped(rest)
     chosen = find_command(rest[0])
     arguments = parse_command(chosen, rest[1:])
     if arguments.help:
