@@ -236,10 +236,10 @@ class Say:
     @staticmethod
     def result_size():
         """(columns, lines) of the terminal that results are shown on; None where they go elsewhere."""
-        try:
-            return tuple(os.get_terminal_size(1)) if os.isatty(1) else None
-        except OSError:
-            return 80, 24
+        if not os.isatty(1):
+            return None
+        columns, lines = os.get_terminal_size(1)        # some terminals do not know their size
+        return columns or 80, lines or 24
 
     def can_ask(self):
         """Whether a person sits at a terminal to answer."""
@@ -1796,9 +1796,10 @@ def new_manifest(config, layers):
 
 def new_config(document, diff_ids, created, created_by):
     """The bytes of a config like `document`, which has no say in the layers. OCI image-spec, config.md, Properties."""
-    known = ("created", "author", "architecture", "os", "os.version", "variant", "config")
+    known = ("created", "author", "architecture", "os", "os.version", "variant")
     config = {key: document[key] for key in known if document.get(key)}
     config.setdefault("created", created)
+    config["config"] = document.get("config") or {}         # the older udocker wants to see one
     config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
     config["history"] = [{"created": config["created"], "created_by": created_by} for _ in diff_ids]
     return dump_json(config).encode("utf-8")
@@ -3349,7 +3350,10 @@ class Image:
             return [(self.blobs.layout.blob(layer.digest), layer) for layer in self.manifest().layers]
         files = self.links()
         names = [word + ".layer" for word in reversed(self._ancestry())]
-        return [(self.blobs.layout.blob(files.get(name, name)), Descriptor("")) for name in names]
+        missing = [name for name in names if name not in files]
+        if missing:
+            raise DocumentError("%s: its layer %s is missing" % (self, missing[0]))
+        return [(self.blobs.layout.blob(files[name]), Descriptor("")) for name in names]
 
     def checked_layers(self):
         """(path, digest of the blob, diff_id) of each layer, bottom first, either of them "" where nothing is said;
@@ -7175,7 +7179,7 @@ def image_lines(context, image, arguments):
     line = "%s    %s" % (image, mark)
     if arguments.platform:
         line = "%-18s %s %s" % (platform_text(image), mark, image)
-    yield line + ("    " + image.digest if arguments.digests else "")
+    yield (line + ("    " + image.digest if arguments.digests else "")).rstrip()
     if not arguments.long:
         return
     yield "  " + image.path

@@ -1,0 +1,292 @@
+"""What takes up space and what can go: df and prune; listings with docker's options; history, inspect, info, version,
+completion."""
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+import udocker as program_under_test
+from faulty_registry import FaultyRegistry, image_config, text_layer
+from images import FOREIGN, NATIVE
+from pulling import Puller
+
+
+@pytest.fixture
+def busybox(images):
+    return images.host + "/lab/busybox"
+
+
+@pytest.fixture
+def stocked(udocker, busybox):
+    """The program with an image under two names and one container."""
+    udocker.ok("pull", busybox)
+    udocker.ok("tag", busybox, "lab/mine:1")
+    udocker.ok("create", "--name=busy", busybox)
+    return udocker
+
+
+def disk_usage(path):
+    """Bytes on disk, as du counts them."""
+    return int(subprocess.check_output(["du", "-s", "-B1", str(path)]).split()[0])
+
+
+def listing(directory):
+    """All that is in a directory, without the locks, which stay."""
+    return sorted(str(path) for path in directory.rglob("*") if path.name not in (".use", ".lock"))
+
+
+# df and prune
+
+def test_df_of_an_empty_store(udocker):
+    assert udocker.ok("df").out.split()[:5] == ["IMAGES", "0", "B", "0", "CONTAINERS"]
+    assert udocker.ok("prune").out == "0 B freed\n"
+    assert not udocker.store.exists()
+
+
+def test_df_counts_what_du_counts(stocked):
+    human = program_under_test.human_size
+    container = os.readlink(str(stocked.store / "containers/busy"))
+    lines = [line.split() for line in stocked.ok("df").out.splitlines() if line]
+    blobs = sum(disk_usage(path) for path in (stocked.store / "layers").iterdir())
+    assert lines[0] == ["IMAGES"] + human(blobs).split() + ["2"]
+    assert lines[1] == ["CONTAINERS"] + human(disk_usage(stocked.store / "containers" / container)).split() + ["1"]
+    assert [line for line in lines if line[-1] == "lab/mine:1"] == [human(blobs).split() + ["0", "B", "lab/mine:1"]]
+    assert lines[-1][-2:] == [container, "busy"]
+
+
+def test_df_counts_hard_links_once(stocked):
+    root = stocked.store / "containers" / os.readlink(str(stocked.store / "containers/busy")) / "ROOT"
+    (root / "big").write_bytes(b"x" * (1 << 20))
+    before = disk_usage(root)
+    for number in range(20):
+        os.link(str(root / "big"), str(root / ("link%d" % number)))
+    assert program_under_test.allocated_size(str(root)) == disk_usage(root) < before + (1 << 20)
+
+
+def test_prune_leaves_what_is_used(stocked, busybox):
+    before = listing(stocked.store)
+    assert stocked.ok("prune").out == "0 B freed\n"
+    assert listing(stocked.store) == before
+    stocked.ok("rmi", busybox)
+    stocked.ok("prune")
+    stocked.ok("verify", "lab/mine:1")
+
+
+def make_rubbish(store):
+    """What kills leave behind; the paths that must go."""
+    old = time.time() - 7200
+    digest = "sha256:" + "1" * 64
+    made = [store / "layers" / name for name in (digest, ".part-" + "2" * 64, ".new-0123456789abcdef", ".part-x+y")]
+    for path in made:
+        path.write_bytes(b"x" * 5000)
+    unfinished = store / "repos/lab/unfinished/latest"
+    unfinished.mkdir(parents=True)
+    (unfinished / digest).symlink_to("../../../../layers/" + digest)
+    tree = store / "containers/.removed-0123456789abcdef"
+    (tree / "ROOT/closed").mkdir(parents=True)
+    (tree / "ROOT/closed").chmod(0)
+    os.utime(str(tree), (old, old))
+    note = store / ".proofs/00000000"
+    note.parent.mkdir(exist_ok=True)
+    note.write_text("old")
+    os.utime(str(note), (1, 1))
+    return made + [unfinished, note]
+
+
+def test_prune_removes_rubbish(stocked):
+    before = set(listing(stocked.store))
+    rubbish = make_rubbish(stocked.store)
+    shown = stocked.ok("prune", "--dry-run").out
+    assert all(str(path) in shown for path in rubbish) and "would be freed" in shown
+    assert all(os.path.lexists(str(path)) for path in rubbish)
+    assert stocked.ok("df").out.splitlines()[2].split()[1:3] == shown.splitlines()[-1].split()[:2]
+    assert stocked.ok("prune").out.splitlines()[:-1] == shown.splitlines()[:-1]
+    # The tree that was being removed is left for its first minute: its lock may be just about to be taken
+    assert {name for name in set(listing(stocked.store)) - before if "/.removed-" not in name} <= {
+        str(stocked.store / ".proofs")}
+    stocked.ok("verify", "lab/mine:1")
+    stocked.ok("run", "busy", "true")
+
+
+def test_prune_waits_for_nobody_who_brings_blobs(stocked):
+    rubbish = make_rubbish(stocked.store)
+    with open(str(stocked.store / ".use"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        stocked.fails(1, "prune")
+    assert all(os.path.lexists(str(path)) for path in rubbish)
+    stocked.ok("prune")
+
+
+def test_prune_against_pull(udocker):
+    """A pull whose last layer is slow keeps what it has."""
+    layers = [text_layer(str(number)) for number in range(4)]
+    with FaultyRegistry() as registry:
+        image = registry.add_image(layers)
+
+        def slow(request, good):
+            time.sleep(1)
+            return good
+
+        registry.always(image.layer_path(3), slow)
+        with udocker.start("-q", "pull", image.reference) as pull:
+            refusals = []
+            while pull.poll() is None:
+                refusals.append(udocker("prune").status)
+        assert pull.returncode == 0 and 1 in refusals
+        udocker.ok("verify", image.reference)
+        assert Puller(udocker).unsound_blobs() == []
+
+
+def test_prune_against_load(udocker, stocked, tmp_path):
+    """An archive that comes slowly through a pipe."""
+    stocked.ok("save", "-o", tmp_path / "a.tar", "lab/mine:1")
+    stocked.ok("rm", "busy")
+    stocked.ok("rmi", "lab/mine:1")
+    data = (tmp_path / "a.tar").read_bytes()
+    with udocker.start("load", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as load:
+        load.stdin.write(data[:len(data) // 2])
+        load.stdin.flush()
+        while not [name for name in os.listdir(str(udocker.store / "layers")) if name.startswith(".new-")]:
+            time.sleep(0.01)
+        udocker.fails(1, "prune")
+        load.communicate(data[len(data) // 2:])
+    assert load.returncode == 0
+    udocker.ok("verify", "lab/mine:1")
+
+
+# Listings
+
+@pytest.mark.parametrize("line, out", [
+    ("images", "REPOSITORY\n{host}/lab/busybox:latest    .\nlab/mine:1    .\n"),
+    ("images --all --no-trunc", "REPOSITORY\n{host}/lab/busybox:latest    .\nlab/mine:1    .\n"),
+    ("image ls", "REPOSITORY\n{host}/lab/busybox:latest    .\nlab/mine:1    .\n"),
+    ("images -q", "{host}/lab/busybox:latest\nlab/mine:1\n"),
+    ("images -q --filter reference=lab/mine", "lab/mine:1\n"),
+    ("images -q --filter reference=*busy*", "{host}/lab/busybox:latest\n"),
+    ("images -q --filter reference=lab/* -f dangling=true", ""),
+    ("images -p", "REPOSITORY\nlinux/{native} . {host}/lab/busybox:latest\nlinux/{native} . lab/mine:1\n"),
+    ("ps -q", "{id}\n"), ("ps -q -a", "{id}\n"), ("container ls -q", "{id}\n"), ("ps -q --filter name=bus", "{id}\n"),
+    ("ps -q --filter name=other", ""), ("ps -q -f id={id}", "{id}\n"),
+    ("ps -q -f ancestor={host}/lab/busybox", "{id}\n"),
+    ("ps -p", "CONTAINER ID                         P M PLATFORM           NAMES              IMAGE\n"
+              "{id} . W linux/{native} ['busy'] {host}/lab/busybox:latest\n"),
+    ("completion images", "{host}/lab/busybox:latest\nlab/mine:1\n"), ("completion containers", "busy\n"),
+    ("inspect --format={{{{.Config.Env}}}} busy", "[PATH=/usr/local/bin:/usr/bin:/bin:/sbin LAB=lab value]\n"),
+    ("inspect -f {{{{.Id}}}}|{{{{.Name}}}}|{{{{.Image}}}} busy", "{id}|busy|{host}/lab/busybox:latest\n"),
+    ("inspect -f {{{{json.Config.Cmd}}}} busy", None), ("inspect -f {{{{range.Config.Env}}}} busy", None),
+    ("inspect -f {{{{.config.cmd}}}}{{{{.Os}}}} lab/mine:1", "[sh]linux\n"),
+    ("inspect -f {{{{.RepoTags}}}} lab/mine:1", "[lab/mine:1]\n"),
+])
+def test_what_scripts_read(stocked, images, line, out):
+    known = {"host": images.host, "native": NATIVE, "id": os.readlink(str(stocked.store / "containers/busy"))}
+    words = line.format(**known).split()
+    if out is None:
+        stocked.fails(2, *words)
+        return
+    squeezed = [" ".join(row.split()) for row in out.format(**known).splitlines()]
+    assert [" ".join(row.split()) for row in stocked.ok(*words).out.splitlines()] == squeezed
+
+
+@pytest.mark.parametrize("line", ["images --filter size=1", "ps --filter status=running", "ps -f name", "image",
+                                  "system", "container fly", "completion tcsh", "inspect -p lab/mine:1"])
+def test_what_is_refused(stocked, line):
+    stocked.fails(2, *line.split())
+    stocked.fails(1, "inspect", "--format={{.No.Such}}", "busy")
+
+
+def test_json_of_inspect(stocked):
+    assert json.loads(stocked.ok("inspect", "--format={{json .Config.Cmd}}", "busy").out) == ["sh"]
+    digest = stocked.ok("inspect", "--format={{.Id}}", "lab/mine:1").out.strip()
+    assert (stocked.store / "layers" / digest).exists()
+    assert digest not in stocked.ok("images", "--digests").out and "sha256:" in stocked.ok("images", "--digests").out
+
+
+def test_history(udocker):
+    layers = [text_layer("one"), text_layer("two" * 1000)]
+    history = [{"created": "2020-01-01T00:00:00Z", "created_by": "/bin/sh -c #(nop) ADD file in / "},
+               {"created": "2020-01-02T00:00:00Z", "created_by": "ENV A=1 \x1b[31m", "empty_layer": True},
+               {"created_by": "RUN " + "x" * 500}, "rubbish", {"created": 5, "comment": "more steps than layers"}]
+    with FaultyRegistry() as registry:
+        image = registry.add_image(layers, config=image_config(layers, NATIVE, history=history))
+        udocker.ok("pull", image.reference)
+    lines = udocker.ok("history", image.reference).out.splitlines()
+    assert len(lines) == 5 and max(map(len, lines)) <= 80 and "\x1b" not in "".join(lines)
+    assert lines[-1].split()[:2] == ["2020-01-01T00:00:00", str(len(layers[0].blob))] and "ADD file" in lines[-1]
+    assert lines[-2].split()[1:3] == ["0", "B"]
+    assert "x" * 500 in udocker.ok("history", "--no-trunc", image.reference).out
+
+
+def test_info_and_version(stocked):
+    info = dict(line.split(": ", 1) for line in stocked.ok("info").out.splitlines())
+    assert info["images"].strip() == "2" and info["containers"].strip() == "1" and str(stocked.store) in info["store"]
+    lines = stocked.ok("version").out.splitlines()
+    assert lines[0].startswith("udocker ") and lines[1].startswith("transport: ") and lines[2].startswith("PRoot: ")
+    proot = shutil.which("proot")
+    if proot:
+        digest = subprocess.check_output(["sha256sum", proot]).decode().split()[0]
+        assert "PRoot: %s sha256:%s" % (proot, digest) in lines[2]
+    assert stocked.ok("--version").out == lines[0] + "\n"
+
+
+def test_version_where_things_are_missing(udocker):
+    env = {"UDOCKER_USE_CURL_EXECUTABLE": "/no/curl", "UDOCKER_USE_PROOT_EXECUTABLE": "/no/proot"}
+    assert "/no/proot is no executable file" in udocker.ok("version", env=env).out
+
+
+# Completion
+
+COMPLETED = [
+    ("udocker pu", {"pull"}), ("udocker run --hoste", {"--hostenv"}), ("udocker rm b", {"busy"}),
+    ("udocker run lab/m", {"lab/mine:1"}), ("udocker -q rmi lab/m", {"lab/mine:1"}),
+    ("udocker inspect bu", {"busy"}), ("udocker --re", {"--repo="}),
+]
+
+
+@pytest.fixture
+def on_path(stocked, tmp_path):
+    """A directory with the program under its own name, for shells that complete."""
+    words = " ".join("'%s'" % word for word in stocked.command())
+    (tmp_path / "udocker").write_text("#!/bin/sh\nexec %s \"$@\"\n" % words)
+    (tmp_path / "udocker").chmod(0o755)
+    return stocked.with_env(PATH="%s:%s" % (tmp_path, os.environ.get("PATH", "/usr/bin:/bin")))
+
+
+@pytest.mark.parametrize("typed, found", COMPLETED + [("udocker rmi lab/mine:", {"1"})])
+def test_completion_in_bash(on_path, typed, found):
+    script = ('source <(udocker completion bash); COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); '
+              'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); compopt() { :; }; _udocker; printf "%s\\n" "${COMPREPLY[@]}"')
+    out = subprocess.check_output(["bash", "-c", script, "bash", typed], env=on_path.environment())
+    assert set(out.decode().split()) == found
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_scripts_are_of_the_shells_grammar(stocked, shell, tmp_path):
+    if not shutil.which(shell):
+        pytest.skip("%s is not installed" % shell)
+    (tmp_path / "script").write_text(stocked.ok("completion", shell).out)
+    subprocess.check_call([shell, "-n", str(tmp_path / "script")])
+
+
+@pytest.mark.parametrize("typed, found", [(typed, {word.rstrip("=") for word in words}) for typed, words in COMPLETED])
+def test_completion_in_fish(on_path, typed, found):
+    if not shutil.which("fish"):
+        pytest.skip("fish is not installed")
+    script = "udocker completion fish | source; complete -C '%s'" % typed
+    out = subprocess.check_output(["fish", "--no-config", "-c", script], env=on_path.environment())
+    assert {line.split("\t")[0] for line in out.decode().splitlines()} == found
+
+
+def test_names_that_a_shell_would_execute_are_not_completed(stocked):
+    evil = stocked.store / "repos/lab/$(touch owned)/latest"
+    evil.mkdir(parents=True)
+    (evil / "TAG").write_text("")
+    assert "touch" in stocked.ok("images").out and "touch" not in stocked.ok("completion", "images").out
+
+
+def test_foreign_images_are_listed_with_their_platform(udocker, images):
+    udocker.ok("pull", "--platform=linux/" + FOREIGN, images.host + "/lab/multi")
+    assert udocker.ok("images", "-p").out.splitlines()[1].split()[0] == "linux/" + FOREIGN
