@@ -78,7 +78,6 @@ def test_prune_leaves_what_is_used(stocked, busybox):
 
 def make_rubbish(store):
     """What kills leave behind; the paths that must go."""
-    old = time.time() - 7200
     digest = "sha256:" + "1" * 64
     made = [store / "layers" / name for name in (digest, ".part-" + "2" * 64, ".new-0123456789abcdef", ".part-x+y")]
     for path in made:
@@ -87,9 +86,7 @@ def make_rubbish(store):
     unfinished.mkdir(parents=True)
     (unfinished / digest).symlink_to("../../../../layers/" + digest)
     tree = store / "containers/.removed-0123456789abcdef"
-    (tree / "ROOT/closed").mkdir(parents=True)
-    (tree / "ROOT/closed").chmod(0)
-    os.utime(str(tree), (old, old))
+    (tree / "ROOT").mkdir(parents=True)
     note = store / ".proofs/00000000"
     note.parent.mkdir(exist_ok=True)
     note.write_text("old")
