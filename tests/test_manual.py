@@ -1,9 +1,10 @@
-"""The user manual's examples, sections 3.1 to 3.12 and 3.19: one line a case, typed as they stand there.
+"""The user manual's examples of section 3, setup's modes apart: one line a case, typed as they stand there.
 
 Only what would leave this machine is mapped: the registry is one on the loopback, with images of those names,
 host:port is a proxy there, and /tmp, the ids and the users are those of the test.
 """
 import getpass
+import json
 import os
 import shlex
 import shutil
@@ -11,6 +12,8 @@ import subprocess
 
 import pytest
 
+from conftest import CREDENTIAL
+from faulty_registry import Answer, Site
 from program import Program
 from proxies import Proxy
 
@@ -18,7 +21,8 @@ IMAGES = ["busybox", "fedora", "rhel7", "ubuntu", "indigodatacloudapps/disvis",
           "indigodatacloud/disvis:latest", "indigodatacloud/ambertools_app:latest"]
 CONTAINERS = {"verybusy": "busybox", "rh7": "rhel7", "myfed": "fedora",
               "mycontainer": "indigodatacloud/disvis:latest"}
-COMMANDS = "create images inspect name ps pull rm rmi rmname run verify".split()
+COMMANDS = ("create images import inspect load login logout mkrepo name protect ps pull rm rmi rmname run search setup "
+            "unprotect verify").split()
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,20 @@ def test_help(udocker, line):
     result = Manual(udocker, {}).type(line)
     assert "sage" in result.out and result.err == ""
     assert not udocker.store.exists(), "help leaves nothing behind"
+
+
+# 3.3 search
+
+@pytest.mark.parametrize("line, name", [
+    ("udocker search busybox", "busybox"), ("udocker search -a busybox", "busybox"),
+    ("udocker search iscampos/openqcd", "iscampos/openqcd"),
+])
+def test_search(udocker, line, name):
+    with Site() as index:
+        index.always("/v1/search", lambda request, good: Answer(200, json.dumps({"num_pages": 1, "results": [
+            {"name": request.query["q"][0], "star_count": 1}]}).encode()))
+        result = Manual(udocker, {}).type(line, env={"UDOCKER_INDEX": index.url})
+    assert [row.split()[0] for row in result.out.splitlines()] == ["NAME", name]
 
 
 # 3.4 pull
@@ -167,6 +185,69 @@ def test_name_and_rmname(own_manual):
     assert identifier(own_manual.program, "BLUE") == identifier(own_manual.program, "myfed")
     own_manual.type("udocker rmname BLUE")
     assert not os.path.lexists(str(own_manual.program.store / "containers/BLUE"))
+
+
+# 3.14 import, 3.15 load
+
+@pytest.fixture
+def files(own_manual):
+    """container.tar, as docker export writes it, and docker-image.tar, as docker save does, in the home."""
+    own_manual.program.ok("export", "-o", "container.tar", "myfed")
+    own_manual.program.ok("save", "-o", "docker-image.tar", "fedora")
+    own_manual.program.ok("rmi", "fedora")
+    return own_manual
+
+
+@pytest.mark.parametrize("line, image, is_left", [
+    ("udocker import container.tar myrepo:latest", "myrepo:latest", True),
+    ("udocker import --mv container.tar myrepo:latest", "myrepo:latest", False),
+    ("udocker load -i docker-image.tar", "fedora:latest", True),
+])
+def test_archives(files, line, image, is_left):
+    files.type(line)
+    assert image in names(files.program.ok("images").out)
+    assert files.program.ok("run", "--rm", image, "cat", "/etc/redhat-release").out.startswith("Fedora")
+    assert (files.program.home / line.split()[-1 if "load" in line else -2]).exists() == is_left
+
+
+# 3.16 protect, 3.17 unprotect
+
+@pytest.mark.parametrize("name, remove", [
+    (r"indigodatacloud/ambertools\_app:latest", "udocker rmi "),
+    ("3d528987-a51e-331a-94a0-d278bacf79d9", "udocker rm "),
+])
+def test_protect_and_unprotect(own_manual, name, remove):
+    own_manual.words["3d528987-a51e-331a-94a0-d278bacf79d9"] = identifier(own_manual.program, "mycontainer")
+    own_manual.type("udocker protect " + name)
+    with pytest.raises(AssertionError):
+        own_manual.type(remove + name)
+    own_manual.type("udocker unprotect " + name)
+    own_manual.type(remove + name)
+
+
+# 3.18 mkrepo
+
+def test_mkrepo(own_manual, images):
+    own_manual.type("udocker mkrepo /tmp/myrepo")
+    assert (own_manual.words["/tmp"] / "myrepo/layers").is_dir()
+    own_manual.words["docker.io/fedora/memcached"] = images.host + "/lab/busybox"
+    own_manual.type("udocker --repo=/tmp/myrepo pull docker.io/fedora/memcached")
+    assert own_manual.type("udocker --repo=/tmp/myrepo images").out == "REPOSITORY\n%s/lab/busybox:latest    .\n" % (
+        images.host)
+
+
+# 3.21 login, 3.22 logout
+
+def test_login_and_logout(own_manual, private_registry):
+    env = {"UDOCKER_REGISTRY": private_registry.url}
+    own_manual.words.update({"xxxx": CREDENTIAL[0], "yyyy": CREDENTIAL[1],
+                             "https://hostname:5000": private_registry.url})
+    own_manual.type("udocker login --username=xxxx --password=yyyy", env=env)
+    own_manual.type("udocker logout", env=env)
+    own_manual.type('udocker login --registry="https://hostname:5000" --username=xxxx --password=yyyy')
+    own_manual.type('udocker logout --registry="https://hostname:5000"')
+    own_manual.type("udocker logout -a")
+    assert not (own_manual.program.store / "keystore").exists()
 
 
 # 3.1 and 3.19 run
