@@ -1110,6 +1110,11 @@ def open_output(path):
     return os.fdopen(os.dup(1), "wb")
 
 
+def output_name(path):
+    """What messages call an output."""
+    return "standard output" if path == "-" else path
+
+
 def read_file(path, limit=16 << 20):
     """The bytes of a regular file, b"" where there is none; never more than `limit`."""
     try:
@@ -1229,6 +1234,10 @@ def set_time(target, mtime, directory=None):
 
 def _copy_data(reader, writer, size):
     """Copy `size` bytes from one file to another: at once where the file system shares blocks, and holes as holes."""
+    if size <= 1 << 16:         # what is said below costs more than it saves
+        for data in iter(lambda: os.read(reader, 1 << 16), b""):
+            write_all(writer, data)
+        return
     import fcntl
     try:
         fcntl.ioctl(writer, 0x40049409, reader)         # FICLONE, ioctl_ficlone(2)
@@ -1269,6 +1278,9 @@ def copy_file(source, path, status, source_directory=None, directory=None):
             _copy_data(reader, writer, status.st_size)
             os.fchmod(writer, status.st_mode & 0o777)
             set_time(writer, status.st_mtime_ns)
+        except BaseException:
+            os.unlink(path, dir_fd=directory)
+            raise
         finally:
             os.close(writer)
     finally:
@@ -1399,8 +1411,9 @@ class TreeCopy:
             except FileExistsError:
                 if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
                     raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where))
-                os.unlink(base, dir_fd=target)
-                self._place_file(name, status, source, where, base, target)
+                temporary = ".new-" + new_token()
+                self._place_file(name, status, source, where, temporary, target)
+                os.rename(temporary, base, src_dir_fd=target, dst_dir_fd=target)
         elif stat.S_ISFIFO(status.st_mode):
             os.mkfifo(base, status.st_mode & 0o777, dir_fd=target)
 
@@ -4784,31 +4797,47 @@ class ImageArchive:
         raise DocumentError("%s: indexes within indexes without end" % what)
 
 
+class Output:
+    """A file that is only written to, and may be a pipe, with the one question that tarfile has about it."""
+
+    def __init__(self, file):
+        self.write = file.write
+
+    @staticmethod
+    def tell():
+        return 0
+
+
 class TarWriter:
     """Writes a tar archive to an open file, member by member. POSIX.1-2001, pax"""
 
     def __init__(self, file):
         import tarfile
         self.tarfile = tarfile
-        self.archive = tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=OUTPUT_PIECE,
-                                    encoding="utf-8", errors="surrogateescape")
+        self.archive = tarfile.TarFile(fileobj=Output(file), mode="w", format=tarfile.PAX_FORMAT,
+                                       encoding="utf-8", errors="surrogateescape")
         self.archive.copybufsize = OUTPUT_PIECE
         self.first_names = {}       # (device, inode) of a file with several names: the first one
+
+    def _add(self, header, file=None):
+        self.archive.addfile(header, file)
+        del self.archive.members[:]         # it would remember them all
 
     def add_data(self, name, data):
         """A file that holds `data`, of the time 0, so that equal content makes equal archives."""
         import io
-        self.archive.addfile(self._header(name, len(data), 0o644), io.BytesIO(data))
+        self._add(self._header(name, len(data), 0o644), io.BytesIO(data))
 
     def add_directory(self, name):
+        """A directory, of the time 0 as well."""
         header = self._header(name, 0, 0o755)
         header.type = self.tarfile.DIRTYPE
-        self.archive.addfile(header)
+        self._add(header)
 
     def add_file(self, name, path):
         """A blob."""
         with open(path, "rb") as file:
-            self.archive.addfile(self._header(name, os.fstat(file.fileno()).st_size, 0o644), file)
+            self._add(self._header(name, os.fstat(file.fileno()).st_size, 0o644), file)
 
     def _header(self, name, size, mode):
         header = self.tarfile.TarInfo(name)
@@ -4846,13 +4875,13 @@ class TarWriter:
         else:
             say.debug("%s: left out, a socket or a device" % place)
             return
-        self.archive.addfile(header)
+        self._add(header)
 
     def _add_content(self, header, directory, name):
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         with os.fdopen(descriptor, "rb") as file:
             header.size = os.fstat(descriptor).st_size
-            self.archive.addfile(header, file)
+            self._add(header, file)
 
     def close(self):
         """The end of the archive."""
@@ -6245,7 +6274,7 @@ def export_container(context, word, destination, is_clone=False):
     """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
     container = context.containers.get(word)
     tree = OpenTree(container.root)
-    with open_output(destination) as file, Naming(destination):
+    with open_output(destination) as file, Naming(output_name(destination)):
         writer = TarWriter(file)
         if is_clone:
             for name in Container.NOTES:
@@ -6289,7 +6318,7 @@ def save_images(context, references, destination):
         names = unique.setdefault(manifest, ([], manifest, config, paths))[0]
         if reference.tag and docker_name(reference) not in names:
             names.append(docker_name(reference))
-    with open_output(destination) as file, Naming(destination):
+    with open_output(destination) as file, Naming(output_name(destination)):
         write_image_archive(file, list(unique.values()))
 
 
@@ -6365,7 +6394,8 @@ def copy_between(context, source_text, target_text, is_followed=False):
     target_tree, place = target.place(True)
     if target_kind == "directory" and not source.is_content:
         place = "/".join(filter(None, (place, os.path.basename(os.path.normpath(source.path)).strip("/"))))
-    TreeCopy(source_tree, target_tree).copy(start, place)
+    with Naming(target_text):
+        TreeCopy(source_tree, target_tree).copy(start, place)
 
 
 # --- run ----------------------------------------------------------------------------------------------
