@@ -1087,7 +1087,11 @@ class NewFile:
         self.is_replaced = not os.path.exists(self.path) or os.path.isfile(self.path)
         directory = os.path.dirname(self.path)
         self.written = "%s/.new-%s" % (directory, new_token()) if self.is_replaced else self.path
-        self.file = open(self.written, "wb")
+        try:
+            self.file = open(self.written, "wb")
+        except OSError as error:
+            error.filename = self.path
+            raise
         return self.file
 
     def __exit__(self, failure, *_):
@@ -1296,7 +1300,7 @@ class OpenTree:
 
     def open(self, relative):
         """A descriptor of a directory; OSError where a link stands in the way."""
-        path = self.path + "/" + relative if relative else self.path
+        path = os.path.join(self.path, relative) if relative else self.path
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         if os.readlink("/proc/self/fd/%d" % descriptor) != path:
             os.close(descriptor)
@@ -1405,19 +1409,25 @@ class TreeCopy:
                     self.directories.append((where, status))
                 elif not stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
                     raise ConflictError("%s/%s: a directory cannot replace what is there" % (self.target.path, where))
-        elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+        else:
             try:
-                self._place_file(name, status, source, where, base, target)
+                self._make(name, status, source, where, base, target)
             except FileExistsError:
                 if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
                     raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where))
                 temporary = ".new-" + new_token()
-                self._place_file(name, status, source, where, temporary, target)
+                self._make(name, status, source, where, temporary, target)
                 os.rename(temporary, base, src_dir_fd=target, dst_dir_fd=target)
-        elif stat.S_ISFIFO(status.st_mode):
-            os.mkfifo(base, status.st_mode & 0o777, dir_fd=target)
 
-    def _place_file(self, name, status, source, where, base, target):
+    def _make(self, name, status, source, where, base, target):
+        if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            self._make_file(name, status, source, where, base, target)
+        elif stat.S_ISFIFO(status.st_mode):
+            os.mkfifo(base, 0o600, dir_fd=target)
+            os.chmod(base, status.st_mode & 0o777, dir_fd=target)
+            set_time(base, status.st_mtime_ns, target)
+
+    def _make_file(self, name, status, source, where, base, target):
         key = (status.st_dev, status.st_ino)
         if key not in self.first_names:
             copy_file(name, base, status, source, target)
@@ -1710,7 +1720,10 @@ class ImageIndex:
     """A list of manifests for several platforms. OCI image-spec, image-index.md; docker's manifest list."""
 
     def __init__(self, document, what):
-        self.manifests = [Descriptor.parse(entry, what) for entry in document["manifests"]]
+        entries = document.get("manifests")
+        if not isinstance(entries, list):
+            raise DocumentError("%s: the index has no list of manifests" % what)
+        self.manifests = [Descriptor.parse(entry, what) for entry in entries]
 
     def choose(self, wanted, what, prefers_zstd=False):
         """The descriptor that serves the platform best: of equal ones the first, or one whose layers are zstd."""
@@ -3181,10 +3194,11 @@ class BlobPart:
 class NewBlob:
     """A blob whose digest is known when it is written: hashed on its way, published under its digest at the end.
 
-    Where `expected` names a blob that the store has, it is hashed only. close() drops what was not published.
+    Where `expected` names a blob that the store has, in the size that it comes in, it is hashed only. close() drops
+    what was not published.
     """
 
-    def __init__(self, layout, expected=""):
+    def __init__(self, layout, expected="", size=None):
         import hashlib
         self.layout = layout
         self.expected = expected
@@ -3192,7 +3206,7 @@ class NewBlob:
         self.hash = hashlib.sha256()
         self.path = ""
         self.descriptor = -1
-        if not expected or not os.path.isfile(layout.blob(expected)):
+        if not expected or not has_size(layout.blob(expected), size):
             self.path = "%s/%s%s" % (layout.layers, Layout.NEW, new_token())
             self.descriptor = os.open(self.path, NEW_FILE, 0o644)
 
@@ -3258,9 +3272,9 @@ class BlobStore:
     def __init__(self, layout):
         self.layout = layout
 
-    def new(self, expected=""):
+    def new(self, expected="", size=None):
         """A NewBlob of this store."""
-        return NewBlob(self.layout, expected)
+        return NewBlob(self.layout, expected, size)
 
     def path(self, digest):
         """The file of a blob; NotFoundError where the store lacks it."""
@@ -4077,6 +4091,15 @@ def decimal(text):
     return int(text)
 
 
+def nanoseconds(text):
+    """The time that decimal seconds (bytes) tell; ValueError where they do not. POSIX, pax Extended Header"""
+    whole, _, fraction = text.lstrip(b"-").partition(b".")
+    if not whole.isdigit() or not (fraction or b"0").isdigit():
+        return int(float(text) * 1000000000)        # Python's tarfile also writes 1e-05
+    value = decimal(whole) * 1000000000 + (decimal(fraction[:9].ljust(9, b"0")) if fraction else 0)
+    return -value if text.startswith(b"-") else value
+
+
 class TarReader:
     """The members of a tar stream: POSIX ustar and pax, GNU long names, numbers and sparse files.
 
@@ -4218,7 +4241,7 @@ class TarReader:
         entry.link = pax.get(b"linkpath", entry.link)
         try:
             if b"mtime" in pax:
-                entry.mtime = int(float(pax[b"mtime"]) * 1000000000)
+                entry.mtime = nanoseconds(pax[b"mtime"])
             if b"size" in pax:
                 size = decimal(pax[b"size"])
         except (ValueError, OverflowError):
@@ -4579,7 +4602,7 @@ class TarMembers:
     PASSED_OVER = ("json", "VERSION", "repositories")
 
     def __init__(self, new_blob):
-        self.new_blob = new_blob        # of a digest that is expected, or ""
+        self.new_blob = new_blob        # of a digest that is expected, or "", and a size
         self.documents, self.blobs, self.links = {}, {}, {}
 
     def read(self, pieces):
@@ -4610,7 +4633,7 @@ class TarMembers:
     def _take_blob(self, entry, name, stream):
         if name in self.blobs:
             raise ArchiveError("%s is there twice" % printable(name))
-        blob = self.blobs[name] = self.new_blob(blob_digest(name))
+        blob = self.blobs[name] = self.new_blob(blob_digest(name), entry.size)
         if entry.segments is not None or stream.feed(entry.size, blob.write) < entry.size:
             raise ArchiveError("the archive ends within the data of %s" % printable(name))
         blob.finish()
@@ -4647,7 +4670,7 @@ class DirectoryMembers:
     def blob(self, name):
         path = self.path + "/" + name
         if name not in self.blobs and os.path.isfile(path):
-            blob = self.blobs[name] = self.new_blob(blob_digest(name))
+            blob = self.blobs[name] = self.new_blob(blob_digest(name), os.path.getsize(path))
             for piece in file_pieces(path):
                 blob.write(piece)
             blob.finish()
@@ -4797,6 +4820,20 @@ class ImageArchive:
         raise DocumentError("%s: indexes within indexes without end" % what)
 
 
+class HashedReader:
+    """A file that is hashed while it is read."""
+
+    def __init__(self, file):
+        import hashlib
+        self.file = file
+        self.hash = hashlib.sha256()
+
+    def read(self, count):
+        data = self.file.read(count)
+        self.hash.update(data)
+        return data
+
+
 class Output:
     """A file that is only written to, and may be a pipe, with the one question that tarfile has about it."""
 
@@ -4834,10 +4871,13 @@ class TarWriter:
         header.type = self.tarfile.DIRTYPE
         self._add(header)
 
-    def add_file(self, name, path):
-        """A blob."""
-        with open(path, "rb") as file:
-            self._add(self._header(name, os.fstat(file.fileno()).st_size, 0o644), file)
+    def add_blob(self, name, path, digest):
+        """A file of the store; DigestError where it is not what its digest says."""
+        with open(path, "rb", buffering=0) as file:
+            checked = HashedReader(file)
+            self._add(self._header(name, os.fstat(file.fileno()).st_size, 0o644), checked)
+        if "sha256:" + checked.hash.hexdigest() != digest:
+            raise DigestError("%s: the blob in the store is damaged" % digest, "udocker verify, then pull, mends it")
 
     def _header(self, name, size, mode):
         header = self.tarfile.TarInfo(name)
@@ -4857,7 +4897,8 @@ class TarWriter:
         header = self._header(place, 0, stat.S_IMODE(status.st_mode))
         header.mtime = status.st_mtime_ns // 1000000000
         if status.st_mtime_ns % 1000000000:
-            header.pax_headers = {"mtime": "%d.%09d" % divmod(status.st_mtime_ns, 1000000000)}
+            sign, parts = "-" if status.st_mtime_ns < 0 else "", divmod(abs(status.st_mtime_ns), 1000000000)
+            header.pax_headers = {"mtime": "%s%d.%09d" % ((sign,) + parts)}
         key = (status.st_dev, status.st_ino)
         if stat.S_ISDIR(status.st_mode):
             header.type = self.tarfile.DIRTYPE
@@ -4907,7 +4948,7 @@ def write_image_archive(file, images):
         add_once(sha256_digest(manifest), writer.add_data, manifest)
         add_once(sha256_digest(config), writer.add_data, config)
         for layer, path in zip(layers, paths):
-            add_once(layer.digest, writer.add_file, path)
+            add_once(layer.digest, writer.add_blob, path, layer.digest)
         for name in names or [""]:
             entry = {"mediaType": MANIFEST_TYPE, "digest": sha256_digest(manifest), "size": len(manifest)}
             if name:
@@ -6127,6 +6168,16 @@ def input_pieces(path):
     return standard_input() if path == "-" else file_pieces(path)
 
 
+def tree_pieces(path):
+    """The same for the archive of a tree, which is not empty: that is what a failed pipe leaves."""
+    is_empty = True
+    for piece in input_pieces(path):
+        is_empty = False
+        yield piece
+    if is_empty:
+        raise ArchiveError("%s: empty, and the archive of a tree was expected" % path)
+
+
 def archived_reference(text):
     """The reference that an archive gives an image."""
     try:
@@ -6151,8 +6202,10 @@ def name_archived(images, name):
                          "leave out the tag: each image keeps its own")
     found = {}
     for image in images:
-        tags = [archived_reference(text).tag for text in image.names] or [image.tag or own.tag]
-        found.update({tag: image for tag in tags})
+        for tag in [archived_reference(text).tag for text in image.names] or [image.tag or own.tag]:
+            if found.setdefault(tag, image) is not image:
+                raise UsageError("%s: the archive holds several images with the tag %s" % (name, tag),
+                                 "load them under their own names")
     return [(archived_reference("%s:%s" % (own.name, tag)), image) for tag, image in found.items()]
 
 
@@ -6191,11 +6244,11 @@ def import_blob(context, source, is_moved):
     blob = context.blobs.new()
     try:
         try:
-            if not is_moved:
+            if not is_moved or os.path.islink(source) or not os.path.isfile(source):
                 raise OSError
             blob.link(source)
-        except OSError:         # not asked for, or another file system: a copy
-            for piece in input_pieces(source):
+        except OSError:         # not asked for, another file system, or no file of its own: a copy
+            for piece in tree_pieces(source):
                 blob.write(piece)
         blob.finish()
         if file_compression(blob.file) not in ("bzip2", "xz"):
@@ -6252,7 +6305,7 @@ def import_container(context, source, image_name, name=None, platform=None):
     prepare_container(context, name)
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.root)
-        unpacker.apply_pieces(input_pieces(source))
+        unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
         config = ImageConfig.parse(import_config(context, platform, [], source), source)
         return new.publish(config, image_name, name)
@@ -6263,7 +6316,7 @@ def import_clone(context, source, name=None):
     prepare_container(context, name)
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.scratch())
-        unpacker.apply_pieces(input_pieces(source))
+        unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
         copy = new.take_scratch()
         mode = copy.mode if copy.mode in MODES else ""
@@ -6274,7 +6327,7 @@ def export_container(context, word, destination, is_clone=False):
     """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
     container = context.containers.get(word)
     tree = OpenTree(container.root)
-    with open_output(destination) as file, Naming(output_name(destination)):
+    with Naming(output_name(destination)), open_output(destination) as file:
         writer = TarWriter(file)
         if is_clone:
             for name in Container.NOTES:
@@ -6318,7 +6371,7 @@ def save_images(context, references, destination):
         names = unique.setdefault(manifest, ([], manifest, config, paths))[0]
         if reference.tag and docker_name(reference) not in names:
             names.append(docker_name(reference))
-    with open_output(destination) as file, Naming(output_name(destination)):
+    with Naming(output_name(destination)), open_output(destination) as file:
         write_image_archive(file, list(unique.values()))
 
 
@@ -6394,6 +6447,9 @@ def copy_between(context, source_text, target_text, is_followed=False):
     target_tree, place = target.place(True)
     if target_kind == "directory" and not source.is_content:
         place = "/".join(filter(None, (place, os.path.basename(os.path.normpath(source.path)).strip("/"))))
+    paths = [os.path.join(tree.path, name) for tree, name in ((source_tree, start), (target_tree, place))]
+    if source_kind == "directory" and (paths[1] + "/").startswith(paths[0].rstrip("/") + "/"):
+        raise ConflictError("%s: a directory cannot be copied into itself" % source_text)
     with Naming(target_text):
         TreeCopy(source_tree, target_tree).copy(start, place)
 

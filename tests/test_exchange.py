@@ -1,0 +1,272 @@
+"""save, import, export and clone: what they write is read by skopeo, umoci, tar and Python, and read back."""
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+
+from archives import (PACKERS, archive, config_digest, created, docker_25, limited, listed, listing, made,
+                      refused, root_of, skopeo, stored, tool)
+from faulty_registry import digest_of
+from images import NATIVE
+from layers import directory, file, hardlink, symlink, tar
+from program import Program
+
+LOWER = tar(directory("etc"), file("etc/motd", b"hello\n"), hardlink("etc/issue", "etc/motd"))
+BOTH = made(LOWER, tar(file("etc/motd", b"changed\n"), symlink("link", "/etc")))
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory, layout):
+    """A home that tests share: with lab/busybox:1.0, and a container of it named busy, which they leave as it is."""
+    program = Program(tmp_path_factory.mktemp("loaded"))
+    path = program.home / "archive"
+    skopeo("oci:%s:busybox" % layout, "oci-archive:%s:lab/busybox:1.0" % path)
+    program.ok("load", "-i", path)
+    program.ok("create", "--name=busy", "lab/busybox:1.0")
+    yield program
+    shutil.rmtree(str(program.home))
+
+
+# save
+
+@pytest.fixture(scope="module")
+def saved(loaded):
+    """An archive of the small image under two names, and of another one."""
+    loaded.ok("load", input=archive(docker_25((BOTH, ["made:1"]))))
+    loaded.ok("tag", "lab/busybox:1.0", "localhost/busy:2")
+    path = loaded.home / "saved"
+    loaded.ok("save", "-o", path, "lab/busybox:1.0", "made:1", "localhost/busy:2")
+    return path
+
+
+NAMES = {"lab/busybox:1.0": "docker.io/lab/busybox:1.0", "made:1": "docker.io/library/made:1",
+         "localhost/busy:2": "localhost/busy:2"}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("transport", ["docker-archive", "oci-archive"])
+def test_skopeo_reads_a_saved_archive(loaded, saved, tmp_path, transport, name):
+    full = NAMES[name] if transport == "docker-archive" else name.rpartition(":")[2]
+    skopeo("%s:%s:%s" % (transport, saved, full), "dir:%s" % tmp_path)
+    assert (tmp_path / config_digest(loaded, name).split(":")[1]).exists()
+    if transport == "oci-archive":
+        assert (tmp_path / "manifest.json").read_bytes() == stored(loaded, name)
+
+
+def test_umoci_unpacks_a_saved_archive(loaded, saved, tmp_path):
+    tool("tar", "-xf", saved, "-C", tmp_path)
+    tool("umoci", "--log=error", "unpack", "--rootless", "--image", "%s:1.0" % tmp_path, tmp_path / "bundle")
+    assert listing(tmp_path / "bundle" / "rootfs") == listing(root_of(loaded, "busy"))
+    shutil.rmtree(str(tmp_path))
+
+
+def test_a_saved_archive_is_loaded(loaded, saved, udocker):
+    udocker.ok("load", "-i", saved)
+    assert listed(udocker) == sorted(NAMES)
+    for name in NAMES:
+        assert stored(udocker, name) == stored(loaded, name)
+
+
+@pytest.mark.parametrize("words", [["-o", "FILE"], ["--output=FILE"], ["-"], [], ["-o", "-"]])
+@pytest.mark.parametrize("command, name", [("save", "made:1"), ("export", "busy")])
+def test_where_archives_go(loaded, saved, tmp_path, command, name, words):
+    path = tmp_path / "out"
+    result = loaded.ok(command, *[word.replace("FILE", str(path)) for word in words] + [name])
+    data = path.read_bytes() if path.exists() else result.out_bytes
+    assert data == loaded.ok(command, name).out_bytes and (not result.out_bytes) == path.exists()
+
+
+def test_save_of_dockers_own_format(udocker, images, tmp_path):
+    name = images.host + "/lab/busybox:schema2"
+    udocker.ok("pull", name)
+    udocker.ok("save", "-o", tmp_path / "a", name)
+    skopeo("docker-archive:%s:%s" % (tmp_path / "a", name), "dir:%s" % (tmp_path / "dir"))
+    digest, tree = config_digest(udocker, name), created(udocker, name)
+    udocker.ok("rmi", name)
+    udocker.ok("load", "-i", tmp_path / "a")
+    assert config_digest(udocker, name) == digest and created(udocker, name) == tree
+
+
+ENDS = pytest.mark.parametrize("command", [["save", "made:1"], ["save", "lab/busybox:1.0"], ["export", "busy"]])
+
+
+@ENDS
+def test_a_destination_that_fills_up(loaded, saved, tmp_path, command):
+    (tmp_path / "out").write_text("earlier\n")
+    result = limited(loaded, 2000).fails(1, command[0], "-o", tmp_path / "out", command[1])
+    assert "File too large" in result.err
+    assert os.listdir(str(tmp_path)) == ["out"] and (tmp_path / "out").read_text() == "earlier\n"
+
+
+@ENDS
+def test_a_device_that_is_full(loaded, saved, command):
+    assert "No space left" in loaded.fails(1, command[0], "-o", "/dev/full", command[1]).err
+    with open("/dev/full", "wb") as full, loaded.start(*command, stdout=full, stderr=subprocess.PIPE) as process:
+        err = process.communicate()[1]
+    assert process.returncode == 1 and err.startswith(b"udocker: error: ") and b"Traceback" not in err
+
+
+@ENDS
+def test_a_destination_that_is_full_is_named(loaded, saved, command):
+    assert "/dev/full" in loaded.fails(1, command[0], "-o", "/dev/full", command[1]).err
+
+
+@pytest.mark.parametrize("command", [["save", "lab/busybox:1.0"], ["export", "busy"]])
+def test_a_destination_in_no_directory(loaded, tmp_path, command):
+    result = loaded.fails(1, command[0], "-o", tmp_path / "absent" / "out", command[1])
+    assert ".new-" not in result.err and os.listdir(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("damage", [b"short", None])
+def test_save_of_a_damaged_image(udocker, tmp_path, damage):
+    udocker.ok("load", input=archive(docker_25((BOTH, ["made:1"]))))
+    layer = udocker.store / "layers" / BOTH.layers[0].diff_id
+    layer.unlink()
+    if damage:
+        layer.write_bytes(damage)
+    assert layer.name in udocker.fails(1, "save", "-o", tmp_path / "out", "made:1").err
+    assert not (tmp_path / "out").exists()
+
+
+# import, export, clone
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory):
+    """A home with a container, named full, of whatever a tree can hold; tests leave it as it is."""
+    program = Program(tmp_path_factory.mktemp("furnished"))
+    program.ok("import", "--tocontainer", "--name=full", "-", input=tar(file("etc/motd", b"hello\n")))
+    root = root_of(program, "full")
+    deep, long = root + "/" + "d" * 200 + "/" + "e" * 100, root + "/" + "n" * 255
+    for path in deep, root + "/empty", root + "/sticky":
+        os.makedirs(path)
+    for path in long, deep + "/file", os.fsencode(root) + b"/\xff\xfe", root + "/\u00e9 \n", root + "/private":
+        with open(path, "wb") as content:
+            content.write(os.fsencode(path))
+    os.link(long, deep + "/again")
+    os.symlink("t" * 300, root + "/link")
+    os.symlink(b"\xff", root + "/odd link")
+    os.mkfifo(root + "/pipe")
+    for name, mode in ("pipe", 0o620), ("private", 0o600), ("sticky", 0o1777), ("empty", 0o750):
+        os.chmod(root + "/" + name, mode)
+    for parent, directories, files in os.walk(os.fsencode(root), topdown=False):
+        for name in files + directories:        # halves, which a float can tell
+            os.utime(os.path.join(parent, name), ns=(0, 1234567890500000000), follow_symlinks=False)
+    yield program
+    shutil.rmtree(str(program.home))
+
+
+@pytest.mark.parametrize("how", [
+    "--tocontainer", "--clone", "image", "clone"])
+def test_a_copy_of_a_container(furnished, tmp_path, how):
+    root = root_of(furnished, "full")
+    furnished.ok("export", "-o", tmp_path / "tar", *(["--clone"] if how == "--clone" else []) + ["full"])
+    if how == "image":
+        furnished.ok("import", tmp_path / "tar", "lab/full")
+        assert created(furnished, "lab/full") == listing(root)
+        return
+    words = ["clone", "--name=other", "full"] if how == "clone" else ["import", how, "--name=other", tmp_path / "tar"]
+    assert furnished.ok(*words).out.strip() in furnished.ok("ps").out
+    assert listing(root_of(furnished, "other")) == listing(root)
+    furnished.ok("rm", "other")
+
+
+@pytest.mark.parametrize("time", [1700000000123456789, -1500000000])
+def test_times_to_the_nanosecond(udocker, time):
+    udocker.ok("import", "--tocontainer", "--name=a", "-", input=tar(file("x")))
+    os.utime(root_of(udocker, "a") + "/x", ns=(0, time))
+    udocker.ok("import", "--tocontainer", "--name=b", "-", input=udocker.ok("export", "a").out_bytes)
+    assert os.stat(root_of(udocker, "b") + "/x").st_mtime_ns == time
+
+
+@pytest.mark.parametrize("reader", ["tarfile", "tar"])
+def test_others_read_an_export(furnished, tmp_path, reader):
+    path, expected = tmp_path / "a", {name: there[:1] + there[2:] for name, there in
+                                      listing(root_of(furnished, "full")).items()}
+    furnished.ok("export", "-o", path, "full")
+    (tmp_path / "tree").mkdir()
+    if reader == "tar":
+        tool("tar", "-xpf", path, "-C", tmp_path / "tree")
+    else:
+        with tarfile.open(str(path)) as content:
+            options = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+            content.extractall(str(tmp_path / "tree"), **options)
+    assert {name: there[:1] + there[2:] for name, there in listing(tmp_path / "tree").items()} == expected
+    shutil.rmtree(str(tmp_path / "tree"))
+
+
+@pytest.mark.parametrize("pack", sorted(PACKERS))
+@pytest.mark.parametrize("words, architecture", [
+    ([], NATIVE), (["--platform=linux/arm64"], "arm64"), (["--mv"], NATIVE)])
+def test_import_of_an_image(udocker, pack, words, architecture):
+    source = udocker.home / "tree"
+    source.write_bytes(PACKERS[pack](LOWER))
+    udocker.ok("import", *words + [source, "lab/tree:1"])
+    config = json.loads(udocker.ok("inspect", "lab/tree:1").out)
+    assert (config["os"], config["architecture"], len(config["history"])) == ("linux", architecture, 1)
+    assert config["rootfs"] == {"type": "layers", "diff_ids": [digest_of(LOWER)]}
+    assert source.exists() == (words != ["--mv"])
+    udocker.ok("verify", "lab/tree:1")
+    udocker.ok("import", "-", "lab/tree:2", input=PACKERS[pack](LOWER))
+    assert set(created(udocker, "lab/tree:2")) == {b"etc", b"etc/motd", b"etc/issue"}
+
+
+@pytest.mark.parametrize("words", [
+    ["lab/x"], ["--mv", "lab/x"], ["--tocontainer", "--name=x"], ["--clone", "--name=x"]])
+@pytest.mark.parametrize("content", [LOWER[:700], gzip.compress(LOWER)[:-9], b"<html>" * 1000],
+                         ids=["cut", "cut gzip", "garbage"])
+def test_import_of_what_is_bad(udocker, words, content):
+    source = udocker.home / "source"
+    source.write_bytes(content)
+    refused(udocker, "", "import", source, *words)
+    assert source.read_bytes() == content
+
+
+@pytest.mark.parametrize("words", [["lab/x"], ["--tocontainer", "--name=x"]])
+def test_import_of_nothing(udocker, words):
+    refused(udocker, "", "import", "-", *words, input=b"")
+
+
+@pytest.mark.parametrize("source", [".", "absent"])
+@pytest.mark.parametrize("words", [["lab/x"], ["--mv", "lab/x"], ["--tocontainer"], ["--clone"]])
+def test_import_of_what_is_no_file(udocker, words, source):
+    refused(udocker, source, "import", source, *words)
+
+
+def test_import_moves_what_a_link_leads_to(udocker):
+    (udocker.home / "tree").write_bytes(LOWER)
+    (udocker.home / "link").symlink_to("tree")
+    udocker.ok("import", "--mv", udocker.home / "link", "lab/tree:1")
+    if (udocker.home / "tree").exists():
+        (udocker.home / "tree").write_bytes(b"the user's own")
+    udocker.ok("verify", "lab/tree:1")
+
+
+@pytest.mark.parametrize("words", [[], ["--mv"]])
+def test_import_from_a_fifo(udocker, words):
+    pipe = str(udocker.home / "pipe")
+    os.mkfifo(pipe)
+    (udocker.home / "tree").write_bytes(LOWER)
+    with subprocess.Popen(["sh", "-c", 'cat "$1" >"$2"', "sh", str(udocker.home / "tree"), pipe]):
+        udocker.ok("import", *words + [pipe, "lab/tree:1"], timeout=3)
+    udocker.ok("verify", "lab/tree:1")
+
+
+@pytest.mark.parametrize("words", [["absent"], ["--name=full", "full"], ["--name=a/b", "full"]])
+def test_clones_that_cannot_be(furnished, words):
+    before = furnished.ok("ps").out
+    assert furnished("clone", *words).status in (1, 2)
+    assert furnished.ok("ps").out == before
+    assert not list((furnished.store / "containers").glob(".*"))
+
+
+def test_a_clone_has_its_own_files_and_the_same_mode(udocker):
+    udocker.ok("import", "--tocontainer", "--name=a", "-", input=LOWER)
+    udocker.ok("setup", "--execmode=N1", "a")
+    udocker.ok("clone", "--name=b", "a")
+    assert udocker.ok("setup", "b").out == "N1\n" and udocker.ok("inspect", "a").out == udocker.ok("inspect", "b").out
+    os.truncate(root_of(udocker, "b") + "/etc/motd", 0)
+    assert listing(root_of(udocker, "a"))[b"etc/motd"][2] == b"hello\n"
