@@ -100,6 +100,10 @@ class CommandNotFoundError(EngineError):
     exit_status = 127
 
 
+class InterpreterNotFoundError(CommandNotFoundError):
+    """The command exists in the container, and what shall execute it does not."""
+
+
 class CommandNotExecutableError(EngineError):
     """The command exists in the container and cannot be executed."""
 
@@ -183,6 +187,7 @@ class Say:
     """Everything that udocker prints: results on standard output, all talk on standard error."""
 
     ERROR, WARNING, INFO, DEBUG = 1, 2, 3, 5
+    OUTPUT = "standard output"
 
     def __init__(self):
         self.level = self.INFO
@@ -196,9 +201,13 @@ class Say:
             data = text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             data = text.encode("utf-8", "backslashreplace")
-        stream.flush()
-        stream.buffer.write(data)
-        stream.flush()
+        try:
+            stream.flush()
+            stream.buffer.write(data)
+            stream.flush()
+        except OSError as error:
+            error.filename = Say.OUTPUT if stream is sys.stdout else None
+            raise
 
     def result(self, text):
         """One line, or several, of what was asked for."""
@@ -462,7 +471,7 @@ class Settings:
         """Read lines of `key = value`; empty ones, # comments and [section] headers are passed over."""
         try:
             with open(path, encoding="utf-8") as lines:
-                text = lines.read()
+                text = lines.read(1 << 20)
         except OSError as error:
             if is_optional:
                 return
@@ -516,6 +525,23 @@ class Host:
             return pwd.getpwuid(self.uid)
         except KeyError:
             return None
+
+    @staticmethod
+    def confinement():
+        """What tells whether this process is in a sandbox, as words: its user namespace, filters, and a tracer."""
+        words = []
+        try:
+            words.append(os.readlink("/proc/self/ns/user"))
+            with open("/proc/self/status") as file:
+                for line in file:
+                    name, _, value = line.partition(":")
+                    if name in ("NoNewPrivs", "Seccomp"):
+                        words.append(value.strip())
+                    elif name == "TracerPid":
+                        words.append(str(value.strip() != "0"))
+        except OSError:
+            pass
+        return tuple(words)
 
     @staticmethod
     def find_executable(name, search_path=None):
@@ -675,6 +701,11 @@ class Kernel:
         """mount(2) of no new file system: binds, remounts and propagation."""
         self._check(self.libc.mount(source and os.fsencode(source), os.fsencode(target), None,
                                     self.ctypes.c_ulong(flags), None), "mount on " + target)
+
+    def mount_memory(self, target):
+        """A new, empty file system in memory."""
+        self._check(self.libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", self.ctypes.c_ulong(2 | 4), b"mode=755"),
+                    "mount on " + target)
 
     def make_read_only(self, target):
         """The mounts at and below `target` become read-only; before Linux 5.12 the one at `target` alone."""
@@ -1116,7 +1147,7 @@ def open_output(path):
 
 def output_name(path):
     """What messages call an output."""
-    return "standard output" if path == "-" else path
+    return Say.OUTPUT if path == "-" else path
 
 
 def read_file(path, limit=16 << 20):
@@ -3049,16 +3080,18 @@ class Layout:
 class Notes:
     """What was found out about this host, one small file each: proofs of engines, downloads that failed.
 
-    They are hints and never needed: a read-only home only makes them be found out anew.
+    They are hints and never needed: where they cannot be written, things are found out anew. They lie in the store,
+    or in `home` where the store is another user's.
     """
 
-    FAILURE_AGE = 3600              # seconds for which a bad finding is believed
+    FAILURE_AGE = 60                # seconds for which a bad finding is believed, where nothing else is said
     STALE_AGE = 30 * 86400          # seconds after which prune takes a note away
 
-    def __init__(self, layout, host):
+    def __init__(self, layout, host, home):
         boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
-        self.directory = layout.proofs
-        self.scope = "\n".join((host.name, boot, host.kernel, str(host.uid), __version__))
+        is_own = not os.path.exists(layout.home) or os.stat(layout.home).st_uid == host.uid
+        self.directory = layout.proofs if is_own else home + "/.udocker/" + os.path.basename(layout.proofs)
+        self.scope = "\n".join((host.name, boot, host.kernel, str(host.uid), __version__) + host.confinement())
 
     def _key(self, subject):
         return subject + "\n" + self.scope + "\n\n"
@@ -3067,15 +3100,18 @@ class Notes:
         import zlib         # a checksum will do, the file holds the key as well: hashlib would cost each run 3 ms
         return "%s/%08x" % (self.directory, zlib.crc32(os.fsencode(self._key(subject))))
 
-    def recall(self, subject):
+    def recall(self, subject, failure_age=FAILURE_AGE):
         """The finding about `subject`, "" being a good one; None where there is none, or it is too old."""
         import time
         path, key = self._path(subject), self._key(subject)
-        text = os.fsdecode(read_file(path))
+        try:
+            text, written_at = os.fsdecode(read_file(path)), os.stat(path).st_mtime
+        except OSError:
+            return None
         if not text.startswith(key):
             return None
         finding = text[len(key):]
-        return finding if not finding or time.time() - os.stat(path).st_mtime < self.FAILURE_AGE else None
+        return finding if not finding or time.time() - written_at < failure_age else None
 
     def stale(self):
         """Paths of the notes that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
@@ -3083,13 +3119,14 @@ class Notes:
         limit = time.time() - self.STALE_AGE
         try:
             paths = [self.directory + "/" + name for name in sorted(os.listdir(self.directory))]
-        except FileNotFoundError:
+        except OSError:
             return []
         return [path for path in paths if os.lstat(path).st_mtime < limit]
 
     def remember(self, subject, finding):
         """Keep a finding about `subject`."""
         try:
+            make_directory(os.path.dirname(self.directory))
             make_directory(self.directory, 0o700)
             write_atomic(self._path(subject), os.fsencode(self._key(subject) + finding))
         except OSError as error:
@@ -3292,7 +3329,7 @@ class BlobStore:
         data = read_file(self.path(digest))
         if sha256_digest(data) != digest:
             raise DigestError("%s: the blob in the store is damaged" % digest,
-                              "udocker verify tells what is damaged; remove the image and pull it again")
+                              "udocker verify tells what is damaged, and udocker pull mends it")
         return data
 
     def check(self, digest):
@@ -3464,7 +3501,11 @@ class ImageStore:
         return path
 
     def _link(self, path, digests):
-        make_directory(path)
+        try:
+            make_directory(path)
+        except (FileExistsError, NotADirectoryError):
+            raise ConflictError("%s: a file of another image is in the way of this name" % path,
+                                "udocker rmi that one, or udocker tag it, and remove it under its old name")
         up = "../" * (os.path.relpath(path, self.layout.home).count("/") + 1)
         is_inside = self.layout.layers == self.layout.home + "/layers" and path.startswith(self.layout.home + "/")
         for digest in digests:
@@ -3581,11 +3622,12 @@ class Container:
     @property
     def mode(self):
         """The execution mode that setup chose, "" where it is the default one."""
-        return self._note("execmode")
+        return printable(self._note("execmode")).replace("\n", " ")
 
     @mode.setter
     def mode(self, mode):
-        write_atomic(self.path + "/execmode", mode.encode("ascii"))
+        with Naming(self.path):
+            write_atomic(self.path + "/execmode", mode.encode("ascii"))
 
     @property
     def is_protected(self):
@@ -3693,6 +3735,9 @@ class ContainerStore:
             os.symlink(container.id, link)
         except FileExistsError:
             raise self._taken(name)
+        except OSError as error:
+            error.filename, error.filename2 = link, None
+            raise
         if takes_over:
             os.rename(link, self.layout.container(name))
 
@@ -3706,11 +3751,18 @@ class ContainerStore:
         """Remove a container with its names and its tree; at no moment is half of one listed."""
         names = [name for listed in self.list() if listed.id == container.id for name in listed.names]
         hidden = self.layout.container(Layout.REMOVED + new_token())
-        with Lock(container.path + "/lock"):        # keeps another command's sweep() away
+        try:
+            lock = Lock(container.path + "/lock")       # keeps another command's sweep() away
+            lock.acquire()
             os.rename(container.path, hidden)
+        except FileNotFoundError:
+            raise NotFoundError("%s: no such container: another command just removed it" % container.id)
+        try:
             for name in names:
                 remove_file(self.layout.container(name))
             remove_tree(hidden)
+        finally:
+            lock.release()
 
     def rubbish(self):
         """Paths of what killed commands left behind: hidden directories that no living command holds."""
@@ -5006,6 +5058,7 @@ class Toolbox:
     """
 
     MAX_TOOL = 64 << 20         # bytes, of an executable and of a tarball
+    FAILURE_AGE = 3600          # seconds for which what could not be fetched is not asked for again
 
     def __init__(self, layout, host, notes, proot, tarball, client):
         """`client()` gives an HttpClient; it is not called while nothing is to be fetched."""
@@ -5056,7 +5109,7 @@ class Toolbox:
 
     def _fetch(self, tool):
         """Install from the internet; where that failed within the hour, every start must not wait for it again."""
-        failure = self.notes.recall(tool.file_name)
+        failure = self.notes.recall(tool.file_name, self.FAILURE_AGE)
         if failure:
             raise ToolError(failure)
         try:
@@ -5079,7 +5132,9 @@ class Toolbox:
             write_atomic(path, data, 0o755)
             say.info("%s installed in %s" % (tool.file_name, self.layout.bin))
             return path
-        raise ToolError("%s cannot be had: %s" % (tool.file_name, "; ".join(reasons)),
+        for reason in reasons[:-1]:
+            say.debug(reason)
+        raise ToolError("%s cannot be had: %s" % (tool.file_name, reasons[-1]),
                         "put it into %s, or name a PRoot in UDOCKER_USE_PROOT_EXECUTABLE" % self.layout.bin)
 
     def _obtain(self, tool, source):
@@ -5117,6 +5172,8 @@ class Toolbox:
                         shown_url(source), tool.file_name))
         except OSError as error:
             raise ToolError("%s: %s" % (shown_url(source), error.strerror))
+        except ArchiveError as error:
+            raise ToolError("%s: %s" % (shown_url(source), error.message))
         raise ToolError("%s: has no %s" % (shown_url(source), tool.file_name))
 
 
@@ -5130,11 +5187,16 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Mount:
     """A host file or directory that appears inside; what is not required is left out where it cannot be."""
 
+    # Besides ro and rw docker knows labels, propagation and consistency, none of which means anything here
+    OPTIONS = {"ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", "private", "rprivate", "shared",
+               "rshared", "slave", "rslave"}
+
     def __init__(self, source, guest, is_read_only=False, is_required=True):
         self.source = source
-        self.guest = os.path.normpath(guest)
-        if self.guest.startswith("//"):
-            self.guest = self.guest[1:]
+        self.guest = "/" + os.path.normpath(guest).lstrip("/")      # normpath() leaves two slashes as they are
+        if self.guest == "/":
+            raise UsageError("'%s:%s': nothing can be put over the container's root" % (source, guest),
+                             "--location=DIR runs a tree that lies elsewhere")
         self.is_read_only = is_read_only
         self.is_required = is_required
 
@@ -5147,13 +5209,10 @@ class Mount:
         if not source.startswith("/") or not guest.startswith("/") or len(rest) > 1:
             raise UsageError("%r is not a volume" % text,
                              "write HOST-PATH[:CONTAINER-PATH][:ro], both absolute, for instance $HOME/data:/data")
-        unknown = set(options) - {"ro", "rw", "z", "Z"}
+        unknown = set(options) - cls.OPTIONS
         if unknown:
             raise UsageError("%r: unknown option %r of a volume" % (text, sorted(unknown)[0]),
                              "there are ro (read-only) and rw")
-        if os.path.normpath(guest) == "/":
-            raise UsageError("%r: a volume cannot be the container's root" % text,
-                             "--location=DIR runs a tree that lies elsewhere")
         if not os.path.exists(source):
             raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % source)
         return cls(source, guest, "ro" in options)
@@ -5265,8 +5324,8 @@ def read_variables(path, environment):
     """The variables of a file, as docker reads --env-file: lines as they are, without quotes or expansion."""
     import re
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            lines = [line.rstrip("\r") for line in file.read().split("\n")]
     except OSError as error:
         raise NotFoundError("%s: %s" % (path, error.strerror))
     entries = [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -5274,6 +5333,26 @@ def read_variables(path, environment):
         if re.search(r"\s", entry.partition("=")[0]):
             raise UsageError("%s: %r is not a variable" % (path, entry), "write NAME=VALUE, one a line")
     return [variable for variable in (parse_variable(entry, environment) for entry in entries) if variable]
+
+
+def elf_interpreter(head):
+    """The loader that a program asks for, from the beginning of its file (bytes); b"" where it is static, or where
+    that stands further down. System V ABI, Program Header"""
+    if len(head) < 64 or head[4] not in (1, 2):
+        return b""
+    order, is_64 = "little" if head[5] == 1 else "big", head[4] == 2
+
+    def number(offset, size):
+        return int.from_bytes(head[offset:offset + size], order)
+
+    table, size, count = (number(32, 8), number(54, 2), number(56, 2)) if is_64 else (
+        number(28, 4), number(42, 2), number(44, 2))
+    for entry in range(table, min(table + size * count, len(head) - size), size or 1):
+        if number(entry, 4) == 3:       # PT_INTERP
+            start, length = (number(entry + 8, 8), number(entry + 32, 8)) if is_64 else (
+                number(entry + 4, 4), number(entry + 16, 4))
+            return head[start:start + length].rstrip(b"\0") if start + length <= len(head) else b""
+    return b""
 
 
 class RunSpec:
@@ -5312,7 +5391,8 @@ class RunSpec:
             if obstacle is None:
                 return guest
             obstacles.append(obstacle)
-        refusals = [obstacle for obstacle in obstacles if isinstance(obstacle, CommandNotExecutableError)]
+        refusals = [obstacle for obstacle in obstacles
+                    if isinstance(obstacle, (CommandNotExecutableError, InterpreterNotFoundError))]
         if not refusals and len(candidates) > 1:
             raise CommandNotFoundError("%s: no such command in the container" % name, "PATH there is " + search_path)
         raise (refusals or obstacles)[0]
@@ -5336,17 +5416,22 @@ class RunSpec:
         if not mode & 0o111:
             return CommandNotExecutableError("%s: is not executable" % guest)
         try:
-            head = read_file(path, 256)
+            head = read_file(path, 4096)
         except PermissionError:         # executable and not readable is fine
             return None
         if head.startswith(b"#!"):
             interpreter = os.fsdecode((head[2:].split(b"\n")[0].split() or [b""])[0])
-            if not os.path.exists(tree.path(os.path.join("/", interpreter))):
-                return CommandNotFoundError("%s: its interpreter %s does not exist in the container" % (
-                    guest, interpreter))
-        elif not head.startswith(b"\x7fELF"):
+        elif head.startswith(b"\x7fELF"):
+            interpreter = os.fsdecode(elf_interpreter(head))
+        else:
             return CommandNotExecutableError("%s: exec format error, neither a program nor a script with #!" % guest)
-        return None
+        try:
+            is_there = not interpreter or os.path.exists(tree.path(os.path.join("/", interpreter)))
+        except OSError:             # links in a circle
+            is_there = False
+        if is_there:
+            return None
+        return InterpreterNotFoundError("%s: its interpreter %s does not exist in the container" % (guest, interpreter))
 
 
 # ======================================================================================================
@@ -5421,6 +5506,9 @@ class PRootEngine(Engine):
         environment, set_inside = self._split_environment(spec.environment)
         if set_inside:
             setter = spec.find_program("env", DEFAULT_PATH)
+            if "=" in words[0]:
+                raise EngineError("%s: env, which sets %s inside, takes this for a variable" % (
+                    words[0], ", ".join(set_inside)), "mode N1 needs no env: udocker setup --execmode=N1 CONTAINER")
             if setter:
                 words = [setter] + ["%s=%s" % pair for pair in sorted(set_inside.items())] + words
             else:
@@ -5437,7 +5525,7 @@ class PRootEngine(Engine):
             argv += ["-i", "%d:%d" % (account.uid, account.gid)]
         if spec.kernel:
             argv += ["-k", spec.kernel]
-        return Invocation(self.executable, argv + words, environment, self._enter, is_relayed=True,
+        return Invocation(self.executable, argv + words, environment, lambda: self._enter(spec), is_relayed=True,
                           is_lingering=not ends_with_command)
 
     def _has_option(self, option):
@@ -5457,7 +5545,14 @@ class PRootEngine(Engine):
             environment["PROOT_NO_SECCOMP"] = "1"
         return environment, set_inside
 
-    def _enter(self):
+    def _enter(self, spec):
+        # PRoot makes the places that the tree lacks too, and takes them away at its end from its neighbours
+        for position, mount in enumerate(spec.mounts):
+            outer = [(other.guest, os.path.realpath(other.source)) for other in spec.mounts[:position]]
+            try:
+                GuestTree(spec.root, outer).make_mount_point(mount.guest, mount.is_directory)
+            except OSError as error:
+                say.debug("%s: %s" % (mount.guest, error.strerror))
         Kernel().answer_calls(self.NEWER_CALLS, errno.ENOSYS)
 
     def explain(self, report):
@@ -5496,7 +5591,7 @@ class NamespaceEngine(Engine):
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
         except OSError as error:
-            raise EngineError(*self.explain("%s: %s" % (error.filename, error.strerror)))
+            raise EngineError("%s: %s" % (error.filename, error.strerror))
         tree = GuestTree(spec.root)
         for mount in spec.mounts:
             self._mount(kernel, tree, mount)
@@ -5526,10 +5621,10 @@ class NamespaceEngine(Engine):
                 finally:
                     os.close(descriptor)
 
-    @staticmethod
-    def _mount(kernel, tree, mount):
+    @classmethod
+    def _mount(cls, kernel, tree, mount):
         try:
-            target = tree.make_mount_point(mount.guest, mount.is_directory)
+            target = cls._mount_point(kernel, tree, mount)
             if os.path.isdir(target) != mount.is_directory:
                 raise OSError(errno.ENOTDIR, "one is a directory and the other is not", mount.guest)
             kernel.mount(os.path.realpath(mount.source), target, kernel.BIND | kernel.RECURSIVE)
@@ -5540,6 +5635,40 @@ class NamespaceEngine(Engine):
                 raise EngineError("%s cannot appear as %s: %s" % (mount.source, mount.guest, error.strerror))
             say.debug("%s is left out: %s" % (mount.guest, error.strerror))
 
+    @classmethod
+    def _mount_point(cls, kernel, tree, mount):
+        """The host path to mount on; where it is missing and the tree cannot be written to, it is made in memory."""
+        try:
+            return tree.make_mount_point(mount.guest, mount.is_directory)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM) or not mount.is_required:
+                raise
+        parent = os.path.dirname(tree.path(mount.guest))
+        while not os.path.isdir(parent):
+            parent = os.path.dirname(parent)
+        cls._cover(kernel, parent)
+        return tree.make_mount_point(mount.guest, mount.is_directory)
+
+    @staticmethod
+    def _cover(kernel, path):
+        """Put a directory in memory over one that cannot be written to; what is in that appears in it."""
+        covered = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            kernel.mount_memory(path)
+            for name in os.listdir("/proc/self/fd/%d" % covered):
+                source, place = "/proc/self/fd/%d/%s" % (covered, name), path + "/" + name
+                mode = os.lstat(source).st_mode
+                if stat.S_ISLNK(mode):
+                    os.symlink(os.readlink(source), place)
+                    continue
+                if stat.S_ISDIR(mode):
+                    os.mkdir(place)
+                else:
+                    os.close(os.open(place, NEW_FILE, 0o600))
+                kernel.mount(source, place, kernel.BIND | kernel.RECURSIVE)
+        finally:
+            os.close(covered)
+
     SWITCHES = (("kernel.unprivileged_userns_clone", "0", "1"), ("user.max_user_namespaces", "0", "15000"),
                 ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"))
 
@@ -5548,8 +5677,7 @@ class NamespaceEngine(Engine):
             if Host.sysctl(name) == refusing:
                 return ("user namespaces are refused: %s is %s" % (name, refusing),
                         "the administrator allows them with: sysctl -w %s=%s" % (name, allowing))
-        return ("user namespaces are refused here (%s)" % report,
-                "inside another container or sandbox that is usual; modes P1 and P2 need none")
+        return ("user namespaces are refused here (%s)" % report, "inside another container or sandbox that is usual")
 
 
 ENGINES = (PRootEngine, NamespaceEngine)
@@ -5566,7 +5694,8 @@ class Prover:
     TIMEOUT = 20        # seconds: an engine that hangs is no engine
     # The programs of the proof are the host's own
     PROGRAM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/nix", "/gnu")
-    SCRIPT = ('cd /probe-volume && read word < word && [ "$word" = "$1" ] && [ -f /probe-root ] && [ ! -e "$2" ] &&'
+    SCRIPT = ('[ -f /probe-root ] && [ ! -e "$2" ] || { echo "a command did not stay in its root"; exit 1; };'
+              ' cd /probe-volume && read word < word && [ "$word" = "$1" ] &&'
               ' echo "$1" > made && mv made moved && ln moved linked && ls -l linked && exit 42')
 
     def __init__(self, notes, temporary):
@@ -5646,8 +5775,8 @@ class Context:
     @property
     def home(self):
         """The caller's home directory on the host."""
-        account = self.host.account()
-        return self.environment.get("HOME") or (account.pw_dir if account else "/")
+        account, home = self.host.account(), self.environment.get("HOME", "")
+        return home if home.startswith("/") else account.pw_dir if account else "/"
 
     def client(self):
         """The HttpClient of this command."""
@@ -5662,7 +5791,7 @@ class Context:
         return Keystore(os.path.expanduser(self.settings["keystore"]), self.environment, self.home)
 
     def notes(self):
-        return Notes(self.layout, self.host)
+        return Notes(self.layout, self.host, self.home)
 
     @property
     def default_mode(self):
@@ -5894,7 +6023,12 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
     data = manifest.embedded_config
     if manifest.config:
         fetch_blobs(context, registry, repository, [manifest.config])
-        data = context.blobs.read(manifest.config.digest)
+        try:
+            data = context.blobs.read(manifest.config.digest)
+        except DigestError:         # what was here already is damaged
+            context.blobs.remove(manifest.config.digest)
+            fetch_blobs(context, registry, repository, [manifest.config])
+            data = context.blobs.read(manifest.config.digest)
     config = ImageConfig.parse(data, str(reference))
     if is_for(config, wanted):
         return
@@ -5998,6 +6132,19 @@ def prepare_container(context, name, takes_over=False):
         context.containers.check_name(name, takes_over)
 
 
+def unpack_layer(context, unpacker, image, path, digest, diff_id):
+    """Apply one layer of an image; where its blob is damaged, drop it, so that the next pull brings a good one."""
+    try:
+        if digest and not diff_id:
+            context.blobs.check(digest)
+        unpacker.apply(context.blobs.path(os.path.basename(path)), diff_id)
+    except (ArchiveError, DigestError) as error:
+        problems = damaged_blobs(image, [Descriptor(digest)]) if digest else []
+        if not problems:
+            raise
+        raise DigestError("%s (%s)" % (problems[0], error.message), "udocker pull %s mends it" % image)
+
+
 def create_container(context, image, name=None, takes_over=False):
     """Unpack an image into a new container, every layer checked; returns the Container."""
     prepare_container(context, name, takes_over)
@@ -6005,10 +6152,8 @@ def create_container(context, image, name=None, takes_over=False):
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.root)
         for path, digest, diff_id in layers:
-            if digest and not diff_id:
-                context.blobs.check(digest)
             say.debug("unpacking %s" % path)
-            unpacker.apply(context.blobs.path(os.path.basename(path)), diff_id)
+            unpack_layer(context, unpacker, image, path, digest, diff_id)
         unpacker.finish()
         return new.publish(image.config(), str(image), name, "", takes_over)
 
@@ -6037,6 +6182,7 @@ def remove_containers(context, containers, is_forced=False):
             raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
     for container in {container.id: container for container in containers}.values():
         context.containers.remove(container)
+    context.containers.sweep()
 
 
 def change_mode(container, code):
@@ -6505,8 +6651,7 @@ def choose_engine(context, mode, spec):
     try:
         engine = find_namespaces(context)
     except EngineError as error:
-        raise EngineError("no mode works on this host. P1: %s. N1: %s" % (refusal.message, error.message),
-                          "; ".join(hint for hint in (refusal.hint, error.hint) if hint))
+        raise EngineError("no mode works on this host. P1: %s. N1: %s" % (refusal.message, error.message), error.hint)
     say.info("mode N1 is used: " + refusal.message)
     return engine
 
@@ -6540,8 +6685,10 @@ class RunRequest:
         own = [] if options.nosysdirs else system_mounts()
         if options.dri:
             own += graphics_mounts()
-        if options.bindhome:
+        if options.bindhome and os.path.normpath(context.home).strip("/"):
             own.append(Mount(context.home, context.home))
+        elif options.bindhome:
+            say.warning("--bindhome: your home directory is %s, which cannot appear" % context.home)
         if options.hostauth:
             own += [Mount(path, path) for path in ("/etc/passwd", "/etc/group")]
         own = [mount for mount in own if not {mount.source, mount.guest} & self.excluded]
@@ -6592,6 +6739,16 @@ def default_user(context):
     return ""
 
 
+def make_working_directory(spec):
+    """The host path of the working directory, made where it is missing, but not in a read-only volume."""
+    guest, tree = spec.tree.resolve(spec.directory), spec.tree
+    covering = [mount for mount in spec.mounts if (guest + "/").startswith(mount.guest + "/")]
+    if covering and covering[-1].is_read_only:
+        os.stat(tree.path(guest))
+        return tree.path(guest)
+    return tree.make_mount_point(spec.directory, True)
+
+
 def build_spec(context, root, config, argv, request):
     """The RunSpec for a tree and what was asked."""
     config = ImageConfig({}) if request.options.nometa else config
@@ -6603,7 +6760,7 @@ def build_spec(context, root, config, argv, request):
     spec.environment = guest_environment(context, request, config, spec.account)
     spec.argv = guest_command(request, config, argv, tree)
     try:
-        path = tree.make_mount_point(spec.directory, True)
+        path = make_working_directory(spec)
     except OSError as error:
         raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror))
     if not os.path.isdir(path):
@@ -7828,10 +7985,16 @@ def run_main(words, environment):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)        # nobody reads on: that is no error
         return 141
     except OSError as error:
+        is_output = error.filename == Say.OUTPUT
+        if is_output:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # Python would try once more at its end
         reason = error.strerror or str(error)
         say.error(Error("%s: %s" % (os.fsdecode(error.filename), reason) if error.filename else reason,
-                        SYSTEM_HINTS.get(error.errno, "")))
+                        "" if is_output else SYSTEM_HINTS.get(error.errno, "")))
         say.traceback()
+        return failure_status
+    except MemoryError:
+        say.error(Error("there is not enough memory", "see ulimit -v, and what the batch system allows"))
         return failure_status
     except Exception as error:      # a fault of this program: one line for the user, all of it with -D
         say.error(Error("%s: %s" % (type(error).__name__, error), "this is a bug; udocker -D shows where it is"))

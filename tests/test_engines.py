@@ -52,7 +52,7 @@ def test_refused_namespaces_are_explained(tmp_path):
         def _map_ids(proc, user, group):
             raise PermissionError(1, "Operation not permitted", "/proc/self/uid_map")
 
-    notes = program_under_test.Notes(program_under_test.Layout(str(tmp_path)), program_under_test.Host())
+    notes = program_under_test.Notes(program_under_test.Layout(str(tmp_path)), program_under_test.Host(), str(tmp_path))
     engine = NoNamespaces("N1", program_under_test.Host())
     with pytest.raises(program_under_test.EngineError) as caught:
         program_under_test.Prover(notes, str(tmp_path)).check(engine)
@@ -143,7 +143,7 @@ class Toolkit:
         self.layout = program_under_test.Layout(str(directory / "store"))
         self.layout.make()
         host = program_under_test.Host()
-        notes = program_under_test.Notes(self.layout, host)
+        notes = program_under_test.Notes(self.layout, host, str(directory))
         self.box = program_under_test.Toolbox(self.layout, host, notes, "", source, None)
         self.box.proot_build = lambda: tool
 

@@ -1,0 +1,191 @@
+"""What strangers, neighbours and mishaps do to a run: stores of others, parallel runs, damaged blobs, full outputs."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import working
+from program import Program
+
+
+@pytest.fixture
+def own(udocker, images):
+    """The program with a container of its own, named mine."""
+    udocker.ok("pull", images.host + "/lab/busybox")
+    udocker.ok("create", "--name=mine", images.host + "/lab/busybox")
+    return udocker
+
+
+@pytest.fixture
+def own_box(own, mode):
+    """The same, in each mode."""
+    return own.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+
+
+def root_of(program, name="mine"):
+    return program.ok("inspect", "-p", name).out.strip()
+
+
+# Volumes
+
+@pytest.mark.parametrize("words", [["-v", "//"], ["-v", "/tmp://"], ["-v", "/tmp:/"], ["-v", "/tmp:/x/.."],
+                                   ["-v", "/:/"], ["-v", "/tmp:///:ro"]])
+def test_nothing_is_put_over_the_root(box, words):
+    """It would be the host's tree that the command sees."""
+    assert box.fails(2, "run", *words + ["busybox", "cat", "/etc/hostname"]).out == ""
+
+
+@pytest.mark.parametrize("home", ["/", "//", "/.", "relative", ""])
+def test_a_home_that_cannot_appear(box, home):
+    env = {"HOME": home, "UDOCKER_DIR": str(box.store)}
+    result = box("run", "--bindhome", "busybox", "cat", "/etc/marker", env=env)
+    assert result.out == "inside\n" and result.status == 0
+
+
+def test_parallel_runs_keep_the_places_of_their_volumes(own_box, tmp_path):
+    """One that the image lacks, which none of them takes away from its neighbours."""
+    (tmp_path / "file").write_text("content")
+    for _ in range(3):
+        runs = [own_box.start("run", "-v", "%s:/new/place" % tmp_path, "mine", "cat", "/new/place/file",
+                              stdout=subprocess.PIPE) for _ in range(6)]
+        assert [run.communicate()[0] for run in runs] == [b"content"] * 6
+
+
+def test_a_read_only_volume_is_not_written_to_for_a_working_directory(namespace_box, tmp_path):
+    (tmp_path / "there").mkdir()
+    volume = "%s:/data:ro" % tmp_path
+    namespace_box.fails(125, "run", "-v", volume, "-w", "/data/new", "busybox", "true")
+    assert os.listdir(str(tmp_path)) == ["there"]
+    assert namespace_box.ok("run", "-v", volume, "-w", "/data/there", "busybox", "pwd").out == "/data/there\n"
+
+
+@pytest.mark.parametrize("place, is_file", [("/new/deep/place", False), ("/etc/new", True), ("/srv/x", False)])
+def test_volumes_in_a_tree_that_cannot_be_written_to(own, broken_modes, tmp_path, place, is_file):
+    """A store that somebody keeps for others: the places are made in memory, and the rest is as it was."""
+    working("N1", broken_modes)
+    if not shutil.which("bwrap"):
+        pytest.skip("bubblewrap is not installed")
+    source = tmp_path / "source"
+    source.write_text("content") if is_file else source.mkdir()
+    box = Program(own.home, ["bwrap", "--dev-bind", "/", "/", "--ro-bind", str(own.store), str(own.store)] + own.entry,
+                  {"UDOCKER_DEFAULT_EXECUTION_MODE": "N1"})
+    script = "test -e %s && cat /etc/marker /etc/passwd && ls -d /bin/sh /tmp" % place
+    result = box("run", "-v", "%s:%s" % (source, place), "mine", "sh", "-c", script)
+    assert result.status == 0 and result.out.startswith("inside\nroot:"), result
+    assert not os.path.lexists(root_of(own) + place)
+
+
+@pytest.mark.parametrize("option", ["rslave", "rw,rshared", "cached", "delegated", "ro,z", "Z", "nocopy"])
+def test_dockers_words_about_volumes(namespace_box, tmp_path, option):
+    namespace_box.ok("run", "-v", "%s:/data:%s" % (tmp_path, option), "busybox", "ls", "/data")
+
+
+# Commands
+
+def test_a_program_whose_loader_is_missing(own_box):
+    """The host's own, in a container that has no C library."""
+    shutil.copy("/bin/cat", root_of(own_box) + "/bin/foreign")
+    for command in "foreign", "/bin/foreign":
+        result = own_box.fails(127, "run", "mine", command)
+        assert "interpreter" in result.err and "ld-linux" in result.err
+
+
+def test_an_interpreter_in_a_circle(own_box):
+    root = root_of(own_box)
+    os.symlink("circle", root + "/circle")
+    with open(root + "/script", "w") as script:
+        script.write("#!/circle\n")
+    os.chmod(root + "/script", 0o755)
+    own_box.fails(127, "run", "mine", "/script")
+
+
+def test_a_command_that_env_would_take_for_a_variable(own_box, mode):
+    root = root_of(own_box)
+    os.mkdir(root + "/a")
+    os.symlink("/bin/busybox", root + "/a/x=y")
+    result = own_box("run", "-e", "LD_LIBRARY_PATH=/q", "mine", "/a/x=y", "echo")
+    assert "LAB=" not in result.out and result.status == (125 if mode.startswith("P") else 127)
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("A=x\u2028y\n", "x\u2028y"), ("A=1\x0cTWO=2\n", "1\x0cTWO=2"), ("A=z\r\n", "z"), ("A=1\x852", "1\x852"),
+])
+def test_lines_of_a_file_of_variables(box, tmp_path, text, expected):
+    (tmp_path / "env").write_bytes(text.encode())
+    out = box.ok("run", "--env-file=%s" % (tmp_path / "env"), "busybox", "sh", "-c", 'printf %s "$A"').out
+    assert out == expected
+
+
+# Stores and outputs
+
+@pytest.mark.parametrize("closed", [0, 0o100, 0o400])
+def test_notes_that_cannot_be_read(own_box, closed):
+    """As those of another user in a store that is shared."""
+    own_box.ok("run", "mine", "true")
+    proofs = own_box.store / ".proofs"
+    proofs.chmod(closed)
+    own_box.ok("run", "mine", "true")
+    proofs.chmod(0o700)
+
+
+def test_what_was_found_out_in_a_sandbox_is_not_believed_outside(own, broken_modes):
+    working("N1", broken_modes)
+    if not shutil.which("bwrap"):
+        pytest.skip("bubblewrap is not installed")
+    box = own.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="N1")
+    sandbox = Program(own.home, ["bwrap", "--unshare-user", "--disable-userns", "--dev-bind", "/", "/"] + own.entry,
+                      box.env)
+    assert sandbox("run", "mine", "true").status == 125
+    box.ok("run", "mine", "true")
+    assert sandbox("run", "mine", "true").status == 125
+
+
+@pytest.mark.parametrize("which", ["config", "layer"])
+def test_a_damaged_blob_is_named_and_the_next_pull_mends_it(own, images, which):
+    """One of the right size, so that only its digest tells."""
+    reference = images.host + "/lab/busybox"
+    manifest = images.manifest("lab/busybox", "latest")[1]
+    digest = manifest["config"]["digest"] if which == "config" else manifest["layers"][0]["digest"]
+    path = own.store / "layers" / digest
+    good = path.read_bytes()
+    path.write_bytes(good[:50] + bytes([good[50] ^ 1]) + good[51:])
+    result = own.fails(1, "create", reference)
+    assert digest in result.err and "pull" in result.err
+    own.ok("pull", reference)
+    assert path.read_bytes() == good
+    own.ok("create", reference)
+
+
+@pytest.mark.parametrize("line", ["images", "--help", "ps", "version", "showconf"])
+def test_a_full_standard_output(own, line):
+    with open("/dev/full", "wb") as full:
+        process = own.start(*line.split(), stdout=full, stderr=subprocess.PIPE)
+        err = process.communicate()[1].decode()
+    assert process.returncode == 1
+    assert err == "udocker: error: standard output: No space left on device\n"
+
+
+def test_removals_of_one_container_at_the_same_time(own):
+    runs = [own.start("rm", "mine", stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(5)]
+    talk = [run.communicate()[1].decode() for run in runs]
+    assert sorted(run.returncode for run in runs) == [0, 1, 1, 1, 1]
+    assert all("no such container" in text for run, text in zip(runs, talk) if run.returncode)
+
+
+def test_little_memory_is_no_bug(own):
+    small = Program(own.home, ["prlimit", "--as=%d" % (150 << 20)] + own.entry, own.env)
+    result = small("create", own.ok("images", "-q").out.strip())
+    assert result.status in (0, 1) and "bug" not in result.err
+
+
+def test_settings_without_end(own):
+    assert own("--config=/dev/zero", "images", timeout=20).status == 1
+
+
+def test_a_name_with_a_file_of_another_image_in_its_way(own, images):
+    """lab/busybox/latest:v2 would lie where lab:busybox... has its marks."""
+    own.ok("tag", images.host + "/lab/busybox", "lab/busybox:latest")
+    result = own.fails(1, "tag", "lab/busybox:latest", "lab/busybox/latest:v2")
+    assert "in the way" in result.err
+    own.ok("verify", "lab/busybox")
