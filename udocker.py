@@ -3506,6 +3506,10 @@ class ImageStore:
         except (FileExistsError, NotADirectoryError):
             raise ConflictError("%s: a file of another image is in the way of this name" % path,
                                 "udocker rmi that one, or udocker tag it, and remove it under its old name")
+        for name in ("TAG", "manifest", "index", "v1", "v2"):
+            if os.path.isdir(path + "/" + name):
+                raise ConflictError("%s/%s: another image is in the way of this name" % (path, name),
+                                    "udocker rmi that one, or udocker tag it, and remove it under its old name")
         up = "../" * (os.path.relpath(path, self.layout.home).count("/") + 1)
         is_inside = self.layout.layers == self.layout.home + "/layers" and path.startswith(self.layout.home + "/")
         for digest in digests:
@@ -3986,26 +3990,29 @@ def file_compression(path):
 
 
 def decompressed(pieces):
-    """The content of pieces of a file, decompressed where it is compressed."""
+    """The content of pieces of a file, a generator's, decompressed where it is compressed."""
     import itertools
     pieces, head = iter(pieces), b""
     for piece in pieces:
         head += piece
         if len(head) >= 6:
             break
-    kind, pieces = compression_of(head), itertools.chain([head], pieces)
-    if kind == "gzip":
-        yield from _inflated(pieces)
-    elif kind == "bzip2":
-        import bz2
-        yield from _expanded(pieces, bz2.BZ2Decompressor, OSError)
-    elif kind == "xz":
-        import lzma
-        yield from _expanded(pieces, lzma.LZMADecompressor, lzma.LZMAError)
-    elif kind == "zstd":
-        yield from _unpacked_zstd(pieces)
-    else:
-        yield from pieces
+    kind, joined = compression_of(head), itertools.chain([head], pieces)
+    try:
+        if kind == "gzip":
+            yield from _inflated(joined)
+        elif kind == "bzip2":
+            import bz2
+            yield from _expanded(joined, bz2.BZ2Decompressor, OSError)
+        elif kind == "xz":
+            import lzma
+            yield from _expanded(joined, lzma.LZMADecompressor, lzma.LZMAError)
+        elif kind == "zstd":
+            yield from _unpacked_zstd(joined)
+        else:
+            yield from joined
+    finally:
+        pieces.close()
 
 
 class ReadAhead:
@@ -4055,6 +4062,7 @@ class ReadAhead:
             except Exception:       # queue.Empty, whose module is not imported here
                 pass
         self.thread.join()
+        self.pieces.close()
 
 
 class ByteStream:
@@ -4404,14 +4412,15 @@ class LayerUnpacker:
         import hashlib
         digest = hashlib.sha256()
         self.known, self.current = {b"": self.root}, set()
-        previous = os.umask(0)
+        previous, content = os.umask(0), decompressed(pieces)
         try:
             if is_large:
-                with ReadAhead(decompressed(pieces)) as ahead:          # whose thread has enough to do with inflating
+                with ReadAhead(content) as ahead:           # whose thread has enough to do with inflating
                     self._apply(ByteStream(self._hashed(ahead, digest)))
             else:
-                self._apply(ByteStream(self._hashed(decompressed(pieces), digest)))
+                self._apply(ByteStream(self._hashed(content, digest)))
         finally:
+            content.close()
             os.umask(previous)
         if diff_id and diff_id != "sha256:" + digest.hexdigest():
             raise DigestError("its content is not the layer %s that the image names" % diff_id,
@@ -5575,9 +5584,13 @@ class NamespaceEngine(Engine):
                       "fchown32", "lchown32", "setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32",
                       "setresgid32", "setfsuid32", "setfsgid32", "setgroups32", "mknod", "mknodat")
 
-    def invocation(self, spec):
+    def check(self, spec):
+        """EngineError where `spec` asks for what namespaces cannot do."""
         if spec.kernel:
             raise EngineError("mode N1 cannot emulate another kernel", "modes P1 and P2 can")
+
+    def invocation(self, spec):
+        self.check(spec)
         program = spec.find_command()
         return Invocation(program, spec.argv, spec.environment, lambda: self._enter(spec))
 
@@ -5677,7 +5690,10 @@ class NamespaceEngine(Engine):
             if Host.sysctl(name) == refusing:
                 return ("user namespaces are refused: %s is %s" % (name, refusing),
                         "the administrator allows them with: sysctl -w %s=%s" % (name, allowing))
-        return ("user namespaces are refused here (%s)" % report, "inside another container or sandbox that is usual")
+        hint = "inside another container or sandbox that is usual"
+        if report.startswith(("pivot_root", "umount2")):
+            return "a namespace could be had, and no container in it (%s)" % report, hint
+        return "user namespaces are refused here (%s)" % report, hint
 
 
 ENGINES = (PRootEngine, NamespaceEngine)
@@ -6652,6 +6668,10 @@ def choose_engine(context, mode, spec):
         engine = find_namespaces(context)
     except EngineError as error:
         raise EngineError("no mode works on this host. P1: %s. N1: %s" % (refusal.message, error.message), error.hint)
+    try:
+        engine.check(spec)
+    except EngineError as error:
+        raise EngineError("no mode can do all that is asked. P1: %s. N1: %s" % (refusal.message, error.message))
     say.info("mode N1 is used: " + refusal.message)
     return engine
 
@@ -6809,8 +6829,10 @@ def remove_after_run(context, container):
     """The end of --rm; what stands in its way must not hide how the command ended."""
     try:
         remove_containers(context, [container])
-    except (Error, OSError) as error:
+    except Error as error:
         say.warning("the container %s is not removed: %s" % (container.id, error))
+    except OSError as error:
+        say.warning("the container %s is not removed: %s: %s" % (container.id, error.filename, error.strerror))
 
 
 def run_container(context, word, argv, options):

@@ -189,3 +189,14 @@ def test_a_name_with_a_file_of_another_image_in_its_way(own, images):
     result = own.fails(1, "tag", "lab/busybox:latest", "lab/busybox/latest:v2")
     assert "in the way" in result.err
     own.ok("verify", "lab/busybox")
+    own.ok("rmi", "lab/busybox")
+    own.ok("tag", images.host + "/lab/busybox", "lab/busybox/latest:v2")
+    assert "in the way" in own.fails(1, "tag", images.host + "/lab/busybox", "lab/busybox:latest").err
+    own.ok("verify", "lab/busybox/latest:v2")
+
+
+def test_what_no_mode_can_do(own, broken_modes, tmp_path):
+    """The default looks for a mode that can, and says what each of them lacks."""
+    working("N1", broken_modes)
+    result = own.fails(125, "run", "--kernel=5.5.5", "-v", "%s:/data:ro" % tmp_path, "mine", "true")
+    assert "P1: " in result.err and "N1: " in result.err

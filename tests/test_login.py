@@ -3,6 +3,8 @@ import fcntl
 import json
 import os
 import pty
+import select
+import signal
 import stat
 import struct
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from conftest import CREDENTIAL
 from faulty_registry import Answer, BasicGate, BearerGate, FaultyRegistry, TokenDesk, basic, denied, text_layer
+from program import TIMEOUT
 from pulling import encoded, write_private
 
 USER, PASSWORD = CREDENTIAL
@@ -208,11 +211,14 @@ def converse(program, *arguments, answers):
     """Run on a terminal and type the answers, each when the program waits; returns (status, what the screen shows)."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)        # who runs the tests may ignore it
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         os.chdir(str(program.home))
         os.execve(program.entry[0], program.command(*arguments), program.environment())
     screen, answers = b"", list(answers)
     while True:
+        if not select.select([terminal], [], [], TIMEOUT)[0]:
+            os.kill(pid, signal.SIGKILL)
         try:
             data = os.read(terminal, 4096)
         except OSError:         # the other end is closed
