@@ -5846,6 +5846,8 @@ class Context:
 
 def make_store(directory):
     """Make the directories of a store where they are missing."""
+    if not directory:
+        raise UsageError("the name of the directory is empty")
     Layout(directory).make()
 
 
@@ -6589,8 +6591,28 @@ class CopyEnd:
         return "directory" if stat.S_ISDIR(status.st_mode) else "other"
 
 
+def copy_out(context, source_text, is_followed=False):
+    """Write a file or tree of a container to standard output, as a tar archive."""
+    source = CopyEnd(context, source_text)
+    if not source.is_guest:
+        raise UsageError("%r is not in a container" % source_text, "write CONTAINER:PATH")
+    is_followed = is_followed or source.has_slash or source.is_content
+    if not source.kind(is_followed):
+        raise NotFoundError("%s: no such file or directory" % source_text)
+    tree, start = source.place(is_followed)
+    with Naming(Say.OUTPUT), open_output("-") as file:
+        writer = TarWriter(file)
+        writer.add_tree(tree, "" if source.is_content else os.path.basename(start), start)
+        writer.close()
+
+
 def copy_between(context, source_text, target_text, is_followed=False):
     """Copy a file or tree from a container to the host, back, or between containers; as docker cp has it."""
+    if target_text == "-":
+        copy_out(context, source_text, is_followed)
+        return
+    if source_text == "-":
+        raise UsageError("cp does not read archives", "unpack it, and cp what is in it")
     source, target = CopyEnd(context, source_text), CopyEnd(context, target_text)
     if not (source.is_guest or target.is_guest):
         raise UsageError("neither %r nor %r is in a container" % (source_text, target_text),
@@ -7627,7 +7649,7 @@ def command_cp(context, arguments):
     """Copy a file or a directory out of a container, into one, or between two.
 
     One of them, or both, is CONTAINER:PATH. A directory is copied into a directory that is there, and is made where
-    none is; SOURCE/. stands for what is in it.
+    none is; SOURCE/. stands for what is in it. With - as TARGET a tar archive goes to standard output.
     """
     copy_between(context, arguments.source, arguments.target, arguments.follow_link)
 

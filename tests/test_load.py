@@ -155,7 +155,8 @@ def test_names_of_loaded_images(udocker, members, words, names, is_directory):
     (index(ATTESTATION, PLATFORMS[1]), [NATIVE_ONE], [], NATIVE_ONE),
     (NESTED, [FOREIGN_ONE, NATIVE_ONE], [], NATIVE_ONE),
     (NESTED, [NATIVE_ONE], [], NATIVE_ONE),
-])
+], ids=["native", "foreign", "native alone", "foreign alone", "attestation", "one and attestation", "nested",
+        "nested, native alone"])
 def test_load_of_an_index(udocker, index_data, present, platform, chosen):
     members = layout_of(index_data, *present, more=[INNER, STATEMENT])
     udocker.ok("load", *platform + ["-", "lab/made:1.0"], input=archive(members))
