@@ -6643,18 +6643,23 @@ def copy_between(context, source_text, target_text, is_followed=False):
 def find_proot(context, code):
     """A proved PRootEngine of mode `code`; of P2 where P1 does not contain here."""
     prover, reasons = context.prover(), []
-    for executable in context.toolbox().proots():
-        for tried in ("P1", "P2") if code == "P1" else ("P2",):
-            engine = PRootEngine(tried, context.host, executable, prover.temporary)
-            try:
-                prover.check(engine)
-            except EngineError as error:
-                reasons.append(error)
-                say.debug("%s: %s" % (executable, error.message))
-                continue
-            if tried != code:
-                say.warning("%s, so P2 is used, which is slower" % reasons[-1].message)
-            return engine
+    try:
+        for executable in context.toolbox().proots():
+            for tried in ("P1", "P2") if code == "P1" else ("P2",):
+                engine = PRootEngine(tried, context.host, executable, prover.temporary)
+                try:
+                    prover.check(engine)
+                except EngineError as error:
+                    reasons.append(error)
+                    say.debug("%s: %s" % (executable, error.message))
+                    continue
+                if tried != code:
+                    say.warning("%s, so P2 is used, which is slower" % reasons[-1].message)
+                return engine
+    except ToolError as error:          # where one that is here does not work, that is what counts
+        if not reasons:
+            raise
+        say.debug(error.message)
     if reasons:
         raise reasons[0]
     raise EngineError("there is no PRoot for a machine of type %s" % context.host.machine,
