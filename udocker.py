@@ -1123,6 +1123,10 @@ class NewFile:
         except OSError as error:
             error.filename = self.path
             raise
+        except BaseException:           # a signal
+            if self.is_replaced:
+                remove_file(self.written)
+            raise
         return self.file
 
     def __exit__(self, failure, *_):
@@ -6489,6 +6493,7 @@ def import_clone(context, source, name=None):
 
 def export_container(context, word, destination, is_clone=False):
     """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
+    raise_on_signals()
     container = context.containers.get(word)
     tree = OpenTree(container.root)
     with Naming(output_name(destination)), open_output(destination) as file:
@@ -6529,6 +6534,7 @@ def docker_name(reference):
 
 def save_images(context, references, destination):
     """Write images to one archive, those that are the same once, under all their names."""
+    raise_on_signals()
     unique = {}
     for reference in references:
         manifest, config, paths = portable_image(context.images.get(reference))
@@ -6608,6 +6614,7 @@ def copy_out(context, source_text, is_followed=False):
 
 def copy_between(context, source_text, target_text, is_followed=False):
     """Copy a file or tree from a container to the host, back, or between containers; as docker cp has it."""
+    raise_on_signals()
     if target_text == "-":
         copy_out(context, source_text, is_followed)
         return

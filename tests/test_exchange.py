@@ -3,6 +3,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 
@@ -113,6 +114,22 @@ def test_a_device_that_is_full(loaded, saved, command):
 @ENDS
 def test_a_destination_that_is_full_is_named(loaded, saved, command):
     assert "/dev/full" in loaded.fails(1, command[0], "-o", "/dev/full", command[1]).err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_writer_that_is_stopped_leaves_nothing(udocker, tmp_path, number):
+    """It is stopped as soon as something is in the file that it writes, under a temporary name."""
+    udocker.ok("import", "--tocontainer", "--name=large", "-", input=LOWER)
+    with open(root_of(udocker, "large") + "/zeros", "wb") as zeros:
+        zeros.truncate(1 << 30)
+    (tmp_path / "out").write_text("earlier\n")
+    with udocker.start("export", "-o", tmp_path / "out", "large", stderr=subprocess.PIPE,
+                       preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+        while not [path for path in tmp_path.glob(".new-*") if path.stat().st_size]:
+            assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait() == 128 + number and b"Traceback" not in process.stderr.read()
+    assert sorted(os.listdir(str(tmp_path))) == ["home", "out"] and (tmp_path / "out").read_text() == "earlier\n"
 
 
 @pytest.mark.parametrize("command", [["save", "lab/busybox:1.0"], ["export", "busy"]])
