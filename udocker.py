@@ -672,7 +672,7 @@ class SystemCalls:
 class Kernel:
     """System calls that Python does not offer, each checked: OSError names the call that failed."""
 
-    NEW_MOUNTS, NEW_HOSTNAME, NEW_USER = 0x20000, 0x4000000, 0x10000000
+    NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000
     READ_ONLY, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 32, 4096, 16384, 1 << 19
 
     def __init__(self):
@@ -726,10 +726,6 @@ class Kernel:
         """The working directory becomes the root; what was the root is gone."""
         self._syscall("pivot_root", b".", b".")
         self._check(self.libc.umount2(b".", self.ctypes.c_int(2)), "umount2")
-
-    def set_hostname(self, name):
-        raw = os.fsencode(name)
-        self._check(self.libc.sethostname(raw, self.ctypes.c_size_t(len(raw))), "sethostname")
 
     def _prctl(self, what, option, *arguments):
         numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
@@ -3262,8 +3258,11 @@ class NewBlob:
     def link(self, path):
         """Be another name of a file, whose content is not copied; OSError where the file system cannot do that."""
         linked = "%s/%s%s" % (self.layout.layers, Layout.NEW, new_token())
-        os.link(os.path.realpath(path), linked)
+        os.link(path, linked)
         os.rename(linked, self.path)
+
+    def read_back(self):
+        """Hash what link() brought."""
         with open(self.path, "rb", buffering=0) as file:
             for data in iter(lambda: file.read(1 << 20), b""):
                 self.hash.update(data)
@@ -6407,15 +6406,24 @@ def load_images(context, source, name="", platform=None):
             members.close()
 
 
+def has_linked(blob, source):
+    """Whether a NewBlob could be made another name of a file, which most file systems can do within themselves."""
+    try:
+        blob.link(source)
+        return True
+    except OSError as error:
+        say.debug("%s: %s, so it is copied" % (source, error.strerror))
+        return False
+
+
 def import_blob(context, source, is_moved):
     """A NewBlob with the content of an archive of a tree, in a compression that OCI knows."""
     blob = context.blobs.new()
     try:
-        try:
-            if not is_moved or os.path.islink(source) or not os.path.isfile(source):
-                raise OSError
-            blob.link(source)
-        except OSError:         # not asked for, another file system, or no file of its own: a copy
+        is_file = os.path.isfile(source) and not os.path.islink(source) and os.path.getsize(source) > 0
+        if is_moved and is_file and has_linked(blob, source):
+            blob.read_back()
+        else:
             for piece in tree_pieces(source):
                 blob.write(piece)
         blob.finish()
