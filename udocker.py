@@ -7458,6 +7458,8 @@ def parse_filters(texts, known):
 
 def is_listed_image(image, filters):
     """Whether an image passes all filters: a name or pattern, or dangling, which none of ours is."""
+    if not filters:
+        return True
     from fnmatch import fnmatchcase
     names = (str(image), image.name)
     return all(value == "false" if key == "dangling" else any(fnmatchcase(name, value) for name in names)
