@@ -10,9 +10,9 @@ Contents (the banners below carry the same titles, in the same order):
     3   System                     the host, processes, locks, files, trees
     4   OCI documents              references, digests, platforms, manifests, configs
     5   Transport                  HTTP by pycurl or by the curl executable
-    6   Registry                   credentials, authorisation, manifests and blobs
+    6   Registry                   credentials, authorisation, manifests and blobs, search
     7   Stores                     where everything lies on disk
-    8   Layers and archives        tar layers to a tree
+    8   Layers and archives        tar layers to a tree; archives of images and of trees
     9   Tools                      the helper executables, pinned by digest
     10  Run specification          what to run: mounts, account, environment
     11  Engines                    how to run it: PRoot, namespaces
