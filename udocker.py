@@ -429,6 +429,8 @@ SETTINGS = {
     "timeout": Setting(30, "UDOCKER_TIMEOUT", "seconds to wait for a connection, and for a stalled one"),
     "use_curl_executable": Setting("", "UDOCKER_USE_CURL_EXECUTABLE", "this curl, instead of pycurl"),
     "use_proot_executable": Setting("", "UDOCKER_USE_PROOT_EXECUTABLE", "this PRoot, and no other"),
+    "use_runc_executable": Setting("", "UDOCKER_USE_RUNC_EXECUTABLE", "this runC or crun, and no other"),
+    "fakechroot_so": Setting("", "UDOCKER_FAKECHROOT_SO", "this libfakechroot.so, and no other"),
     "tarball": Setting("", "UDOCKER_TARBALL", "tarball of the engines' executables, file or URL"),
     "default_execution_mode": Setting("P1", "UDOCKER_DEFAULT_EXECUTION_MODE", "mode of containers without setup"),
     "loglevel": Setting(Say.INFO, "UDOCKER_LOGLEVEL", "1 errors, 2 and warnings, 3 and information, 5 and debugging"),
@@ -778,16 +780,28 @@ class Invocation:
 
     `enter` (None, or a function of no arguments) runs in the very process that then executes `path`.
     With `is_relayed` the program ignores signals, and its only child is the one that they are meant for. With
-    `is_lingering` it does not end with that child, but with the last process below it.
+    `is_lingering` it does not end with that child, but with the last process below it. `conclude` (None, or a
+    function of the exit status that gives the one to tell) tidies up when it has ended. With `successor` (None, or a
+    function that gives a process id, or None) the program ends at once and leaves that process, in a session of its
+    own, to be waited for. The program may pass on every descriptor up to `last_descriptor`.
     """
 
-    def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False):
+    def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False, conclude=None,
+                 successor=None, last_descriptor=2):
         self.path = path
         self.argv = argv
         self.environment = environment
         self.enter = enter
         self.is_relayed = is_relayed
         self.is_lingering = is_lingering
+        self.conclude = conclude
+        self.successor = successor
+        self.last_descriptor = last_descriptor
+
+    @property
+    def needs_supervisor(self):
+        """Whether something remains to be done while the program runs or afterwards."""
+        return self.is_relayed or self.conclude is not None
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
@@ -829,6 +843,8 @@ class Supervisor:
         self.invocation = invocation
         self.deadline = self.clock() + timeout if timeout else 0
         self.ending_signal = 0
+        self.successor = None
+        self.held = []          # signals that came before the successor was known
         self.watched = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
                         signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
 
@@ -839,13 +855,14 @@ class Supervisor:
         self.kernel.adopt_orphans()
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
         try:
-            return self._wait(self._start(previous))
+            status = self._wait(self._start(previous))
+            return self.invocation.conclude(status) if self.invocation.conclude else status
         finally:
             self._end_orphans()
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
 
     def _start(self, mask):
-        reader, writer = os.pipe()          # closed by a successful exec, else it carries the reason
+        reader, writer = self._pipe()       # closed by a successful exec, else it carries the reason
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -860,11 +877,22 @@ class Supervisor:
                    "CommandNotExecutableError": CommandNotExecutableError}.get(kind, EngineError)(message, hint)
         return pid
 
+    def _pipe(self):
+        """A pipe whose ends no program gets, whatever it passes on."""
+        import fcntl
+        ends = []
+        for low in os.pipe():
+            ends.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, self.invocation.last_descriptor + 1))
+            os.close(low)
+        return ends
+
     def _become(self, mask, parent, writer):
         """The life of the child: it executes or reports, and never returns into the caller's code."""
         def last_steps():
             # SIGQUIT is PRoot's word for "kill all tracees": if it died by SIGKILL they would run on uncontained
             ending = self.signal.SIGQUIT if self.invocation.is_relayed else self.signal.SIGKILL
+            if self.invocation.conclude:        # runC and crun pass it on to the command, and end with it
+                ending = self.signal.SIGTERM
             self.kernel.end_with_parent(parent, ending)
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, mask)
 
@@ -878,7 +906,19 @@ class Supervisor:
             os._exit(125)
 
     def _wait(self, pid):
+        status = self._wait_for(pid)
+        self.successor = self.invocation.successor() if self.invocation.successor else None
+        if not self.successor:
+            return status
+        for number in self.held:
+            os.kill(self.successor, number)
+        return self._wait_for(self.successor)
+
+    def _wait_for(self, pid):
         while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return self._status(status)
             is_watchful = self.ending_signal or self.deadline or self.invocation.is_lingering
             received = self.signal.sigtimedwait(self.watched, self.SWEEP_AFTER if is_watchful else 3600)
             if self.deadline and self.clock() > self.deadline:
@@ -887,14 +927,13 @@ class Supervisor:
                 self._sweep(pid)
             elif received.si_signo != self.signal.SIGCHLD:
                 self._received(pid, received)
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                return self._status(status)
 
     def _received(self, pid, received):
         # A signal that the terminal sends goes to its whole foreground group, the command included
-        # (si_code above 0: from the kernel): only what was sent to us alone is passed on.
-        if received.si_code <= 0:
+        # (si_code above 0: from the kernel): only what was sent to us alone is passed on, unless the command has left.
+        if self.invocation.successor and not self.successor:
+            self.held.append(received.si_signo)
+        elif received.si_code <= 0 or self.successor:
             target = (Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid
             try:
                 os.kill(target, received.si_signo)
@@ -5033,91 +5072,173 @@ def write_image_archive(file, images):
 # ======================================================================================================
 
 class Tool:
-    """One released executable: its file in the store's bin/ and the digest of that file.
+    """One released file or set of files, and what it is checked by.
 
-    The digest is of the executable itself, so that it holds whichever tarball the executable comes in.
+    An executable has a digest of its own, which holds whichever tarball it comes in; where that is not known, the
+    tarball must be the released one. Libraries come as a set, in a tarball. `kernels` are the first version that an
+    executable is for and the first that it is no more for.
     """
 
     SOURCES = ("https://download.ncg.ingrid.pt/webdav/udocker/engines/tarballs/",
                "https://github.com/LIP-Computing/udocker_tools/raw/main/tarballs/")
 
-    def __init__(self, file_name, sha256):
+    def __init__(self, file_name, tarball_sha256, sha256="", kernels=((0,), (1 << 30,)), is_library=False):
         self.file_name = file_name
-        self.digest = "sha256:" + sha256
+        self.tarball_digest = "sha256:" + tarball_sha256
+        self.digest = sha256 and "sha256:" + sha256
+        self.kernels = kernels
+        self.is_library = is_library
+
+    @property
+    def tarball(self):
+        return self.file_name + ".tgz"
 
     @property
     def urls(self):
-        return [source + self.file_name + ".tgz" for source in self.SOURCES]
+        return [source + self.tarball for source in self.SOURCES]
+
+    def contains(self, member):
+        """Whether a member of a tarball, by its name, is of this tool."""
+        name = os.path.basename(member)
+        if self.is_library:
+            return os.path.basename(os.path.dirname(member)) == "lib" and name.endswith(".so")
+        return name == self.file_name
 
 
-# udocker's own builds of PRoot 5.1.1, by machine: for kernels from 4.8 on, and for those before
-PROOT_BUILDS = {
-    "x86_64": (Tool("proot-x86_64-4_8_0", "a9a3161b733b7114c87fd81e0d50381b5ec2cccad7f2b981257a834b8220cc34"),
-               Tool("proot-x86_64", "c98f47857afc865cd6ad491d7938388a114865e0dac78a5b77c92236a682bd67")),
-    "i686": (Tool("proot-x86-4_8_0", "cc714900651728b786a51921c3ad739bf1ec206067a9d9f9efc821057e6ed57f"),
-             Tool("proot-x86", "76b0d381df5d0df53f87f9166f5376435a044a481a01218e5bf0a10aee826ff9")),
-    "aarch64": (Tool("proot-arm64-4_8_0", "5075dca91bad4e616b91a3a735610e40e8eac81adc32e3dff835134ef2944faf"),) * 2,
-    "armv7l": (Tool("proot-armhf", "3dcb9891422830c276dec96f709396697f71bb06d6a06ea142626a48febc5425"),) * 2,
-    "armv6l": (Tool("proot-armel", "84166a5cba21741fe1e8da5fb13fd8ba7185b774d0ba747ed3cd278d54aa1f77"),) * 2,
+BEFORE_4_8, SINCE_4_8 = ((0,), (4, 8)), ((4, 8), (1 << 30,))
+
+# Releases of udocker's tools: PRoot 5.1.1, crun 1.6, runC 1.1.4, libfakechroot 2.18
+RELEASED_TOOLS = {
+    "proot": {
+        "x86_64": (Tool("proot-x86_64-4_8_0", "1a926182aa16cc7ba77e278851a62f33995e2515e01c7a99932bb6e7f853b0a9",
+                        "a9a3161b733b7114c87fd81e0d50381b5ec2cccad7f2b981257a834b8220cc34", SINCE_4_8),
+                   Tool("proot-x86_64", "ec5c76d97b7262e75edf11706924fdf0d050514f163ea6b624f6b73d967304a8",
+                        "c98f47857afc865cd6ad491d7938388a114865e0dac78a5b77c92236a682bd67", BEFORE_4_8)),
+        "i686": (Tool("proot-x86-4_8_0", "a48dd05df9d8c291b510a337722ebc7e0bb636f4b019df27efc8161f4d3c82c4",
+                      "cc714900651728b786a51921c3ad739bf1ec206067a9d9f9efc821057e6ed57f", SINCE_4_8),
+                 Tool("proot-x86", "b5f08867f3dca309482e2c4e8524291480799632af97e3fdb69050017b617d1b",
+                      "76b0d381df5d0df53f87f9166f5376435a044a481a01218e5bf0a10aee826ff9", BEFORE_4_8)),
+        "aarch64": (Tool("proot-arm64-4_8_0", "d4206ae2a6577936a71ba41b473634ea34fc538bf315cee09ca25f6123d9c967",
+                         "5075dca91bad4e616b91a3a735610e40e8eac81adc32e3dff835134ef2944faf"),),
+        "armv7l": (Tool("proot-armhf", "aba7fbcd3ce5220440214241c43ddabbf3f7680f7ff1229b171473432c1b8776",
+                        "3dcb9891422830c276dec96f709396697f71bb06d6a06ea142626a48febc5425"),),
+        "armv6l": (Tool("proot-armel", "3929bbf5227337228b0d4941bdc42ed9f9845c13f1d17cddc9da902a25ac83f0",
+                        "84166a5cba21741fe1e8da5fb13fd8ba7185b774d0ba747ed3cd278d54aa1f77"),),
+    },
+    "runc": {
+        "x86_64": (Tool("crun-x86_64", "4907b4005436686e453297f7e011ddb655c410429f711d787546f5ecceb03048",
+                        "5f6207fb3166aa630c86e5b3d9527bbe7ec53052c7a59a032508f944488cfeb4"),
+                   Tool("runc-x86_64", "074fc12378af8006c5356bedb3a9973b5964feacc79ff60a58be70176367ab3f")),
+        "aarch64": (Tool("runc-arm64", "def28c08d79f66dea5c05e0fa420d1e91bd7edc9ed13cda1279f836a4651369b"),),
+        "ppc64le": (Tool("runc-ppc64le", "301551f345829e6bd3ad28d9d9e808a576b070df82697094a68e181d2d41cb15"),),
+    },
+    "fakechroot": {
+        "x86_64": (Tool("libfakechroot-x86_64", "c4280e0e3b3fa5ba6d94be0d43a2379d9d4390f08c96adc83cf4ba6be939d757",
+                        is_library=True),),
+        "aarch64": (Tool("libfakechroot-arm64", "534353dcaac2618e1cf45145115fcdc4e22096fc880f8abf6975bab948b4b1c0",
+                         is_library=True),),
+        "ppc64le": (Tool("libfakechroot-ppc64le", "74fb8d69ff38848b9bbd353a73579f62f03e5f1be35cc889cfb8b5816b2fd5a3",
+                         is_library=True),),
+    },
+}
+# The release of all of them in one tarball
+ALL_TOOLS_DIGEST = "sha256:03b4032b62775a020e8f1daf2c655dae5dd6a798e61c5ad913724460581c39b9"
+
+
+class ToolKind:
+    """Tools that do the same: how they are called in general, in messages and in a search path, and how one is named
+    by hand."""
+
+    def __init__(self, title, programs, variable):
+        self.title = title
+        self.programs = programs
+        self.variable = variable
+
+
+TOOL_KINDS = {
+    "proot": ToolKind("PRoot", ("proot",), "UDOCKER_USE_PROOT_EXECUTABLE"),
+    "runc": ToolKind("runC or crun", ("crun", "runc"), "UDOCKER_USE_RUNC_EXECUTABLE"),
+    "fakechroot": ToolKind("libfakechroot", (), "UDOCKER_FAKECHROOT_SO"),
 }
 
 
 class Toolbox:
-    """Finds the helper executables, and fetches those that this machine lacks.
+    """Finds the tools that the engines need, and fetches those that this machine lacks.
 
-    The order for PRoot: UDOCKER_USE_PROOT_EXECUTABLE (then no other), the store's bin/, UDOCKER_TARBALL, the
-    search path, the internet. What is put into bin/ is checked against its pinned digest before.
+    The order: the one that a setting names (then no other), the store's bin/, UDOCKER_TARBALL, the search path, the
+    internet. What is put into the store is checked against its pinned digest before.
     """
 
-    MAX_TOOL = 64 << 20         # bytes, of an executable and of a tarball
+    MAX_TOOL = 64 << 20         # bytes, of an executable, of all libraries, and of a tarball
     FAILURE_AGE = 3600          # seconds for which what could not be fetched is not asked for again
+    SYSTEM_DIRECTORIES = ":/usr/sbin:/sbin"         # of runC, which the search path of plain users may lack
 
-    def __init__(self, layout, host, notes, proot, tarball, client):
-        """`client()` gives an HttpClient; it is not called while nothing is to be fetched."""
+    def __init__(self, layout, host, notes, named, tarball, client):
+        """`named` holds the path that a setting names, by kind; `client()` gives an HttpClient, and is not called
+        while nothing is to be fetched."""
         self.layout = layout
         self.notes = notes
         self.host = host
-        self.proot = proot
+        self.named = named
         self.tarball = tarball
         self.client = client
 
-    def proot_build(self):
-        """The Tool for this machine and kernel, None where there is none."""
+    def builds(self, kind):
+        """The released Tools of a kind for this machine and kernel, the best first."""
         import re
-        builds = PROOT_BUILDS.get(self.host.machine)
-        if not builds:
-            return None
         version = tuple(int(number) for number in re.findall(r"\d+", self.host.kernel)[:2])
-        return builds[0] if version >= (4, 8) else builds[1]
+        return [tool for tool in RELEASED_TOOLS[kind].get(self.host.machine, ())
+                if tool.kernels[0] <= version < tool.kernels[1]]
 
-    def proots(self):
-        """Paths of PRoot executables in the order of preference; the later ones cost more to get.
+    def executables(self, kind):
+        """Paths of executables of a kind in the order of preference; the later ones cost more to get.
 
         ToolError where one that was asked for cannot be had.
         """
-        build, here = self.proot_build(), self.proots_here()
-        is_wanted = build and not self.proot and self.layout.bin + "/" + build.file_name not in here
-        if is_wanted and self.tarball:
-            yield self._install(build, [self.tarball])
+        here = self.executables_here(kind)
+        missing = [] if self.named.get(kind) else [tool for tool in self.builds(kind) if self.path(tool) not in here]
+        if self.tarball:
+            yield from self._obtained(missing, lambda tool: self._install(tool, [self.tarball]))
         yield from here
-        if is_wanted and not self.tarball:
-            yield self._fetch(build)
+        if not self.tarball:
+            yield from self._obtained(missing, self._fetch)
 
-    def proots_here(self):
+    def executables_here(self, kind):
         """Paths of those that need not be fetched."""
-        if self.proot:
-            path = os.path.abspath(os.path.expanduser(self.proot))
+        named, variable = self.named.get(kind), TOOL_KINDS[kind].variable
+        if named:
+            path = os.path.abspath(os.path.expanduser(named))
             if not Host.find_executable(os.path.basename(path), os.path.dirname(path)):
-                raise ToolError("UDOCKER_USE_PROOT_EXECUTABLE: %s is no executable file" % path)
+                raise ToolError("%s: %s is no executable file" % (variable, path))
             return [path]
-        build = self.proot_build()
-        installed = self.layout.bin + "/" + build.file_name if build else ""
-        return [path for path in (os.path.exists(installed) and installed, Host.find_executable("proot")) if path]
+        installed = [path for path in map(self.path, self.builds(kind)) if os.path.exists(path)]
+        search_path = ":".join(os.get_exec_path()) + self.SYSTEM_DIRECTORIES
+        found = [Host.find_executable(name, search_path) for name in TOOL_KINDS[kind].programs]
+        return installed + [path for path in found if path]
 
     @staticmethod
     def is_released(digest):
         """Whether an executable of this digest is one of the pinned ones."""
-        return any(digest == tool.digest for builds in PROOT_BUILDS.values() for tool in builds)
+        return any(digest == tool.digest for machines in RELEASED_TOOLS.values()
+                   for tools in machines.values() for tool in tools)
+
+    def path(self, tool):
+        """Where a tool's executable lies, or the mark that all its libraries are there."""
+        return self.layout.lib + "/." + tool.file_name if tool.is_library else self.layout.bin + "/" + tool.file_name
+
+    @staticmethod
+    def _obtained(tools, obtain):
+        """Paths of those that can be had; ToolError where none can."""
+        failure = None
+        for tool in tools:
+            try:
+                path = obtain(tool)
+            except ToolError as error:
+                failure = failure or error
+                continue
+            yield path
+        if failure:
+            raise failure
 
     def _fetch(self, tool):
         """Install from the internet; where that failed within the hour, every start must not wait for it again."""
@@ -5131,28 +5252,37 @@ class Toolbox:
             raise
 
     def _install(self, tool, sources):
-        """Put a tool into bin/ from the first source, file or URL, that has it; returns its path."""
-        make_directory(self.layout.bin)
+        """Put a tool into the store from the first source, file or URL, that has it; returns its path."""
         reasons = []
         for source in sources:
             try:
-                data = self._obtain(tool, source)
+                members = self._obtain(tool, source)
             except (TransferError, ArchiveError, ToolError) as error:
                 reasons.append(error.message)
                 continue
-            path = self.layout.bin + "/" + tool.file_name
-            write_atomic(path, data, 0o755)
-            say.info("%s installed in %s" % (tool.file_name, self.layout.bin))
-            return path
+            return self._put(tool, members)
         for reason in reasons[:-1]:
             say.debug(reason)
-        raise ToolError("%s cannot be had: %s" % (tool.file_name, reasons[-1]),
-                        "put it into %s, or name a PRoot in UDOCKER_USE_PROOT_EXECUTABLE" % self.layout.bin)
+        hint = "without internet, bring %s from elsewhere and name it in UDOCKER_TARBALL" % tool.tarball
+        if not tool.is_library:
+            hint += ", or put the executable into " + self.layout.bin
+        raise ToolError("%s cannot be had: %s" % (tool.file_name, reasons[-1]), hint)
+
+    def _put(self, tool, members):
+        directory = self.layout.lib if tool.is_library else self.layout.bin
+        make_directory(directory)
+        for name, data in sorted(members.items()):
+            write_atomic(directory + "/" + name, data, 0o755)
+        if tool.is_library:         # last, so that whoever sees it finds all of them
+            write_atomic(self.path(tool), tool.tarball_digest.encode("ascii") + b"\n")
+        say.info("%s installed in %s" % (tool.file_name, directory))
+        return self.path(tool)
 
     def _obtain(self, tool, source):
-        """The verified bytes of a tool out of a tarball."""
+        """{name: verified bytes} of a tool out of a tarball."""
         if "://" not in source:
             return self._extract(tool, os.path.abspath(os.path.expanduser(source)), source)
+        make_directory(self.layout.bin)
         path = "%s/.new-%s" % (self.layout.bin, new_token())
         try:
             self._download(source, path)
@@ -5173,20 +5303,65 @@ class Toolbox:
         client.persist(attempt)
 
     def _extract(self, tool, path, source):
+        shown = shown_url(source)
         try:
-            stream = ByteStream(decompressed(file_pieces(path)))
-            for entry in TarReader(stream):
-                if os.path.basename(entry.name) == tool.file_name.encode("ascii") and entry.size <= self.MAX_TOOL:
-                    data = stream.take(entry.size)
-                    if sha256_digest(data) == tool.digest:
-                        return data
-                    raise ToolError("%s: its %s is not the one that was released" % (
-                        shown_url(source), tool.file_name))
+            members = self._members(tool, path)
+            if not members:
+                raise ToolError("%s: has no %s" % (shown, tool.file_name))
+            if tool.digest:
+                is_good = all(sha256_digest(data) == tool.digest for data in members.values())
+            else:
+                is_good = file_digest(path) in (tool.tarball_digest, ALL_TOOLS_DIGEST)
         except OSError as error:
-            raise ToolError("%s: %s" % (shown_url(source), error.strerror))
+            raise ToolError("%s: %s" % (shown, error.strerror))
         except ArchiveError as error:
-            raise ToolError("%s: %s" % (shown_url(source), error.message))
-        raise ToolError("%s: has no %s" % (shown_url(source), tool.file_name))
+            raise ToolError("%s: %s" % (shown, error.message))
+        if not is_good:
+            raise ToolError("%s: its %s is not the one that was released" % (shown, tool.file_name))
+        return members
+
+    def _members(self, tool, path):
+        """{name: bytes} of the members of a tarball that are the tool's."""
+        stream, members, total = ByteStream(decompressed(file_pieces(path))), {}, 0
+        for entry in TarReader(stream):
+            name = os.fsdecode(entry.name)
+            if entry.kind == TarEntry.FILE and tool.contains(name):
+                total += entry.size
+                if total > self.MAX_TOOL:
+                    raise ToolError("%s: is larger than any tool" % path)
+                members[os.path.basename(name)] = stream.take(entry.size)
+        return members
+
+    def libraries_here(self):
+        """Paths of the libraries for Fakechroot that need not be fetched: the store's, then those of host packages."""
+        import glob
+        named = self.named.get("fakechroot")
+        if named:
+            path = os.path.abspath(os.path.expanduser(named))
+            if not os.path.isfile(path):
+                raise ToolError("%s: %s is no file" % (TOOL_KINDS["fakechroot"].variable, path))
+            return [path]
+        patterns = [glob.escape(self.layout.lib) + "/libfakechroot-*.so"]
+        patterns += [pattern + "/libfakechroot.so" for pattern in ("/usr/lib/*/fakechroot", "/usr/lib64/fakechroot",
+                                                                   "/usr/lib/fakechroot")]
+        return [path for pattern in patterns for path in sorted(glob.glob(pattern))]
+
+    def install(self, kind, source="", is_forced=False):
+        """Put the released tools of a kind into the store where they are missing, or anyway; returns their paths.
+
+        They come from `source`, a file or URL, else from UDOCKER_TARBALL, else from the internet. ToolError where
+        one cannot be had.
+        """
+        source = source or self.tarball
+        missing = [tool for tool in self.builds(kind) if is_forced or not os.path.exists(self.path(tool))]
+        return [self._install(tool, [source] if source else tool.urls) for tool in missing]
+
+    def installed(self):
+        """Paths of what released tools have put into the store."""
+        import glob
+        tools = {tool for machines in RELEASED_TOOLS.values() for tools in machines.values() for tool in tools}
+        paths = [self.path(tool) for tool in tools] + glob.glob(glob.escape(self.layout.lib) + "/libfakechroot-*.so")
+        return sorted(path for path in paths if os.path.lexists(path))
 
 
 # ======================================================================================================
@@ -5481,17 +5656,8 @@ class Engine:
         return report, ""
 
 
-class PRootEngine(Engine):
-    """PRoot: every system call with a path is caught by ptrace and rewritten. https://proot-me.github.io"""
-
-    name = "PRoot"
-    modes = (Mode("P1", "PRoot, accelerated by seccomp: works nearly everywhere, the default"),
-             Mode("P2", "PRoot without seccomp: slower"))
-    # What the dynamic loader, the C library and PRoot itself obey: ld.so(8), Secure-execution mode
-    HOST_VARIABLES = ("LD_", "PROOT_", "GLIBC_", "MALLOC_", "GCONV_PATH", "LOCPATH", "NLSPATH", "TALLOC_")
-    # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without
-    # them the C library falls back to calls that every PRoot knows
-    NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
+class ExecutableEngine(Engine):
+    """An engine that is an executable of its own."""
 
     def __init__(self, mode, host, executable, temporary):
         """`temporary` is a directory from which programs may be executed."""
@@ -5502,6 +5668,19 @@ class PRootEngine(Engine):
     def identity(self):
         status = os.stat(self.executable)
         return "%s %s %d %d" % (self.mode, os.path.realpath(self.executable), status.st_size, status.st_mtime_ns)
+
+
+class PRootEngine(ExecutableEngine):
+    """PRoot: every system call with a path is caught by ptrace and rewritten. https://proot-me.github.io"""
+
+    name = "PRoot"
+    modes = (Mode("P1", "PRoot, accelerated by seccomp: works nearly everywhere, the default"),
+             Mode("P2", "PRoot without seccomp: slower"))
+    # What the dynamic loader, the C library and PRoot itself obey: ld.so(8), Secure-execution mode
+    HOST_VARIABLES = ("LD_", "PROOT_", "GLIBC_", "MALLOC_", "GCONV_PATH", "LOCPATH", "NLSPATH", "TALLOC_")
+    # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without
+    # them the C library falls back to calls that every PRoot knows
+    NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
 
     def check(self, spec):
         """EngineError where `spec` asks for what PRoot cannot do."""
@@ -5575,17 +5754,19 @@ class PRootEngine(Engine):
         return report, "mode N1 needs no PRoot: udocker setup --execmode=N1 CONTAINER"
 
 
+# What root inside expects to be able to do and only needs to seem done: a plain user owns everything.
+# The same calls as Charliecloud's root emulation answers.
+EMULATED_CALLS = ("chown", "fchown", "lchown", "fchownat", "setuid", "setgid", "setreuid", "setregid", "setresuid",
+                  "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "chown32", "fchown32", "lchown32",
+                  "setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32", "setresgid32", "setfsuid32",
+                  "setfsgid32", "setgroups32", "mknod", "mknodat")
+
+
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
     name = "Namespaces"
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
-    # What root inside expects to be able to do and only needs to seem done: a plain user owns everything.
-    # The same calls as Charliecloud's root emulation answers.
-    EMULATED_CALLS = ("chown", "fchown", "lchown", "fchownat", "setuid", "setgid", "setreuid", "setregid",
-                      "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "chown32",
-                      "fchown32", "lchown32", "setuid32", "setgid32", "setreuid32", "setregid32", "setresuid32",
-                      "setresgid32", "setfsuid32", "setfsgid32", "setgroups32", "mknod", "mknodat")
 
     def check(self, spec):
         """EngineError where `spec` asks for what namespaces cannot do."""
@@ -5620,7 +5801,7 @@ class NamespaceEngine(Engine):
                 self._map_ids(proc, (account.uid, account.uid), (account.gid, account.gid))
             os.chdir(spec.directory)
             if account.uid == 0:
-                kernel.answer_calls(self.EMULATED_CALLS, 0)
+                kernel.answer_calls(EMULATED_CALLS, 0)
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
         finally:
@@ -5699,7 +5880,160 @@ class NamespaceEngine(Engine):
         return "user namespaces are refused here (%s)" % report, hint
 
 
-ENGINES = (PRootEngine, NamespaceEngine)
+class RuncEngine(ExecutableEngine):
+    """runC or crun: the container is described to them in OCI's words. OCI runtime-spec, config.md
+
+    They run one command and go; what they keep meanwhile is in a directory of this run alone.
+    """
+
+    name = "runC"
+    modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
+    # What docker gives by default: without CAP_SYS_ADMIN nobody inside makes a read-only volume writable
+    CAPABILITIES = ["CAP_" + name for name in (
+        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
+        "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT")]
+    ARCHITECTURES = {"x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "i686": ["SCMP_ARCH_X86"],
+                     "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"], "armv7l": ["SCMP_ARCH_ARM"],
+                     "ppc64le": ["SCMP_ARCH_PPC64LE"]}
+
+    @property
+    def is_crun(self):
+        """Whether it is crun, which knows ids besides 0 and can leave cgroups alone."""
+        return "crun" in os.path.basename(self.executable)
+
+    def check(self, spec):
+        """EngineError where `spec` asks for what this engine cannot do."""
+        if spec.kernel:
+            raise EngineError("mode R1 cannot emulate another kernel", "modes P1 and P2 can")
+        if spec.account.uid and not self.is_crun:
+            raise EngineError("runC without root can only run commands as root inside, not as %d" % spec.account.uid,
+                              "crun in the search path can, and mode N1: udocker setup --execmode=N1 CONTAINER")
+
+    def invocation(self, spec):
+        self.check(spec)
+        spec.find_command()         # both answer with status 1 where there is none
+        bundle = "%s/udocker-%s" % (self.temporary, new_token())
+        inherited = max(self._inherited(), default=2)
+        has_terminal = all(map(os.isatty, range(3)))
+        document = self._document(spec, bundle, has_terminal)
+        argv = [self.executable, "--root", bundle + "/state", "--log", bundle + "/log", "--log-format", "json"]
+        argv += ["--cgroup-manager", "disabled"] if self.is_crun else []
+        argv += ["run", "--bundle", bundle] + (["--preserve-fds", str(inherited - 2)] if inherited > 2 else [])
+        if not has_terminal:        # else they would copy all that is read and written, and read ahead
+            argv += ["--detach", "--pid-file", bundle + "/pid"]
+        environment = {"PATH": DEFAULT_PATH, "HOME": bundle, "XDG_RUNTIME_DIR": bundle}
+        return Invocation(self.executable, argv + [os.path.basename(bundle)], environment,
+                          lambda: self._prepare(bundle, document, inherited),
+                          conclude=lambda status: self._conclude(bundle, status),
+                          successor=None if has_terminal else lambda: self._process(bundle),
+                          last_descriptor=inherited)
+
+    @staticmethod
+    def _inherited():
+        """The descriptors above standard error that a program started now would have."""
+        for number in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if number > 2 and os.get_inheritable(number):
+                    yield number
+            except OSError:         # the one that listed them
+                pass
+
+    @staticmethod
+    def _prepare(bundle, document, inherited):
+        os.mkdir(bundle, 0o700)
+        os.mkdir(bundle + "/state", 0o700)
+        os.close(os.open(bundle + "/console", NEW_FILE, 0o600))
+        write_atomic(bundle + "/config.json", dump_json(document).encode("utf-8", "surrogateescape"))
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for number in range(3, inherited + 1):          # there must be no gaps
+            try:
+                is_passed = os.get_inheritable(number)
+            except OSError:
+                is_passed = False
+            if number == null:
+                os.set_inheritable(number, True)
+            elif not is_passed:
+                os.dup2(null, number)
+
+    @staticmethod
+    def _process(bundle):
+        """The id of the process that runs the command, None where it was not started."""
+        try:
+            return int(read_file(bundle + "/pid", 32) or b"0") or None
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _conclude(self, bundle, status):
+        """The status of the command; EngineError where it was never started, which the log tells."""
+        try:
+            log = read_file(bundle + "/log").decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            log = []
+        finally:
+            remove_tree(bundle)
+        failures = [line for line in log if '"level":"error"' in line.replace(" ", "")]
+        if not status or not failures:
+            return status
+        try:
+            message = str(parse_json(failures[-1].encode("utf-8"), "log").get("msg"))
+        except DocumentError:
+            message = failures[-1]
+        raise EngineError("%s: %s" % (os.path.basename(self.executable), printable(message)[:300]))
+
+    def _document(self, spec, bundle, has_terminal):
+        """config.json of the run."""
+        account = spec.account
+        mounts = [self._mount(mount) for mount in spec.mounts]
+        for path in "/proc", "/dev":        # neither runC nor crun does without
+            if not any(mount.guest == path for mount in spec.mounts):
+                mounts.insert(0, self._mount(Mount(path, path)))
+        if has_terminal:
+            # They put the terminal over /dev/console, which on the host is root's
+            position = [mount["destination"] for mount in mounts].index("/dev") + 1
+            mounts.insert(position, self._mount(Mount(bundle + "/console", "/dev/console")))
+        process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": spec.argv,
+                   "env": ["%s=%s" % pair for pair in spec.environment.items()], "cwd": spec.directory,
+                   "noNewPrivileges": True}
+        if has_terminal:
+            size = os.get_terminal_size(0)
+            process["consoleSize"] = {"width": size.columns, "height": size.lines}
+        linux = {"namespaces": [{"type": "user"}, {"type": "mount"}],
+                 "uidMappings": [{"containerID": account.uid, "hostID": self.host.uid, "size": 1}],
+                 "gidMappings": [{"containerID": account.gid, "hostID": self.host.gid, "size": 1}]}
+        if account.uid == 0:
+            process["capabilities"] = {kind: self.CAPABILITIES for kind in (
+                "bounding", "effective", "permitted", "inheritable")}
+            if self.host.machine in self.ARCHITECTURES:
+                linux["seccomp"] = self._emulation()
+        return {"ociVersion": "1.0.0", "process": process, "root": {"path": os.path.realpath(spec.root)},
+                "mounts": mounts, "linux": linux}
+
+    @staticmethod
+    def _mount(mount):
+        options = ["rbind", "rprivate"] + (["ro"] if mount.is_read_only else [])
+        return {"destination": mount.guest, "source": os.path.realpath(mount.source), "type": "bind",
+                "options": options}
+
+    def _emulation(self):
+        """Root emulation, as in mode N1: the calls succeed and do nothing. OCI runtime-spec, config-linux.md"""
+        devices = [{"index": 0, "value": stat.S_IFMT(0xFFFF), "valueTwo": kind, "op": "SCMP_CMP_MASKED_EQ"}
+                   for kind in (stat.S_IFCHR, stat.S_IFBLK)]
+        rules = [{"names": [name for name in EMULATED_CALLS if name not in SystemCalls.MODE_ARGUMENT],
+                  "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]
+        for name, index in SystemCalls.MODE_ARGUMENT.items():
+            rules += [dict(rules[0], names=[name], args=[dict(device, index=index)]) for device in devices]
+        return {"defaultAction": "SCMP_ACT_ALLOW", "architectures": self.ARCHITECTURES[self.host.machine],
+                "syscalls": rules}
+
+    def explain(self, report):
+        for name, refusing, allowing in NamespaceEngine.SWITCHES:
+            if Host.sysctl(name) == refusing:
+                return ("%s needs user namespaces, and %s is %s" % (
+                    os.path.basename(self.executable), name, refusing), "modes P1 and P2 need none")
+        return report, "mode P1 needs no namespaces, and mode N1 no runC"
+
+
+ENGINES = (PRootEngine, NamespaceEngine, RuncEngine)
 MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
 
 
@@ -5827,8 +6161,9 @@ class Context:
                 for name in SETTINGS]
 
     def toolbox(self):
-        return Toolbox(self.layout, self.host, self.notes(), self.settings["use_proot_executable"],
-                       self.settings["tarball"], self.client)
+        named = {"proot": self.settings["use_proot_executable"], "runc": self.settings["use_runc_executable"],
+                 "fakechroot": self.settings["fakechroot_so"]}
+        return Toolbox(self.layout, self.host, self.notes(), named, self.settings["tarball"], self.client)
 
     def temporary(self):
         """A directory for short-lived files from which programs may be executed."""
@@ -6305,7 +6640,7 @@ def installed_parts(context):
     except ToolError as error:
         found = [("transport", error.message)]
     try:
-        paths = box.proots_here()
+        paths = box.executables_here("proot")
     except ToolError as error:
         return found + [("PRoot", error.message)]
     for path in paths:
@@ -6655,13 +6990,13 @@ def copy_between(context, source_text, target_text, is_followed=False):
 
 # --- run ----------------------------------------------------------------------------------------------
 
-def find_proot(context, code):
-    """A proved PRootEngine of mode `code`; of P2 where P1 does not contain here."""
-    prover, reasons = context.prover(), []
+def find_with_executable(context, engine_class, kind, code):
+    """A proved engine of mode `code` that is an executable; of P2 where P1 does not contain here."""
+    prover, reasons, title = context.prover(), [], TOOL_KINDS[kind].title
     try:
-        for executable in context.toolbox().proots():
-            for tried in ("P1", "P2") if code == "P1" else ("P2",):
-                engine = PRootEngine(tried, context.host, executable, prover.temporary)
+        for executable in context.toolbox().executables(kind):
+            for tried in ("P1", "P2") if code == "P1" else (code,):
+                engine = engine_class(tried, context.host, executable, prover.temporary)
                 try:
                     prover.check(engine)
                 except EngineError as error:
@@ -6677,7 +7012,7 @@ def find_proot(context, code):
         say.debug(error.message)
     if reasons:
         raise reasons[0]
-    raise EngineError("there is no PRoot for a machine of type %s" % context.host.machine,
+    raise EngineError("there is no %s for a machine of type %s" % (title, context.host.machine),
                       "put one into the search path, or use mode N1")
 
 
@@ -6697,8 +7032,10 @@ def choose_engine(context, mode, spec):
         raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
     if code == "N1":
         return find_namespaces(context)
+    if code == "R1":
+        return find_with_executable(context, RuncEngine, "runc", code)
     try:
-        engine = find_proot(context, code)
+        engine = find_with_executable(context, PRootEngine, "proot", code)
         if is_default:
             engine.check(spec)
         return engine
@@ -6896,7 +7233,7 @@ def run_container(context, word, argv, options):
         invocation = engine.invocation(spec)
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (word, engine.mode))
-        if not options.rm and not invocation.is_relayed:
+        if not options.rm and not invocation.needs_supervisor:
             invocation.execute()
         return Supervisor(invocation).run()
     finally:

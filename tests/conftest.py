@@ -1,4 +1,6 @@
 """Fixtures: the program as its user runs it, real registries with real images, the modes that work here."""
+import json
+import os
 import shutil
 import subprocess
 
@@ -8,8 +10,17 @@ import images as laboratory
 from program import PATH, Program
 from registries import DockerRegistry
 
-MODES = ("P1", "P2", "N1")
+MODES = ("P1", "P2", "N1", "R1")
 CREDENTIAL = ("green", "secret:word")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--modes", default=",".join(MODES), help="the modes to test, separated by commas (default: all)")
+
+
+def pytest_generate_tests(metafunc):
+    if "mode" in metafunc.fixturenames:
+        metafunc.parametrize("mode", metafunc.config.getoption("modes").split(","), indirect=True)
 
 
 def need(executable):
@@ -99,10 +110,24 @@ def broken_modes(tmp_path_factory):
         "P1": why_not([need("proot")] + inside),
         "P2": why_not([need("proot")] + inside, PROOT_NO_SECCOMP="1"),
         "N1": why_not(["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", str(root)]),
+        "R1": why_no_runc(tmp_path_factory.mktemp("bundle"), root),
     }
 
 
-@pytest.fixture(params=MODES)
+def why_no_runc(bundle, root):
+    """Why runC cannot run the smallest container there is."""
+    binds = [{"destination": path, "source": path, "type": "bind", "options": ["rbind"]} for path in ("/proc", "/dev")]
+    mapping = {"containerID": 0, "size": 1}
+    (bundle / "config.json").write_text(json.dumps({
+        "ociVersion": "1.0.0", "root": {"path": str(root)}, "mounts": binds,
+        "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["/busybox", "test", "-e", "/marker"]},
+        "linux": {"namespaces": [{"type": "user"}, {"type": "mount"}],
+                  "uidMappings": [dict(mapping, hostID=os.getuid())],
+                  "gidMappings": [dict(mapping, hostID=os.getgid())]}}))
+    return why_not([need("runc"), "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "probe"])
+
+
+@pytest.fixture
 def mode(request, broken_modes):
     """Each mode that works on this host."""
     return working(request.param, broken_modes)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 TIMEOUT = 120       # seconds; far above what any command here takes, so that a hang is an error
@@ -73,6 +75,8 @@ class Program:
                 raise
         result = Result(arguments, process.returncode, out, err)
         assert "Traceback" not in result.err, result
+        if check and "runC without root can only run commands as root inside" in result.err:
+            pytest.skip("crun does not work here, and runC knows root alone")
         assert not check or result.status == 0, result
         return result
 

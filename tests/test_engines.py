@@ -144,15 +144,15 @@ class Toolkit:
         self.layout.make()
         host = program_under_test.Host()
         notes = program_under_test.Notes(self.layout, host, str(directory))
-        self.box = program_under_test.Toolbox(self.layout, host, notes, "", source, None)
-        self.box.proot_build = lambda: tool
+        self.box = program_under_test.Toolbox(self.layout, host, notes, {}, source, None)
+        self.box.builds = lambda kind: [tool]
 
 
 def test_a_tool_out_of_a_tarball_is_checked(tmp_path):
     data = b"\x7fELF pretended"
-    tool = program_under_test.Tool("proot-test", hashlib.sha256(data).hexdigest())
+    tool = program_under_test.Tool("proot-test", "0" * 64, hashlib.sha256(data).hexdigest())
     good = Toolkit(tmp_path, tool, str(tarball(tmp_path / "good.tgz", "proot-test", data)))
-    path = next(good.box.proots())
+    path = next(good.box.executables("proot"))
     assert path == good.layout.bin + "/proot-test" and os.access(path, os.X_OK)
     with open(path, "rb") as file:
         assert file.read() == data
@@ -160,33 +160,35 @@ def test_a_tool_out_of_a_tarball_is_checked(tmp_path):
 
 @pytest.mark.parametrize("member,data", [("proot-test", b"something else"), ("another", b"\x7fELF pretended")])
 def test_another_tool_is_refused(tmp_path, member, data):
-    tool = program_under_test.Tool("proot-test", hashlib.sha256(b"\x7fELF pretended").hexdigest())
+    tool = program_under_test.Tool("proot-test", "0" * 64, hashlib.sha256(b"\x7fELF pretended").hexdigest())
     bad = Toolkit(tmp_path, tool, str(tarball(tmp_path / "bad.tgz", member, data)))
     with pytest.raises(program_under_test.ToolError) as caught:
-        next(bad.box.proots())
+        next(bad.box.executables("proot"))
     assert "bad.tgz" in caught.value.message
     assert os.listdir(bad.layout.bin) == []
 
 
 def test_a_tarball_that_is_missing_or_damaged(tmp_path):
-    tool = program_under_test.Tool("proot-test", "0" * 64)
+    tool = program_under_test.Tool("proot-test", "0" * 64, "0" * 64)
     (tmp_path / "damaged.tgz").write_bytes(b"\x1f\x8b" + b"x" * 100)
     for name in "missing.tgz", "damaged.tgz":
         with pytest.raises(program_under_test.ToolError):
-            next(Toolkit(tmp_path, tool, str(tmp_path / name)).box.proots())
+            next(Toolkit(tmp_path, tool, str(tmp_path / name)).box.executables("proot"))
 
 
 def test_pins_are_digests_of_their_own():
-    builds = [build for pair in program_under_test.PROOT_BUILDS.values() for build in set(pair)]
-    assert all(program_under_test.is_digest(build.digest) for build in builds)
-    assert len({build.digest for build in builds}) == len(builds) == len({build.file_name for build in builds})
+    tools = [tool for machines in program_under_test.RELEASED_TOOLS.values()
+             for tools in machines.values() for tool in tools]
+    digests = [tool.tarball_digest for tool in tools] + [tool.digest for tool in tools if tool.digest]
+    assert all(program_under_test.is_digest(digest) for digest in digests)
+    assert len(set(digests)) == len(digests) and len({tool.file_name for tool in tools}) == len(tools)
 
 
 # The filter of system calls
 
 def test_filters_jump_forward_and_end_with_a_verdict():
     """Every instruction's jumps stay within the program, as the kernel demands."""
-    names = program_under_test.NamespaceEngine.EMULATED_CALLS + program_under_test.PRootEngine.NEWER_CALLS
+    names = program_under_test.EMULATED_CALLS + program_under_test.PRootEngine.NEWER_CALLS
     for machine in program_under_test.SystemCalls.BY_MACHINE:
         program = program_under_test.SystemCalls(machine).filter(names, 0)
         count = len(program) // 8

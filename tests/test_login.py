@@ -171,10 +171,10 @@ def test_a_damaged_keystore(udocker, faulty, line, content):
     assert (udocker.store / "keystore").read_text() == content
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
-def test_a_keystore_that_others_can_read_is_refused(udocker, faulty, mode):
+@pytest.mark.parametrize("permissions", [0o644, 0o640, 0o604])
+def test_a_keystore_that_others_can_read_is_refused(udocker, faulty, permissions):
     write_private(udocker.store / "keystore", {faulty.host: {"auth": encoded(USER, PASSWORD), "email": ""}})
-    (udocker.store / "keystore").chmod(mode)
+    (udocker.store / "keystore").chmod(permissions)
     result = udocker.fails(1, "pull", faulty.image.reference)
     command = [line for line in result.err.splitlines() if "chmod" in line][0].split("hint: ")[1]
     subprocess.check_call(command, shell=True)
