@@ -5919,13 +5919,14 @@ class RuncEngine(ExecutableEngine):
         argv = [self.executable, "--root", bundle + "/state", "--log", bundle + "/log", "--log-format", "json"]
         argv += ["--cgroup-manager", "disabled"] if self.is_crun else []
         argv += ["run", "--bundle", bundle] + (["--preserve-fds", str(inherited - 2)] if inherited > 2 else [])
-        if not has_terminal:        # else they would copy all that is read and written, and read ahead
+        is_detached = not has_terminal and not self.is_crun
+        if is_detached:             # else runC would copy all that is read and written, and read ahead
             argv += ["--detach", "--pid-file", bundle + "/pid"]
         environment = {"PATH": DEFAULT_PATH, "HOME": bundle, "XDG_RUNTIME_DIR": bundle}
         return Invocation(self.executable, argv + [os.path.basename(bundle)], environment,
                           lambda: self._prepare(bundle, document, inherited),
                           conclude=lambda status: self._conclude(bundle, status),
-                          successor=None if has_terminal else lambda: self._process(bundle),
+                          successor=(lambda: self._process(bundle)) if is_detached else None,
                           last_descriptor=inherited)
 
     @staticmethod
