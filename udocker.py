@@ -15,7 +15,7 @@ Contents (the banners below carry the same titles, in the same order):
     8   Layers and archives        tar layers to a tree; archives of images and of trees
     9   Tools                      the helper executables, pinned by digest
     10  Run specification          what to run: mounts, account, environment
-    11  Engines                    how to run it: PRoot, namespaces
+    11  Engines                    how to run it: PRoot, namespaces, runC
     12  Operations                 one function per use case
     13  Command line               options, parser, help texts
     14  Commands                   one function per command
@@ -674,7 +674,7 @@ class SystemCalls:
 class Kernel:
     """System calls that Python does not offer, each checked: OSError names the call that failed."""
 
-    NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000
+    NEW_MOUNTS, NEW_NAMES, NEW_USER = 0x20000, 0x4000000, 0x10000000
     READ_ONLY, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 32, 4096, 16384, 1 << 19
 
     def __init__(self):
@@ -704,17 +704,29 @@ class Kernel:
         self._check(self.libc.mount(source and os.fsencode(source), os.fsencode(target), None,
                                     self.ctypes.c_ulong(flags), None), "mount on " + target)
 
-    def mount_memory(self, target):
+    def mount_memory(self, target, options="mode=755"):
         """A new, empty file system in memory."""
-        self._check(self.libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", self.ctypes.c_ulong(2 | 4), b"mode=755"),
-                    "mount on " + target)
+        self._check(self.libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", self.ctypes.c_ulong(2 | 4),
+                                    options.encode("ascii")), "mount on " + target)
 
-    def make_read_only(self, target):
+    def mount_overlay(self, lower, target):
+        """The directory `lower` appears at `target`; changes go to upper and work in the working directory."""
+        options = "lowerdir=%s,upperdir=upper,workdir=work,userxattr" % lower
+        self._check(self.libc.mount(b"overlay", os.fsencode(target), b"overlay", self.ctypes.c_ulong(0),
+                                    options.encode("ascii")), "overlay")
+
+    def set_host_name(self, name):
+        """sethostname(2)"""
+        data = os.fsencode(name)
+        self._check(self.libc.sethostname(data, self.ctypes.c_size_t(len(data))), "sethostname")
+
+    def make_read_only(self, target, is_recursive=True):
         """The mounts at and below `target` become read-only; before Linux 5.12 the one at `target` alone."""
         attributes = self.READ_ONLY.to_bytes(8, sys.byteorder) + bytes(24)      # struct mount_attr
         try:
             self._syscall("mount_setattr", self.ctypes.c_int(-100), os.fsencode(target),
-                          self.ctypes.c_uint(0x8000), attributes, self.ctypes.c_size_t(len(attributes)))
+                          self.ctypes.c_uint(0x8000 if is_recursive else 0), attributes,
+                          self.ctypes.c_size_t(len(attributes)))
             return
         except OSError:
             pass
@@ -890,8 +902,10 @@ class Supervisor:
         """The life of the child: it executes or reports, and never returns into the caller's code."""
         def last_steps():
             # SIGQUIT is PRoot's word for "kill all tracees": if it died by SIGKILL they would run on uncontained
-            ending = self.signal.SIGQUIT if self.invocation.is_relayed else self.signal.SIGKILL
-            if self.invocation.conclude:        # runC and crun pass it on to the command, and end with it
+            ending = self.signal.SIGKILL
+            if self.invocation.is_relayed:
+                ending = self.signal.SIGQUIT
+            elif self.invocation.conclude:      # runC and crun pass it on to the command, and end with it
                 ending = self.signal.SIGTERM
             self.kernel.end_with_parent(parent, ending)
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, mask)
@@ -5409,6 +5423,58 @@ class Mount:
         return os.path.isdir(self.source)
 
 
+class MemoryMount:
+    """A directory of the container that is empty, in memory, and gone afterwards. tmpfs(5)"""
+
+    # Those that a plain user cannot choose, or that mean nothing here
+    IGNORED = {"rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "noatime", "relatime"}
+
+    def __init__(self, guest, options=()):
+        self.guest = Mount("/", guest).guest        # refuses the root, as a Mount does
+        if not guest.startswith("/"):
+            raise UsageError("--tmpfs=%s: an absolute path is needed" % guest)
+        given = dict(option.partition("=")[::2] for option in options)
+        unknown = set(given) - self.IGNORED - {"size", "mode", "uid", "gid", "nr_inodes"}
+        if unknown:
+            raise UsageError("--tmpfs=%s: unknown option %r" % (guest, sorted(unknown)[0]),
+                             "there are size=BYTES and mode=OCTAL")
+        kept = dict({"mode": "1777"}, **{name: given[name] for name in ("size", "mode", "nr_inodes") if name in given})
+        if not all(value.strip("kmgKMG%").isdigit() for value in kept.values()):
+            raise UsageError("--tmpfs=%s: %s is no number" % (guest, ",".join("%s=%s" % pair for pair in kept.items())))
+        self.options = ",".join("%s=%s" % pair for pair in sorted(kept.items()))
+
+    @classmethod
+    def parse(cls, text):
+        """From PATH[:OPTION,...], as docker's --tmpfs has it."""
+        guest, _, options = text.partition(":")
+        return cls(guest, options.split(",") if options else ())
+
+
+def parse_mount(text):
+    """The Mount or MemoryMount that docker's --mount describes: one record of comma-separated KEY=VALUE."""
+    import csv
+    fields = [field.partition("=") for field in next(csv.reader([text]), [])]
+    given = {name: value if equals else "true" for name, equals, value in fields}
+    aliases = {"source": ("source", "src"), "target": ("target", "destination", "dst"), "readonly": ("readonly", "ro")}
+    words = {name: next((given.pop(alias) for alias in spellings if alias in given), "")
+             for name, spellings in aliases.items()}
+    kind, hint = given.pop("type", "volume"), "write type=bind,source=/HOST,target=/PATH[,readonly]"
+    if not words["target"].startswith("/"):
+        raise UsageError("--mount=%s: it has no absolute target" % text, hint)
+    if words["readonly"] not in ("", "true", "false", "0", "1"):
+        raise UsageError("--mount=%s: readonly is true or false" % text)
+    if kind == "tmpfs":
+        sizes = [(name[len("tmpfs-"):], value) for name, value in given.items() if name in ("tmpfs-size", "tmpfs-mode")]
+        return MemoryMount(words["target"], ["%s=%s" % pair for pair in sizes])
+    if kind != "bind" or set(given) - {"bind-propagation", "consistency", "bind-nonrecursive", "bind-recursive"}:
+        raise UsageError("--mount=%s: only type=bind and type=tmpfs with their usual keys are known here" % text)
+    if not words["source"].startswith("/"):
+        raise UsageError("--mount=%s: it has no absolute source" % text, hint)
+    if not os.path.exists(words["source"]):
+        raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % words["source"])
+    return Mount(words["source"], words["target"], words["readonly"] in ("true", "1"))
+
+
 def system_mounts():
     """What of the host every container sees: devices, the kernel's file systems, name resolution."""
     paths = ("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf")
@@ -5545,6 +5611,16 @@ def elf_interpreter(head):
 class RunSpec:
     """What is to be run, complete and free of engines and of images."""
 
+    # What not every engine can do, as the user asks for it
+    FEATURES = {
+        "--kernel": lambda spec: spec.kernel,
+        "--hostname": lambda spec: spec.host_name,
+        "--read-only": lambda spec: spec.is_read_only,
+        "--ephemeral": lambda spec: spec.is_ephemeral,
+        "--tmpfs": lambda spec: spec.memory_mounts,
+        "--volume=HOST:PATH:ro": lambda spec: any(mount.is_read_only for mount in spec.mounts),
+    }
+
     def __init__(self, root, argv, environment, account, mounts=(), directory="/", kernel=""):
         self.root = root
         self.argv = argv
@@ -5553,6 +5629,14 @@ class RunSpec:
         self.mounts = list(mounts)
         self.directory = directory
         self.kernel = kernel
+        self.host_name = ""
+        self.is_read_only = False
+        self.is_ephemeral = False
+        self.memory_mounts = []
+
+    def features(self):
+        """Those of FEATURES that it asks for."""
+        return [name for name, is_asked in self.FEATURES.items() if is_asked(self)]
 
     @property
     def tree(self):
@@ -5633,15 +5717,26 @@ class Mode:
         self.description = description
 
 
+SETUP_HINT = "udocker setup --execmode=%s CONTAINER"
+
+
 class Engine:
     """A way of running a RunSpec; `modes` lists the modes that it offers."""
 
     name = ""
     modes = ()
+    lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
     def __init__(self, mode, host):
         self.mode = mode
         self.host = host
+
+    def check(self, spec):
+        """EngineError where `spec` asks for what this engine cannot do."""
+        for feature in spec.features():
+            if feature in self.lacks:
+                reason, hint = self.lacks[feature]
+                raise EngineError("%s: mode %s %s" % (feature, self.mode, reason), hint)
 
     def invocation(self, spec):
         """The Invocation that runs `spec`; EngineError where this engine cannot."""
@@ -5678,16 +5773,19 @@ class PRootEngine(ExecutableEngine):
              Mode("P2", "PRoot without seccomp: slower"))
     # What the dynamic loader, the C library and PRoot itself obey: ld.so(8), Secure-execution mode
     HOST_VARIABLES = ("LD_", "PROOT_", "GLIBC_", "MALLOC_", "GCONV_PATH", "LOCPATH", "NLSPATH", "TALLOC_")
+    lacks = {
+        "--volume=HOST:PATH:ro": ("knows no read-only volumes", "modes N1 and R1 do: " + SETUP_HINT % "N1"),
+        "--read-only": ("cannot make the container's tree read-only", "modes N1 and R1 can: " + SETUP_HINT % "N1"),
+        "--ephemeral": ("cannot keep changes away from the container's tree", "mode N1 can: " + SETUP_HINT % "N1"),
+    }
     # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without
     # them the C library falls back to calls that every PRoot knows
     NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
 
     def check(self, spec):
         """EngineError where `spec` asks for what PRoot cannot do."""
+        super().check(spec)
         for mount in spec.mounts:
-            if mount.is_read_only:
-                raise EngineError("%s: PRoot knows no read-only volumes" % mount.guest,
-                                  "mode N1 does: udocker setup --execmode=N1 CONTAINER")
             if ":" in mount.source + mount.guest or mount.guest.endswith("!"):
                 raise EngineError("%s: PRoot cannot bind a path with a colon" % mount.guest)
 
@@ -5704,6 +5802,8 @@ class PRootEngine(ExecutableEngine):
                 words = [setter] + ["%s=%s" % pair for pair in sorted(set_inside.items())] + words
             else:
                 say.warning("%s: left out, as the container has no env program to set it" % ", ".join(set_inside))
+        area = "%s/udocker-%s" % (self.temporary, new_token()) if spec.memory_mounts else ""
+        spec = self._with_directories(spec, area)
         ends_with_command = self._has_option("--kill-on-exit")
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
         argv += ["-r", spec.root, "-w", spec.directory]
@@ -5714,10 +5814,34 @@ class PRootEngine(ExecutableEngine):
             argv.append("-0")
         if (account.uid, account.gid) not in ((0, 0), (self.host.uid, self.host.gid)):
             argv += ["-i", "%d:%d" % (account.uid, account.gid)]
-        if spec.kernel:
-            argv += ["-k", spec.kernel]
-        return Invocation(self.executable, argv + words, environment, lambda: self._enter(spec), is_relayed=True,
-                          is_lingering=not ends_with_command)
+        if spec.kernel or spec.host_name:
+            argv += ["-k", self._kernel(spec)]
+        return Invocation(self.executable, argv + words, environment, lambda: self._enter(spec, area), is_relayed=True,
+                          is_lingering=not ends_with_command,
+                          conclude=(lambda status: self._conclude(area, status)) if area else None)
+
+    @staticmethod
+    def _with_directories(spec, area):
+        """The RunSpec with directories of the host, empty and in `area`, for those that would be in memory."""
+        import copy
+        places = [Mount("%s/%d" % (area, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
+        changed = copy.copy(spec)
+        changed.mounts = sorted(spec.mounts + places, key=lambda mount: mount.guest.count("/"))
+        return changed
+
+    @staticmethod
+    def _kernel(spec):
+        """The kernel to pretend, as PRoot's option -k takes it: a release, or all that uname(2) tells."""
+        if not spec.host_name:
+            return spec.kernel
+        system = os.uname()
+        words = (system.sysname, spec.host_name, spec.kernel or system.release, system.version, system.machine)
+        return "\\".join(("",) + words + ("(none)", "0", ""))
+
+    @staticmethod
+    def _conclude(area, status):
+        remove_tree(area)
+        return status
 
     def _has_option(self, option):
         """Whether this PRoot knows an option: older ones lack some."""
@@ -5736,7 +5860,13 @@ class PRootEngine(ExecutableEngine):
             environment["PROOT_NO_SECCOMP"] = "1"
         return environment, set_inside
 
-    def _enter(self, spec):
+    def _enter(self, spec, area):
+        if area:
+            os.mkdir(area, 0o700)
+        for mount in spec.mounts:
+            if area and mount.source.startswith(area + "/"):
+                os.mkdir(mount.source)
+                os.chmod(mount.source, 0o1777)
         # PRoot makes the places that the tree lacks too, and takes them away at its end from its neighbours
         for position, mount in enumerate(spec.mounts):
             outer = [(other.guest, os.path.realpath(other.source)) for other in spec.mounts[:position]]
@@ -5767,11 +5897,7 @@ class NamespaceEngine(Engine):
 
     name = "Namespaces"
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
-
-    def check(self, spec):
-        """EngineError where `spec` asks for what namespaces cannot do."""
-        if spec.kernel:
-            raise EngineError("mode N1 cannot emulate another kernel", "modes P1 and P2 can")
+    lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
 
     def invocation(self, spec):
         self.check(spec)
@@ -5783,22 +5909,27 @@ class NamespaceEngine(Engine):
         kernel, account = Kernel(), spec.account
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)      # the container may show none
         try:
-            kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
+            kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS | (kernel.NEW_NAMES if spec.host_name else 0))
             self._map_ids(proc, (account.uid, self.host.uid), (account.gid, self.host.gid))
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
+            root = self._overlay(kernel, spec.root) if spec.is_ephemeral else spec.root
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
-        tree = GuestTree(spec.root)
-        for mount in spec.mounts:
-            self._mount(kernel, tree, mount)
+        self._mount_all(kernel, GuestTree(root), spec)
         try:
-            os.chdir(spec.root)
+            os.chdir(root)
+            if spec.is_read_only:
+                kernel.make_read_only(root, is_recursive=False)
+            if spec.host_name:
+                kernel.set_host_name(spec.host_name)
             kernel.pivot_root()
-            if any(mount.is_read_only for mount in spec.mounts):
+            if spec.is_read_only or any(mount.is_read_only for mount in spec.mounts):
                 # Mounts of another namespace are locked: root inside cannot make them writable again
                 kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
                 self._map_ids(proc, (account.uid, account.uid), (account.gid, account.gid))
+            if spec.is_ephemeral or spec.memory_mounts:
+                make_directory(spec.directory)
             os.chdir(spec.directory)
             if account.uid == 0:
                 kernel.answer_calls(EMULATED_CALLS, 0)
@@ -5817,6 +5948,33 @@ class NamespaceEngine(Engine):
                     os.write(descriptor, text.encode("ascii"))
                 finally:
                     os.close(descriptor)
+
+    @staticmethod
+    def _overlay(kernel, root):
+        """The host path of a view of the tree `root` whose changes are kept in memory. Needs Linux 5.11."""
+        lower = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            kernel.mount_memory(root)
+            os.chdir(root)
+            for name in "upper", "work", "merged":
+                os.mkdir(name)
+            os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
+            kernel.mount_overlay("/proc/self/fd/%d" % lower, "merged")
+        finally:
+            os.close(lower)
+        return root + "/merged"
+
+    @classmethod
+    def _mount_all(cls, kernel, tree, spec):
+        """Volumes and directories in memory, outer ones first."""
+        for mount in sorted(spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/")):
+            if isinstance(mount, MemoryMount):
+                try:
+                    kernel.mount_memory(tree.make_mount_point(mount.guest, True), mount.options)
+                except OSError as error:
+                    raise EngineError("--tmpfs=%s: %s" % (mount.guest, error.strerror))
+            else:
+                cls._mount(kernel, tree, mount)
 
     @classmethod
     def _mount(cls, kernel, tree, mount):
@@ -5888,6 +6046,8 @@ class RuncEngine(ExecutableEngine):
 
     name = "runC"
     modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
+    lacks = dict(NamespaceEngine.lacks, **{
+        "--ephemeral": ("cannot keep changes away from the container's tree", "mode N1 can: " + SETUP_HINT % "N1")})
     # What docker gives by default: without CAP_SYS_ADMIN nobody inside makes a read-only volume writable
     CAPABILITIES = ["CAP_" + name for name in (
         "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
@@ -5903,8 +6063,7 @@ class RuncEngine(ExecutableEngine):
 
     def check(self, spec):
         """EngineError where `spec` asks for what this engine cannot do."""
-        if spec.kernel:
-            raise EngineError("mode R1 cannot emulate another kernel", "modes P1 and P2 can")
+        super().check(spec)
         if spec.account.uid and not self.is_crun:
             raise EngineError("runC without root can only run commands as root inside, not as %d" % spec.account.uid,
                               "crun in the search path can, and mode N1: udocker setup --execmode=N1 CONTAINER")
@@ -5983,8 +6142,10 @@ class RuncEngine(ExecutableEngine):
 
     def _document(self, spec, bundle, has_terminal):
         """config.json of the run."""
-        account = spec.account
-        mounts = [self._mount(mount) for mount in spec.mounts]
+        import resource
+        account, (soft, hard) = spec.account, resource.getrlimit(resource.RLIMIT_NOFILE)
+        mounts = [self._mount(mount) for mount in sorted(
+            spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))]
         for path in "/proc", "/dev":        # neither runC nor crun does without
             if not any(mount.guest == path for mount in spec.mounts):
                 mounts.insert(0, self._mount(Mount(path, path)))
@@ -5994,7 +6155,9 @@ class RuncEngine(ExecutableEngine):
             mounts.insert(position, self._mount(Mount(bundle + "/console", "/dev/console")))
         process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": spec.argv,
                    "env": ["%s=%s" % pair for pair in spec.environment.items()], "cwd": spec.directory,
-                   "noNewPrivileges": True}
+                   "noNewPrivileges": True,
+                   # runC, being a Go program, raises the soft limit for itself
+                   "rlimits": [{"type": "RLIMIT_NOFILE", "soft": soft % (1 << 64), "hard": hard % (1 << 64)}]}
         if has_terminal:
             size = os.get_terminal_size(0)
             process["consoleSize"] = {"width": size.columns, "height": size.lines}
@@ -6006,11 +6169,18 @@ class RuncEngine(ExecutableEngine):
                 "bounding", "effective", "permitted", "inheritable")}
             if self.host.machine in self.ARCHITECTURES:
                 linux["seccomp"] = self._emulation()
-        return {"ociVersion": "1.0.0", "process": process, "root": {"path": os.path.realpath(spec.root)},
-                "mounts": mounts, "linux": linux}
+        document = {"ociVersion": "1.0.0", "process": process, "mounts": mounts, "linux": linux,
+                    "root": {"path": os.path.realpath(spec.root), "readonly": spec.is_read_only}}
+        if spec.host_name:
+            linux["namespaces"].append({"type": "uts"})
+            document["hostname"] = spec.host_name
+        return document
 
     @staticmethod
     def _mount(mount):
+        if isinstance(mount, MemoryMount):
+            return {"destination": mount.guest, "source": "tmpfs", "type": "tmpfs",
+                    "options": ["nosuid", "nodev"] + mount.options.split(",")}
         options = ["rbind", "rprivate"] + (["ro"] if mount.is_read_only else [])
         return {"destination": mount.guest, "source": os.path.realpath(mount.source), "type": "bind",
                 "options": options}
@@ -7056,6 +7226,35 @@ def choose_engine(context, mode, spec):
     return engine
 
 
+def parse_processors(text):
+    """The processors of --cpuset-cpus, as in 0-3,8, as a set of numbers."""
+    import re
+    if not re.match(r"^\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*$", text):
+        raise UsageError("--cpuset-cpus=%s: write numbers and ranges, as in 0-3,8" % text)
+    bounds = [[int(number) for number in part.split("-")] for part in text.split(",")]
+    return {number for bound in bounds for number in range(bound[0], bound[-1] + 1)}
+
+
+def parse_limit(text):
+    """(number of the limit, soft, hard) of --ulimit=NAME=SOFT[:HARD], -1 being none. getrlimit(2)"""
+    import resource
+    name, _, values = text.partition("=")
+    number = getattr(resource, "RLIMIT_" + name.upper(), None)
+    words = values.split(":") if values else []
+    if number is None or len(words) not in (1, 2) or not all(word.lstrip("-").isdigit() for word in words):
+        raise UsageError("--ulimit=%s: write NAME=SOFT[:HARD], for instance nofile=1024:4096" % text)
+    return number, int(words[0]), int(words[-1])
+
+
+def parse_host(text):
+    """The line for /etc/hosts of --add-host=NAME:ADDRESS."""
+    import re
+    match = re.match(r"^([\w.-]+)[:=]\[?([0-9a-fA-F.:]+)\]?$", text)
+    if not match:
+        raise UsageError("--add-host=%s: write NAME:ADDRESS" % text)
+    return "%s\t%s\n" % (match.group(2), match.group(1))
+
+
 class RunRequest:
     """What the user asked of `run`, checked before anything is touched; options as in the command's declaration."""
 
@@ -7069,6 +7268,14 @@ class RunRequest:
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
         self.platform = Platform.parse(options.platform) if options.platform else None
+        self.memory_mounts = [MemoryMount.parse(text) for text in options.tmpfs]
+        for mount in map(parse_mount, options.mount):
+            (self.memory_mounts if isinstance(mount, MemoryMount) else self.mounts).append(mount)
+        self.processors = parse_processors(options.cpuset_cpus) if options.cpuset_cpus else None
+        self.limits = [parse_limit(text) for text in options.ulimit]
+        self.host_lines = [parse_host(text) for text in options.add_host]
+        if options.hostauth and options.containerauth:
+            raise UsageError("--hostauth and --containerauth exclude one another")
         if options.workdir and not options.workdir.startswith("/"):
             raise UsageError("--workdir=%s: an absolute path is needed" % options.workdir)
         self.variables = []
@@ -7099,7 +7306,7 @@ def guest_environment(context, request, config, account):
     """The command's variables: the host's where wanted, then the image's, then what was given by hand."""
     options, host = request.options, context.environment
     environment = host_environment(host, options.bindhome) if options.hostenv else {}
-    environment.setdefault("HOSTNAME", context.host.name)
+    environment["HOSTNAME"] = options.hostname or environment.get("HOSTNAME") or context.host.name
     if "TERM" in host:
         environment["TERM"] = host["TERM"]
     if options.bindhome:
@@ -7149,22 +7356,32 @@ def make_working_directory(spec):
     return tree.make_mount_point(spec.directory, True)
 
 
-def build_spec(context, root, config, argv, request):
-    """The RunSpec for a tree and what was asked."""
-    config = ImageConfig({}) if request.options.nometa else config
-    mounts = request.all_mounts(context)
-    spec = RunSpec(root, [], {}, None, mounts, kernel=request.options.kernel or "")
-    tree = spec.tree
-    spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
-    spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
-    spec.environment = guest_environment(context, request, config, spec.account)
-    spec.argv = guest_command(request, config, argv, tree)
+def check_working_directory(spec):
+    """Make it where it is missing and can be made now; EngineError where it cannot be."""
+    if any((spec.directory + "/").startswith(mount.guest + "/") for mount in spec.memory_mounts) or spec.is_ephemeral:
+        return      # it comes to be inside
     try:
         path = make_working_directory(spec)
     except OSError as error:
         raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror))
     if not os.path.isdir(path):
         raise EngineError("%s: cannot be the working directory: it is a file" % spec.directory)
+
+
+def build_spec(context, root, config, argv, request):
+    """The RunSpec for a tree and what was asked."""
+    config = ImageConfig({}) if request.options.nometa else config
+    mounts = request.all_mounts(context)
+    spec = RunSpec(root, [], {}, None, mounts, kernel=request.options.kernel or "")
+    spec.host_name = request.options.hostname or ""
+    spec.is_read_only, spec.is_ephemeral = request.options.read_only, request.options.ephemeral
+    spec.memory_mounts = request.memory_mounts
+    tree = spec.tree
+    spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
+    spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
+    spec.environment = guest_environment(context, request, config, spec.account)
+    spec.argv = guest_command(request, config, argv, tree)
+    check_working_directory(spec)
     return spec
 
 
@@ -7215,6 +7432,65 @@ def remove_after_run(context, container):
         say.warning("the container %s is not removed: %s: %s" % (container.id, error.filename, error.strerror))
 
 
+def hosts_file(context, request):
+    """The path of a new file: the host's /etc/hosts with the lines of --add-host; "" where none is asked for."""
+    if not request.host_lines:
+        return ""
+    path = "%s/udocker-hosts-%s" % (context.temporary(), new_token())
+    try:
+        known = read_file("/etc/hosts")
+    except OSError:
+        known = b""
+    write_atomic(path, known.rstrip(b"\n") + b"\n" + "".join(request.host_lines).encode("ascii"), 0o644)
+    return path
+
+
+def apply_limits(request):
+    """Processors and limits, which this process has from now on and passes on to the command."""
+    import resource
+    if request.processors:
+        try:
+            os.sched_setaffinity(0, request.processors)
+        except OSError as error:
+            raise EngineError("--cpuset-cpus: %s" % error.strerror, "here there are %s" % ", ".join(
+                map(str, sorted(os.sched_getaffinity(0)))))
+    for number, soft, hard in request.limits:
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (OSError, ValueError) as error:
+            raise EngineError("--ulimit: %s" % error, "a plain user cannot raise a hard limit")
+
+
+def write_container_id(path, container):
+    """--cidfile: the id goes into a file that must not be there yet."""
+    try:
+        descriptor = os.open(path, NEW_FILE, 0o644)
+    except FileExistsError:
+        raise ConflictError("--cidfile=%s: is there already" % path)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(container.id)
+
+
+def run_in_tree(context, spec, mode, title, request):
+    """Run a RunSpec in the engine for `mode`: returns its exit status, or becomes the command."""
+    options = request.options
+    hosts = hosts_file(context, request)
+    try:
+        if hosts:
+            spec.mounts = [mount for mount in spec.mounts if mount.guest != "/etc/hosts"] + [Mount(hosts, "/etc/hosts")]
+        engine = choose_engine(context, mode, spec)
+        apply_limits(request)
+        invocation = engine.invocation(spec)
+        if say.is_terminal() and not options.nobanner:
+            say.info("running %s in mode %s" % (title, engine.mode))
+        if not (options.rm or options.init or hosts or invocation.needs_supervisor):
+            invocation.execute()
+        return Supervisor(invocation).run()
+    finally:
+        if hosts:
+            remove_file(hosts)
+
+
 def run_container(context, word, argv, options):
     """Run a command in a container, image or tree: returns its exit status, or becomes the command."""
     request = RunRequest(context, options)
@@ -7229,17 +7505,19 @@ def run_container(context, word, argv, options):
     try:
         if not os.path.isdir(root):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
-        spec = build_spec(context, root, config, argv, request)
-        engine = choose_engine(context, mode, spec)
-        invocation = engine.invocation(spec)
-        if say.is_terminal() and not options.nobanner:
-            say.info("running %s in mode %s" % (word, engine.mode))
-        if not options.rm and not invocation.needs_supervisor:
-            invocation.execute()
-        return Supervisor(invocation).run()
+        if options.cidfile and container:
+            write_container_id(options.cidfile, container)
+        return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request)
     finally:
         if options.rm and container:
             remove_after_run(context, container)
+
+
+def execute_in_container(context, word, argv, options):
+    """Run a command in a container that is there, without its entrypoint; as run_container() otherwise."""
+    context.containers.get(word)
+    options.entrypoint = ""
+    return run_container(context, word, argv, options)
 
 
 # ======================================================================================================
@@ -7308,7 +7586,9 @@ class Command:
         self.name = name
         self.function = function
         self.operands = operands
-        self.options = list(options) + [Option("--help", "-h", meaning="show this help")]
+        taken = {spelling for option in options for spelling in option.spellings}
+        spellings = [spelling for spelling in ("--help", "-h") if spelling not in taken]
+        self.options = list(options) + [Option(*spellings, meaning="show this help")]
         self.examples = examples
         self.is_raw = is_raw
         self.failure_status = failure_status
@@ -8145,30 +8425,90 @@ def command_setup(context, arguments):
     change_mode(container, arguments.execmode)
 
 
-RUN_OPTIONS = (
-    Option("--rm", meaning="remove the container afterwards"),
-    Option("--name", value="NAME", meaning="give the container this name"),
+# How a command runs in a container
+EXECUTION_OPTIONS = (
     Option("--workdir", "-w", value="DIR", meaning="working directory in the container"),
     Option("--user", "-u", value="USER", meaning="user in the container: NAME or UID, with :GROUP or :GID"),
     Option("--volume", "-v", value="HOST[:PATH][:ro]", repeatable=True,
            meaning="host file or directory that appears in the container"),
+    Option("--mount", value="type=bind,source=HOST,target=PATH[,readonly]", repeatable=True,
+           meaning="the same in docker's other spelling; type=tmpfs too"),
+    Option("--tmpfs", value="PATH", repeatable=True, meaning="an empty directory, gone afterwards"),
     Option("--novol", value="PATH", repeatable=True, meaning="leave this host file or directory out"),
     Option("--env", "-e", value="NAME[=VALUE]", repeatable=True,
            meaning="environment variable; without a value the host's"),
     Option("--env-file", value="FILE", repeatable=True, meaning="file of environment variables, one a line"),
     Option("--hostauth", meaning="the host's passwd and group appear in the container"),
+    Option("--containerauth", meaning="the container's own passwd and group, as without --hostauth"),
     Option("--hostenv", meaning="pass the host's environment"),
     Option("--bindhome", meaning="your home directory appears in the container"),
     Option("--nosysdirs", meaning="/proc, /sys, /dev and the host's name resolution do not appear"),
     Option("--nometa", meaning="ignore what the image says of environment, user, directory and command"),
-    Option("--entrypoint", value="PROGRAM", meaning="instead of the image's entrypoint; empty for none"),
     Option("--kernel", value="RELEASE", meaning="kernel release that programs shall see (modes P1 and P2)"),
-    Option("--location", value="DIR", meaning="run the tree in this directory"),
+    Option("--hostname", "-h", value="NAME", meaning="host name that programs shall see"),
+    Option("--add-host", value="NAME:ADDRESS", repeatable=True, meaning="one more line for /etc/hosts"),
     Option("--dri", meaning="the host's graphics drivers and display appear in the container"),
+    Option("--read-only", meaning="the container's tree cannot be written to (modes N1 and R1)"),
+    Option("--ephemeral", meaning="changes are kept in memory, and gone afterwards (mode N1)"),
+    Option("--cpuset-cpus", value="CPUS", meaning="processors to run on, as in 0-3,8"),
+    Option("--ulimit", value="NAME=SOFT[:HARD]", repeatable=True,
+           meaning="limit of the shell's ulimit, as in nofile=1024"),
+    Option("--init", meaning="udocker stays, passes signals on, and ends what the command leaves behind"),
     Option("--interactive", "-i", meaning="as docker has it: standard input is always passed on"),
     Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on"),
+    Option("--attach", "-a", value="STREAM", repeatable=True, meaning="as docker has it: all streams always are"),
     Option("--nobanner", meaning="do not tell on the terminal what is run"),
 )
+
+
+def omitted(name, *short, value=None, repeatable=False):
+    """An option of docker's that is known, told and left out."""
+    return Option("--" + name, *short, value=value, repeatable=repeatable, meaning="told, and left out")
+
+
+# What takes privileges, or means nothing where no daemon is
+OMITTED_OPTIONS = (
+    omitted("privileged"), omitted("cap-add", value="NAME", repeatable=True),
+    omitted("cap-drop", value="NAME", repeatable=True), omitted("security-opt", value="WORD", repeatable=True),
+    omitted("memory", "-m", value="BYTES"), omitted("memory-swap", value="BYTES"), omitted("cpus", value="NUMBER"),
+    omitted("cpu-shares", "-c", value="NUMBER"), omitted("pids-limit", value="NUMBER"),
+    omitted("shm-size", value="BYTES"), omitted("oom-score-adj", value="NUMBER"),
+    omitted("group-add", value="GROUP", repeatable=True), omitted("dns", value="ADDRESS", repeatable=True),
+    omitted("sysctl", value="NAME=VALUE", repeatable=True), omitted("restart", value="WHEN"),
+    omitted("label", "-l", value="NAME=VALUE", repeatable=True), omitted("log-driver", value="NAME"),
+    omitted("log-opt", value="WORD", repeatable=True), omitted("stop-signal", value="SIGNAL"),
+    omitted("stop-timeout", value="SECONDS"),
+)
+
+# Of these the host's are used: that is what the value host asks for
+SHARED_OPTIONS = tuple(Option(*spellings, value="host", meaning="the host's, whatever else is asked for")
+                       for spellings in (("--network", "--net"), ("--ipc",), ("--pid",), ("--uts",), ("--userns",)))
+
+RUN_OPTIONS = EXECUTION_OPTIONS + (
+    Option("--rm", meaning="remove the container afterwards"),
+    Option("--name", value="NAME", meaning="give the container this name"),
+    Option("--entrypoint", value="PROGRAM", meaning="instead of the image's entrypoint; empty for none"),
+    Option("--location", value="DIR", meaning="run the tree in this directory"),
+    Option("--cidfile", value="FILE", meaning="write the container's id to this new file"),
+    Option("--publish", "-p", value="PORTS", repeatable=True, meaning="told: the host's own ports are used"),
+    Option("--publish-all", "-P", meaning="told: the host's own ports are used"),
+    Option("--detach", "-d", meaning="refused: the command ends with udocker"),
+) + SHARED_OPTIONS + OMITTED_OPTIONS
+
+
+def tell_omissions(arguments):
+    """One line for what is left out; UsageError for --detach, without which the caller would wait for ever."""
+    if arguments.detach:
+        raise UsageError("--detach: a command ends with the udocker that runs it",
+                         "start it in the background, with nohup and &, in tmux, or as a batch job")
+    left_out = ["--" + option.attribute.replace("_", "-") for option in OMITTED_OPTIONS
+                if getattr(arguments, option.attribute)]
+    left_out += ["--%s=%s" % (option.attribute, getattr(arguments, option.attribute)) for option in SHARED_OPTIONS
+                 if getattr(arguments, option.attribute) not in (None, "", "host")]
+    if left_out:
+        say.warning("left out, as a plain user cannot have it or it changes nothing here: " + ", ".join(left_out))
+    if arguments.publish or arguments.publish_all:
+        say.warning("no port is mapped: what the command listens on are the host's own ports")
 
 
 @command("run", "CONTAINER", "[ARGUMENT...]", options=RUN_OPTIONS + (PULL_OPTION,) + REGISTRY_OPTIONS + (QUIET_OPTION,),
@@ -8184,7 +8524,21 @@ def command_run(context, arguments):
     cannot be executed, 127 where it does not exist, 128+n where signal n ended it.
     """
     arguments.registry, _ = apply_registry_options(context, arguments)
+    tell_omissions(arguments)
     return run_container(context, arguments.container, arguments.argument, arguments)
+
+
+@command("exec", "CONTAINER", "COMMAND", "[ARGUMENT...]", options=EXECUTION_OPTIONS, is_raw=True, failure_status=125,
+         examples=("udocker exec mycontainer ps", "udocker exec -w /srv -e LANG=C mycontainer sh -c 'ls | wc -l'"))
+def command_exec(context, arguments):
+    """Run one more command in a container, as run does, but without the image's entrypoint.
+
+    Nothing of a run that is going on is needed for it: both see the same tree. Volumes are to be named again.
+    """
+    for option in RUN_OPTIONS + (PULL_OPTION,) + REGISTRY_OPTIONS:
+        if not hasattr(arguments, option.attribute):
+            setattr(arguments, option.attribute, option.default)
+    return execute_in_container(context, arguments.container, [arguments.command] + arguments.argument, arguments)
 
 
 @command("df", examples=("udocker df",))

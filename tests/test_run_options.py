@@ -1,0 +1,171 @@
+"""docker's options of run in every mode: what they do, who refuses them, and what is told and left out."""
+import os
+import subprocess
+
+import pytest
+
+import udocker as program_under_test
+
+LACKS = {mode.code: engine.lacks for engine in program_under_test.ENGINES for mode in engine.modes}
+
+
+def able(box, mode, feature, *words):
+    """What a command prints, or None where the mode says that it cannot do it, naming one that can."""
+    if feature in LACKS[mode]:
+        refusal = box.fails(125, "run", *words)
+        assert feature in refusal.err and mode in refusal.err and "udocker setup --execmode=" in refusal.err
+        return None
+    return box.ok("run", *words).out
+
+
+def test_every_refusal_is_of_a_feature():
+    assert all(set(lacks) <= set(program_under_test.RunSpec.FEATURES) for lacks in LACKS.values())
+
+
+def test_hostname(box):
+    script = "uname -n; echo $HOSTNAME"
+    assert box.ok("run", "--hostname=lab-17", "busybox", "sh", "-c", script).out == "lab-17\nlab-17\n"
+    assert box.ok("run", "-h", "lab-18", "busybox", "uname", "-n").out == "lab-18\n"
+    assert box.ok("run", "busybox", "uname", "-n").out == os.uname().nodename + "\n"
+
+
+def test_a_read_only_tree(box, mode, containers):
+    script = "touch /written; touch /scratch/x && echo only there"
+    out = able(box, mode, "--read-only", "--read-only=true", "--tmpfs=/scratch", "busybox", "sh", "-c", script)
+    assert out in (None, "only there\n")
+    assert box("run", "busybox", "test", "-e", "/written").status == 1
+
+
+@pytest.mark.parametrize("option", ["--tmpfs=/scratch", "--tmpfs=/scratch:rw,size=64k,mode=1777",
+                                    "--mount=type=tmpfs,destination=/scratch"])
+def test_tmpfs(box, mode, option, tmp_path):
+    """runC gives it the mode of the directory that it covers."""
+    script = "stat -c %a /scratch; ls -A /scratch; echo kept > /scratch/x; cat /scratch/x"
+    for _ in range(2):
+        out = box.ok("run", option, "busybox", "sh", "-c", script, env={"UDOCKER_TMPDIR": str(tmp_path)}).out
+        assert out == "1777\nkept\n" or mode == "R1" and out == "755\nkept\n"
+    assert list(tmp_path.iterdir()) == [], "nothing is left of it"
+
+
+def test_tmpfs_may_be_the_working_directory(box):
+    assert box.ok("run", "--tmpfs=/scratch", "-w", "/scratch", "busybox", "pwd").out == "/scratch\n"
+
+
+def test_ephemeral_changes_are_gone(box, mode):
+    script = "touch /new; rm /bin/env; echo changed > /etc/passwd; cat /etc/passwd; pwd"
+    out = able(box, mode, "--ephemeral", "--ephemeral", "-w", "/made/up", "busybox", "sh", "-c", script)
+    assert out in (None, "changed\n/made/up\n")
+    if out:
+        script = "ls -d /new /made; test -e /bin/env && grep -c root /etc/passwd; true"
+        assert box.ok("run", "busybox", "sh", "-c", script).out == "1\n"
+
+
+def test_many_ephemeral_commands_share_a_tree(namespace_box):
+    script = "test ! -e /mine && echo %d > /mine && sleep 0.2 && cat /mine"
+    crowd = [namespace_box.start("run", "--ephemeral", "busybox", "sh", "-c", script % number, stdout=-1)
+             for number in range(8)]
+    assert [process.communicate()[0] for process in crowd] == [b"%d\n" % number for number in range(8)]
+
+
+@pytest.mark.parametrize("text", [
+    "type=bind,source={0},target=/data", "type=bind,src={0},dst=/data", "source={0},type=bind,destination=/data",
+    'type=bind,"source={0}","target=/data"', "type=bind,source={0},target=/data,readonly=false",
+])
+def test_mount(box, text, tmp_path):
+    (tmp_path / "word").write_text("seen\n")
+    assert box.ok("run", "--mount", text.format(tmp_path), "busybox", "cat", "/data/word").out == "seen\n"
+
+
+def test_mount_with_a_comma_in_its_path(box, tmp_path):
+    (tmp_path / "a,b").write_text("seen\n")
+    option = '--mount=type=bind,"source=%s/a,b","target=/a,b"' % tmp_path
+    assert box.ok("run", option, "busybox", "cat", "/a,b").out == "seen\n"
+
+
+@pytest.mark.parametrize("suffix", ["readonly", "ro", "readonly=true", "readonly=1"])
+def test_read_only_mounts(box, mode, suffix, tmp_path):
+    option = "--mount=type=bind,source=%s,target=/data,%s" % (tmp_path, suffix)
+    able(box, mode, "--volume=HOST:PATH:ro", option, "busybox", "sh", "-c", "touch /data/x; true")
+    assert not (tmp_path / "x").exists()
+
+
+def test_further_hosts(box, tmp_path):
+    words = ["--add-host=node1:10.1.2.3", "--add-host=node2:[fe80::1]", "busybox", "tail", "-n2", "/etc/hosts"]
+    out = box.ok("run", *words, env={"UDOCKER_TMPDIR": str(tmp_path)}).out
+    assert out == "10.1.2.3\tnode1\nfe80::1\tnode2\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_limits_and_processors(box):
+    cpu = min(os.sched_getaffinity(0))
+    script = "ulimit -n; ulimit -t; grep Cpus_allowed_list /proc/self/status"
+    out = box.ok("run", "--ulimit=nofile=500:600", "--ulimit", "cpu=77", "--cpuset-cpus=%d" % cpu, "busybox",
+                 "sh", "-c", script).out
+    assert out.split() == ["500", "77", "Cpus_allowed_list:", str(cpu)]
+
+
+def test_init_ends_what_the_command_leaves_behind(box):
+    box.ok("run", "--init", "busybox", "sh", "-c", "sleep 4217 & echo started")
+    assert "sleep 4217" not in subprocess.check_output(["ps", "-eo", "args"]).decode()
+    assert box("run", "--init", "busybox", "sh", "-c", "exit 7").status == 7
+
+
+def test_cidfile(udocker, images, mode, tmp_path):
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    reference, file = images.host + "/lab/busybox", tmp_path / "id"
+    box.ok("run", "--cidfile=%s" % file, reference, "true")
+    assert file.read_text() in box.ok("ps").out and len(file.read_text()) == 36
+    refusal = box.fails(125, "run", "--cidfile=%s" % file, file.read_text(), "true")
+    assert "is there already" in refusal.err
+
+
+def test_what_is_left_out_is_told_in_a_line(box):
+    options = ["--privileged", "--memory=1g", "--cap-add", "SYS_ADMIN", "--label=a=b", "--net=none", "--shm-size=64m"]
+    result = box.ok("run", *options + ["busybox", "echo", "here"])
+    assert result.out == "here\n" and result.err.count("\n") == 1
+    assert result.err.startswith("udocker: warning: left out")
+    assert all(word in result.err for word in ("--privileged", "--memory", "--cap-add", "--label", "--network=none"))
+
+
+@pytest.mark.parametrize("option", ["--net=host", "--network=host", "--ipc=host", "--pid=host", "--uts=host",
+                                    "--containerauth", "-a=stdin"])
+def test_what_is_so_anyway_is_not_told(box, option):
+    result = box.ok("run", option, "busybox", "echo", "here")
+    assert (result.out, result.err) == ("here\n", "")
+
+
+def test_ports_are_told(box):
+    for option in "-p=8080:80", "-P", "--publish=80":
+        assert "no port is mapped" in box.ok("run", option, "busybox", "true").err
+
+
+@pytest.mark.parametrize("options,word", [
+    (["-d"], "--detach"), (["--tmpfs=scratch"], "absolute"), (["--tmpfs=/"], "root"),
+    (["--tmpfs=/x:size=lots"], "lots"), (["--tmpfs=/x:colour=red"], "colour"),
+    (["--mount=type=bind,source=/tmp"], "target"),
+    (["--mount=type=bind,target=/x"], "source"), (["--mount=type=volume,source=a,target=/x"], "type=bind"),
+    (["--mount=type=bind,source=/tmp,target=/x,readonly=maybe"], "readonly"), (["--mount="], "target"),
+    (["--mount=type=bind,source=/nowhere/at/all,target=/x"], "/nowhere/at/all"), (["--ulimit=nofile"], "nofile"),
+    (["--ulimit=nonsense=1"], "nonsense"), (["--cpuset-cpus=a"], "--cpuset-cpus"), (["--cpuset-cpus=65000"], "cpuset"),
+    (["--add-host=alone"], "alone"), (["--hostauth", "--containerauth"], "exclude"),
+])
+def test_bad_values_end_in_a_line(containers, options, word):
+    result = containers("run", *options + ["busybox", "true"])
+    assert result.status in (1, 2, 125) and not result.out
+    assert result.err.startswith("udocker: error: ") and word in result.err and result.err.count("\n") <= 2
+
+
+def test_exec_is_one_more_command(box):
+    result = box.ok("exec", "-w", "/etc", "-e", "A=b", "busybox", "/bin/sh", "-c", "pwd; echo $A; id -u")
+    assert result.out == "/etc\nb\n0\n"
+    assert box("exec", "busybox", "sh", "-c", "exit 5").status == 5
+
+
+def test_exec_leaves_the_entrypoint_out(box):
+    assert box.ok("exec", "-u", "root", "entry", "/bin/echo", "alone").out == "alone\n"
+
+
+def test_exec_wants_a_container_and_a_command(containers, images):
+    assert "no such container" in containers.fails(125, "exec", images.host + "/lab/busybox", "true").err
+    containers.fails(2, "exec", "busybox")
+    containers.fails(127, "exec", "busybox", "missing")
