@@ -564,6 +564,22 @@ class Host:
             return None
 
     @staticmethod
+    def file_system(path):
+        """(type, options) of the file system that `path` is on, as the kernel spells them; ("", "") where unknown.
+        proc(5), /proc/pid/mountinfo"""
+        best, path = ("", "", ""), os.path.realpath(path) + "/"
+        try:
+            with open("/proc/self/mountinfo", errors="surrogateescape") as file:
+                for line in file:
+                    left, _, right = line.partition(" - ")
+                    point = left.split()[4].replace("\\040", " ")
+                    if path.startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
+                        best = (point, right.split()[0], left.split()[5])
+        except OSError:
+            pass
+        return best[1:]
+
+    @staticmethod
     def children(pid):
         """The process ids of the children of `pid`, oldest first."""
         try:
@@ -5277,10 +5293,9 @@ class Toolbox:
             return self._put(tool, members)
         for reason in reasons[:-1]:
             say.debug(reason)
-        hint = "without internet, bring %s from elsewhere and name it in UDOCKER_TARBALL" % tool.tarball
-        if not tool.is_library:
-            hint += ", or put the executable into " + self.layout.bin
-        raise ToolError("%s cannot be had: %s" % (tool.file_name, reasons[-1]), hint)
+        raise ToolError("%s cannot be had: %s" % (tool.file_name, reasons[-1]),
+                        "without internet, bring %s here and say udocker install --from=%s; udocker install --list "
+                        "tells all that is needed" % (tool.tarball, tool.tarball))
 
     def _put(self, tool, members):
         directory = self.layout.lib if tool.is_library else self.layout.bin
@@ -5361,14 +5376,25 @@ class Toolbox:
         return [path for pattern in patterns for path in sorted(glob.glob(pattern))]
 
     def install(self, kind, source="", is_forced=False):
-        """Put the released tools of a kind into the store where they are missing, or anyway; returns their paths.
+        """Put the released tools of a kind into the store where they are missing, or anyway; returns the paths of new
+        ones.
 
         They come from `source`, a file or URL, else from UDOCKER_TARBALL, else from the internet. ToolError where
-        one cannot be had.
+        none of the kind is in the store afterwards, or none is new that should be.
         """
-        source = source or self.tarball
-        missing = [tool for tool in self.builds(kind) if is_forced or not os.path.exists(self.path(tool))]
-        return [self._install(tool, [source] if source else tool.urls) for tool in missing]
+        source, builds, paths, failures = source or self.tarball, self.builds(kind), [], []
+        for tool in builds:
+            if is_forced or not os.path.exists(self.path(tool)):
+                try:
+                    paths.append(self._install(tool, [source] if source else tool.urls))
+                except ToolError as error:
+                    failures.append(error)
+        if not builds:
+            raise ToolError("no %s was released for a machine of type %s" % (
+                TOOL_KINDS[kind].title, self.host.machine), "one of the host's own, in the search path, is used")
+        if failures and not paths and (is_forced or not any(os.path.exists(self.path(tool)) for tool in builds)):
+            raise failures[0]
+        return paths
 
     def installed(self):
         """Paths of what released tools have put into the store."""
@@ -5725,6 +5751,7 @@ class Engine:
 
     name = ""
     modes = ()
+    tool_kind = ""      # of TOOL_KINDS what it needs
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
     def __init__(self, mode, host):
@@ -5769,6 +5796,7 @@ class PRootEngine(ExecutableEngine):
     """PRoot: every system call with a path is caught by ptrace and rewritten. https://proot-me.github.io"""
 
     name = "PRoot"
+    tool_kind = "proot"
     modes = (Mode("P1", "PRoot, accelerated by seccomp: works nearly everywhere, the default"),
              Mode("P2", "PRoot without seccomp: slower"))
     # What the dynamic loader, the C library and PRoot itself obey: ld.so(8), Secure-execution mode
@@ -6045,6 +6073,7 @@ class RuncEngine(ExecutableEngine):
     """
 
     name = "runC"
+    tool_kind = "runc"
     modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
     lacks = dict(NamespaceEngine.lacks, **{
         "--ephemeral": ("cannot keep changes away from the container's tree", "mode N1 can: " + SETUP_HINT % "N1")})
@@ -6801,6 +6830,45 @@ def prune(context, is_dry=False):
     return rubbish
 
 
+# --- tools --------------------------------------------------------------------------------------------
+
+def kinds_of_modes(codes):
+    """The kinds of tools that these modes need, of all modes where none is named; UsageError for what is no mode."""
+    for code in codes:
+        if code not in MODES:
+            raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
+    engines = [engine for engine in ENGINES if any(mode.code in codes or not codes for mode in engine.modes)]
+    return [engine.tool_kind for engine in engines if engine.tool_kind]
+
+
+def install_tools(context, codes, source="", is_forced=False, is_purged=False):
+    """Bring what the modes need into the store, all that can be had; returns the paths of what is new.
+
+    ToolError where something cannot; a `source` (file or URL) need not have all where no mode is named. With
+    `is_purged` what was installed goes first.
+    """
+    box, failures, paths = context.toolbox(), [], []
+    context.layout.make()
+    if is_purged:
+        for path in box.installed():
+            remove_file(path)
+    for kind in kinds_of_modes(codes):
+        try:
+            paths += box.install(kind, source, is_forced)
+        except ToolError as error:
+            failures.append(error)
+    if failures and not (source and not codes and paths):
+        raise ToolError("; ".join(error.message for error in failures), failures[0].hint)
+    return paths
+
+
+def tools_wanted(context, codes):
+    """[(tarball, its digest, where its content goes, addresses)] of what the modes need here."""
+    box = context.toolbox()
+    tools = [tool for kind in kinds_of_modes(codes) for tool in box.builds(kind)]
+    return [(tool.tarball, tool.tarball_digest, os.path.dirname(box.path(tool)), tool.urls) for tool in tools]
+
+
 # --- what is here -------------------------------------------------------------------------------------
 
 def installed_parts(context):
@@ -6828,6 +6896,75 @@ def store_facts(context):
             ("store", context.layout.home), ("images", str(len(context.images.list()))),
             ("containers", str(len(context.containers.list()))), ("default mode", context.default_mode),
             ("registry", without_password(context.settings["registry"]))]
+
+
+class ModeReport:
+    """Whether a mode works on this host: with what, or why not, and what can be done."""
+
+    def __init__(self, code, works, detail, hint=""):
+        self.code = code
+        self.works = works
+        self.detail = detail
+        self.hint = hint
+
+
+def examine_mode(context, code):
+    """The ModeReport of a mode; nothing is fetched for it, and what is here is proved anew."""
+    engine_class = next(engine for engine in ENGINES if any(mode.code == code for mode in engine.modes))
+    prover, reasons = context.prover(), []
+    try:
+        if not engine_class.tool_kind:
+            prover.check(engine_class(code, context.host))
+            return ModeReport(code, True, "proved")
+        for executable in context.toolbox().executables_here(engine_class.tool_kind):
+            try:
+                prover.check(engine_class(code, context.host, executable, prover.temporary))
+                return ModeReport(code, True, "proved with %s" % executable)
+            except EngineError as error:
+                reasons.append(error)
+    except (EngineError, ToolError) as error:
+        reasons.append(error)
+    if reasons:
+        return ModeReport(code, False, "; ".join(sorted({error.message for error in reasons})), reasons[0].hint)
+    return ModeReport(code, False, "no %s here" % TOOL_KINDS[engine_class.tool_kind].title,
+                      "udocker install %s fetches one; --list tells what to bring where there is no internet" % code)
+
+
+def advised_mode(reports):
+    """The fastest of the modes that work; "" where none does."""
+    working = [report.code for report in reports if report.works]
+    return next((code for code in ("N1", "R1", "P1", "P2") if code in working), "")
+
+
+def store_condition(context):
+    """What is to be known of the file system that the store is on, in a line."""
+    place = context.layout.home
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    kind, options = Host.file_system(place)
+    status = os.statvfs(place)
+    words = ["%s, %s free" % (kind or "unknown file system", human_size(status.f_bavail * status.f_frsize))]
+    if not os.access(place, os.W_OK):
+        words.append("not writable by you")
+    if "noexec" in options.split(","):
+        words.append("mounted noexec: programs in containers cannot be executed")
+    return "%s (%s)" % (context.layout.home, ", ".join(words))
+
+
+def host_facts(context):
+    """[(what, which)] of this machine as far as engines depend on it."""
+    facts = [("program", "udocker %s, Python %s" % (__version__, sys.version.split()[0]))]
+    settings = context.settings
+    try:
+        transport = choose_transport(settings["use_curl_executable"], settings["timeout"]).description
+    except ToolError as error:
+        transport = "none: %s" % error.message
+    facts += [("transport", transport), ("kernel", "%s on %s" % (context.host.kernel, context.host.machine))]
+    for name in [name for name, _, _ in NamespaceEngine.SWITCHES] + ["kernel.yama.ptrace_scope"]:
+        value = Host.sysctl(name)
+        if value is not None:
+            facts.append((name, value))
+    return facts + [("store", store_condition(context)), ("temporary", context.temporary())]
 
 
 # --- archives -----------------------------------------------------------------------------------------
@@ -7161,11 +7298,11 @@ def copy_between(context, source_text, target_text, is_followed=False):
 
 # --- run ----------------------------------------------------------------------------------------------
 
-def find_with_executable(context, engine_class, kind, code):
+def find_with_executable(context, engine_class, code):
     """A proved engine of mode `code` that is an executable; of P2 where P1 does not contain here."""
-    prover, reasons, title = context.prover(), [], TOOL_KINDS[kind].title
+    prover, reasons = context.prover(), []
     try:
-        for executable in context.toolbox().executables(kind):
+        for executable in context.toolbox().executables(engine_class.tool_kind):
             for tried in ("P1", "P2") if code == "P1" else (code,):
                 engine = engine_class(tried, context.host, executable, prover.temporary)
                 try:
@@ -7183,7 +7320,8 @@ def find_with_executable(context, engine_class, kind, code):
         say.debug(error.message)
     if reasons:
         raise reasons[0]
-    raise EngineError("there is no %s for a machine of type %s" % (title, context.host.machine),
+    raise EngineError("there is no %s for a machine of type %s" % (
+        TOOL_KINDS[engine_class.tool_kind].title, context.host.machine),
                       "put one into the search path, or use mode N1")
 
 
@@ -7204,9 +7342,9 @@ def choose_engine(context, mode, spec):
     if code == "N1":
         return find_namespaces(context)
     if code == "R1":
-        return find_with_executable(context, RuncEngine, "runc", code)
+        return find_with_executable(context, RuncEngine, code)
     try:
-        engine = find_with_executable(context, PRootEngine, "proot", code)
+        engine = find_with_executable(context, PRootEngine, code)
         if is_default:
             engine.check(spec)
         return engine
@@ -8585,6 +8723,59 @@ def command_info(context, _):
     """Show the program, the machine and the store, for a first look."""
     pairs = [("version", version_line())] + installed_parts(context) + store_facts(context)
     say.result("\n".join("%-14s %s" % (name + ":", value) for name, value in pairs))
+
+
+@command("doctor", options=(Option("--json", meaning="print it as one JSON object"),),
+         examples=("udocker doctor", "udocker doctor --json"))
+def command_doctor(context, arguments):
+    """Tell which modes work on this host, and why the others do not: the first thing to ask when something fails.
+
+    Every engine that is here is tried. The exit status is 1 where no mode works.
+    """
+    facts, reports = host_facts(context), [examine_mode(context, code) for code in MODES]
+    advice = advised_mode(reports)
+    if arguments.json:
+        modes = [{"mode": report.code, "works": report.works, "detail": report.detail, "hint": report.hint}
+                 for report in reports]
+        say.result(dump_json(dict(facts, modes=modes, default=context.default_mode, advice=advice)))
+        return 0 if advice else 1
+    rows = list(facts)
+    for report in reports:
+        rows.append(("mode " + report.code, ("works, " if report.works else "does not work: ") + report.detail))
+        if report.hint:
+            rows.append(("", report.hint))
+    rows.append(("advice", "%s is the best mode here: udocker setup --execmode=%s CONTAINER, "
+                           "or UDOCKER_DEFAULT_EXECUTION_MODE=%s" % ((advice,) * 3)
+                 if advice else "no mode works on this host"))
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        say.result("\n".join(wrapped(value, name.ljust(width), " " * width)))
+    return 0 if advice else 1
+
+
+@command("install", "[MODE...]", options=(
+    Option("--force", meaning="also what is there already"),
+    Option("--purge", meaning="first remove what was installed"),
+    Option("--from", value="FILE|URL", meaning="take it out of this tarball"),
+    Option("--list", meaning="only print what is needed: tarball, digest, destination, addresses"), PROXY_OPTION),
+         examples=("udocker install", "udocker install P1 R1", "udocker install --list",
+                   "udocker install --from=udocker-englib-1.2.10.tar.gz"))
+def command_install(context, arguments):
+    """Fetch the tools that modes need, of all modes where none is named, for this machine, and check them.
+
+    It is never needed where the internet is: what a mode needs is fetched when it is first used.
+    """
+    if arguments.httpproxy:
+        context.use_proxy(arguments.httpproxy)
+    if arguments.list:
+        for tarball, digest, directory, urls in tools_wanted(context, arguments.mode):
+            say.result("%s %s into %s" % (tarball, digest, directory))
+            for url in urls:
+                say.result("    " + url)
+        return
+    source = getattr(arguments, "from") or ""
+    for path in install_tools(context, arguments.mode, source, arguments.force, arguments.purge):
+        say.result(path)
 
 
 @command("showconf", examples=("udocker showconf",))

@@ -1,0 +1,117 @@
+"""doctor tells what works on this host and why not; install brings tools, and none but the released ones."""
+import hashlib
+import json
+import os
+
+import pytest
+
+import udocker as program_under_test
+from conftest import need, why_not
+from program import Program
+from test_engines import Toolkit, tarball
+
+FAILING = "#!/bin/sh\necho 'no ptrace for you' >&2\nexit 1\n"
+
+
+def report(box, *options, **start):
+    """(the exit status, the document, its modes by code)."""
+    result = box("doctor", "--json", *options, **start)
+    document = json.loads(result.out)
+    return result.status, document, {mode["mode"]: mode for mode in document["modes"]}
+
+
+def test_it_tells_the_modes_that_work(udocker, broken_modes):
+    status, document, modes = report(udocker)
+    assert list(modes) == list(program_under_test.MODES)
+    for code, reason in broken_modes.items():
+        assert modes[code]["works"] is not bool(reason), modes[code]
+    assert status == 0 and modes[document["advice"]]["works"]
+    assert udocker.home.name in document["store"] and document["kernel"].startswith(os.uname().release)
+
+
+def test_a_page_for_people(udocker):
+    page = udocker.ok("doctor").out
+    assert "mode N1" in page and "advice" in page and "transport" in page
+    assert all(len(line) <= 79 or " " not in line.strip() for line in page.splitlines())
+
+
+def test_a_broken_engine_is_explained(udocker, tmp_path):
+    liar = tmp_path / "proot"
+    liar.write_text(FAILING)
+    liar.chmod(0o755)
+    _, _, modes = report(udocker, env={"UDOCKER_USE_PROOT_EXECUTABLE": str(liar)})
+    assert not modes["P1"]["works"] and "no ptrace for you" in modes["P1"]["detail"] and modes["P1"]["hint"]
+
+
+def test_what_is_missing_can_be_installed(udocker, tmp_path):
+    _, _, modes = report(udocker, env={"PATH": str(tmp_path), "UDOCKER_USE_RUNC_EXECUTABLE": str(tmp_path)})
+    assert "udocker install P1" in modes["P1"]["hint"] and "no executable file" in modes["R1"]["detail"]
+
+
+def test_nothing_works(udocker, tmp_path):
+    """As where neither namespaces nor ptrace are to be had; without any other engine besides."""
+    switches = {"UDOCKER_USE_PROOT_EXECUTABLE": str(tmp_path), "UDOCKER_USE_RUNC_EXECUTABLE": str(tmp_path)}
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'
+    outer = [need("unshare"), "--map-root-user", "sh", "-c", script]
+    if why_not(outer + ["true"]):
+        pytest.skip("no user namespace can be had to try it in")
+    sandboxed = Program(udocker.home, outer + udocker.entry + ["--allow-root"], udocker.env)
+    status, document, modes = report(sandboxed, env=switches)
+    assert status == 1 and document["advice"] == "" and not any(mode["works"] for mode in modes.values())
+    assert "user.max_user_namespaces is 0" in modes["N1"]["detail"] and "sysctl -w" in modes["N1"]["hint"]
+    assert "no mode works" in sandboxed("doctor", env=switches).out
+
+
+# install
+
+def test_the_list_for_a_closed_site(udocker):
+    lines = udocker.ok("install", "--list").out.splitlines()
+    heads = [line.split() for line in lines if not line.startswith(" ")]
+    assert heads and all(head[0].endswith(".tgz") and program_under_test.is_digest(head[1]) for head in heads)
+    assert all(head[3].startswith(str(udocker.store)) for head in heads)
+    assert len(lines) == 3 * len(heads)
+    assert udocker.ok("install", "--list", "P2").out.splitlines()[0] == lines[0]
+    assert udocker.ok("install", "--list", "N1").out == "", "which needs nothing"
+
+
+def test_an_unknown_mode(udocker):
+    assert "P1" in udocker.fails(2, "install", "P7").err
+
+
+@pytest.mark.parametrize("member", ["proot-x86_64-4_8_0", "crun-x86_64", "runc-x86_64", "nothing"])
+def test_what_was_not_released_is_not_installed(udocker, tmp_path, member):
+    archive = tarball(tmp_path / "bad.tgz", member, b"\x7fELF pretended")
+    result = udocker.fails(1, "install", "--from=%s" % archive)
+    assert "bad.tgz" in result.err and "--list" in result.err
+    assert os.listdir(str(udocker.store / "bin")) == []
+
+
+def test_a_source_that_is_not_there(udocker, tmp_path):
+    assert "No such file" in udocker.fails(1, "install", "--from=%s/missing.tgz" % tmp_path, "P1").err
+
+
+def test_install_and_purge(tmp_path):
+    data = b"\x7fELF pretended"
+    tool = program_under_test.Tool("proot-test", "0" * 64, hashlib.sha256(data).hexdigest())
+    kit = Toolkit(tmp_path, tool, str(tarball(tmp_path / "good.tgz", "proot-test", data)))
+    assert kit.box.install("proot") == [kit.layout.bin + "/proot-test"]
+    assert kit.box.install("proot") == [], "it is there"
+    assert kit.box.install("proot", is_forced=True) == [kit.layout.bin + "/proot-test"]
+
+
+def test_a_tool_without_a_digest_of_its_own_is_known_by_its_tarball(tmp_path):
+    archive = tarball(tmp_path / "good.tgz", "runc-test", b"\x7fELF pretended")
+    with pytest.raises(program_under_test.ToolError):
+        Toolkit(tmp_path, program_under_test.Tool("runc-test", "0" * 64), str(archive)).box.install("runc")
+    good = program_under_test.Tool("runc-test", hashlib.sha256(archive.read_bytes()).hexdigest())
+    assert Toolkit(tmp_path, good, str(archive)).box.install("runc")
+
+
+def test_libraries_come_as_a_set(tmp_path):
+    archive = tarball(tmp_path / "good.tgz", "../lib/libfakechroot-Lab-1.so", b"\x7fELF pretended")
+    tool = program_under_test.Tool("libfakechroot-test", hashlib.sha256(archive.read_bytes()).hexdigest(),
+                                   is_library=True)
+    kit = Toolkit(tmp_path, tool, str(archive))
+    kit.box.install("fakechroot")
+    assert kit.layout.lib + "/libfakechroot-Lab-1.so" in kit.box.libraries_here()
+    assert kit.box.install("fakechroot") == [], "all of it is there"
