@@ -5920,6 +5920,30 @@ EMULATED_CALLS = ("chown", "fchown", "lchown", "fchownat", "setuid", "setgid", "
                   "setfsgid32", "setgroups32", "mknod", "mknodat")
 
 
+APT_CONFIG = "/etc/apt/udocker.conf"
+
+
+def variables_of_emulation(spec):
+    """Variables that a command needs besides its own where root is emulated.
+
+    apt downloads as another user and sees that it did not become that one: a file that only APT_CONFIG leads to
+    tells it to stay root. apt.conf(5)
+    """
+    if spec.account.uid != 0 or "APT_CONFIG" in spec.environment:
+        return {}
+    content, tree = b'APT::Sandbox::User "root";\n', GuestTree(spec.root)
+    try:
+        if not os.path.isdir(tree.path("/etc/apt/apt.conf.d")):
+            return {}
+        path = tree.path(APT_CONFIG)
+        if not os.path.exists(path) or read_file(path, 1000) != content:
+            write_atomic(path, content, 0o644)
+    except OSError as error:
+        say.debug("%s: %s" % (APT_CONFIG, error.strerror))
+        return {}
+    return {"APT_CONFIG": APT_CONFIG}
+
+
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
@@ -5930,7 +5954,8 @@ class NamespaceEngine(Engine):
     def invocation(self, spec):
         self.check(spec)
         program = spec.find_command()
-        return Invocation(program, spec.argv, spec.environment, lambda: self._enter(spec))
+        environment = dict(spec.environment, **variables_of_emulation(spec))
+        return Invocation(program, spec.argv, environment, lambda: self._enter(spec))
 
     def _enter(self, spec):
         """Move this process into the container; every step is checked, so it arrives or fails."""
@@ -6173,6 +6198,7 @@ class RuncEngine(ExecutableEngine):
         """config.json of the run."""
         import resource
         account, (soft, hard) = spec.account, resource.getrlimit(resource.RLIMIT_NOFILE)
+        environment = dict(spec.environment, **variables_of_emulation(spec))
         mounts = [self._mount(mount) for mount in sorted(
             spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))]
         for path in "/proc", "/dev":        # neither runC nor crun does without
@@ -6183,7 +6209,7 @@ class RuncEngine(ExecutableEngine):
             position = [mount["destination"] for mount in mounts].index("/dev") + 1
             mounts.insert(position, self._mount(Mount(bundle + "/console", "/dev/console")))
         process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": spec.argv,
-                   "env": ["%s=%s" % pair for pair in spec.environment.items()], "cwd": spec.directory,
+                   "env": ["%s=%s" % pair for pair in environment.items()], "cwd": spec.directory,
                    "noNewPrivileges": True,
                    # runC, being a Go program, raises the soft limit for itself
                    "rlimits": [{"type": "RLIMIT_NOFILE", "soft": soft % (1 << 64), "hard": hard % (1 << 64)}]}
