@@ -3201,6 +3201,37 @@ class Notes:
         except OSError as error:
             say.debug("%s: %s" % (self.directory, error))
 
+    RENEWAL_AGE = 86400     # seconds after which a use counts as a new one: a job of many ranks writes once
+
+    def keep_links(self, links):
+        """The path of a directory that holds these symbolic links, {name: target}, and no others.
+
+        The same links are the same directory, which is there whole or not at all: many processes may ask at once.
+        """
+        import time
+        text = "\n".join("%s %s" % link for link in sorted(links.items()))
+        path = "%s/links-%s" % (self.directory, sha256_digest(os.fsencode(text))[-32:])
+        try:
+            if time.time() - os.stat(path).st_mtime > self.RENEWAL_AGE:
+                os.utime(path)
+            return path
+        except FileNotFoundError:
+            pass
+        new = "%s/%s%s" % (self.directory, Layout.NEW, new_token())
+        make_directory(os.path.dirname(self.directory))
+        make_directory(self.directory, 0o700)
+        try:
+            for name, target in links.items():
+                make_directory(os.path.dirname("%s/%s" % (new, name)))
+                os.symlink(target, "%s/%s" % (new, name))
+            os.rename(new, path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):      # another process was faster
+                raise
+        finally:
+            remove_tree(new)
+        return path
+
 
 class BlobPart:
     """A blob on its way into the store: grows across attempts and processes, is checked, then published.
@@ -3677,7 +3708,7 @@ class ImageStore:
 class Container:
     """One container of the store: its tree and the files about it."""
 
-    NOTES = ("container.json", "imagerepo.name", "execmode")        # what a copy of it needs
+    NOTES = ("container.json", "imagerepo.name", "execmode", "nvidia")        # what a copy of it needs
 
     def __init__(self, path, names=()):
         self.path = path
@@ -3712,6 +3743,19 @@ class Container:
     @is_protected.setter
     def is_protected(self, is_protected):
         protect(self.path, is_protected)
+
+    @property
+    def needs_gpus(self):
+        """Whether setup said that every run gets the host's NVIDIA GPUs."""
+        return os.path.exists(self.path + "/nvidia")
+
+    @needs_gpus.setter
+    def needs_gpus(self, needs_gpus):
+        with Naming(self.path):
+            if needs_gpus:
+                write_atomic(self.path + "/nvidia", b"all")
+            else:
+                remove_file(self.path + "/nvidia")
 
     @property
     def access(self):
@@ -5507,18 +5551,741 @@ def system_mounts():
     return [Mount(path, path, is_required=False) for path in paths]
 
 
-def graphics_mounts():
-    """The host's direct rendering drivers, and the socket and key of its display."""
-    import glob
-    patterns = ("/usr/lib/dri", "/usr/lib64/dri", "/lib/dri", "/lib64/dri", "/usr/lib/*/dri", "/tmp/.X11-unix")
-    paths = [path for pattern in patterns for path in glob.glob(pattern)]
-    return [Mount(path, path, is_required=False) for path in paths]
-
-
 def arrange_mounts(mounts):
     """The mounts whose source exists, outer ones first; of two on one place the later."""
     by_guest = {mount.guest: mount for mount in mounts if os.path.exists(mount.source)}
     return sorted(by_guest.values(), key=lambda mount: mount.guest.count("/"))
+
+
+class LoaderCache:
+    """Where the host's dynamic loader finds libraries: ld.so(8), /etc/ld.so.cache, as far as it can be read.
+
+    Both headers that it may begin with are in glibc's sysdeps/generic/dl-cache.h.
+    """
+
+    PATH = "/etc/ld.so.cache"
+    OLD, NEW = b"ld.so-1.7.0", b"glibc-ld.so.cache1.1"
+    # What an entry's flags say of the ABI of programs of 64 bits, and of those of 32 bits that may run beside them
+    ABI_BITS = 0xFF00
+    ABIS = {"x86_64": 0x0300, "s390x": 0x0400, "ppc64le": 0x0500, "aarch64": 0x0A00, "riscv64": 0x1000}
+    ABIS_OF_32_BITS = {"x86_64": 0x0000, "aarch64": 0x0900}
+
+    def __init__(self, machine):
+        self.machine = machine
+        try:
+            self.data = read_file(self.PATH)
+        except OSError as error:
+            say.debug("%s: %s" % (self.PATH, error.strerror))
+            self.data = b""
+
+    def find(self, name, is_32_bit=False):
+        """Paths of the library of this name, in the loader's order."""
+        wanted, abi = os.fsencode(name), (self.ABIS_OF_32_BITS if is_32_bit else self.ABIS).get(self.machine)
+        if wanted + b"\0" not in self.data or is_32_bit and abi is None:
+            return []
+        return [os.fsdecode(path) for flags, key, path in self._entries()
+                if key == wanted and path.startswith(b"/") and abi in (None, flags & self.ABI_BITS)]
+
+    def _entries(self):
+        """(flags, name, path) of each entry that can be read."""
+        import struct
+        layout, strings, first, count = self._table()
+        size = struct.calcsize(layout)
+        for place in range(first, min(first + count * size, len(self.data) - size + 1), size):
+            flags, key, value = struct.unpack_from(layout, self.data, place)[:3]
+            yield flags, self._text(strings + key), self._text(strings + value)
+
+    def _table(self):
+        """(layout of an entry, where its offsets count from, offset of the first, number of entries)."""
+        data, start = self.data, 0
+        if data.startswith(self.OLD):
+            count = int.from_bytes(data[12:16], sys.byteorder)
+            start = (16 + 12 * count + 7) // 8 * 8          # the new one may follow, aligned as its entries are
+            if data[start:start + len(self.NEW)] != self.NEW:
+                return "=iII", 16 + 12 * count, 16, count
+        if data[start:start + len(self.NEW)] != self.NEW:
+            return "=iII", 0, 0, 0
+        return "=iIIIQ", start, start + 48, int.from_bytes(data[start + 20:start + 24], sys.byteorder)
+
+    def _text(self, offset):
+        end = self.data.find(b"\0", offset, offset + 4096)
+        return self.data[offset:max(end, offset)]
+
+
+def graphics_mounts(machine):
+    """The host's direct rendering drivers, which lie beside its OpenGL libraries, and the socket of its display."""
+    import glob
+    cache = LoaderCache(machine)
+    found = [path for name in ("libGL.so.1", "libEGL.so.1", "libdrm.so.2") for path in cache.find(name)]
+    patterns = ["/usr/lib/dri", "/usr/lib64/dri", "/lib/dri", "/lib64/dri", "/usr/lib/*/dri", "/tmp/.X11-unix"]
+    patterns += [glob.escape(os.path.dirname(path)) + "/dri" for path in found]
+    paths = [path for pattern in patterns for path in glob.glob(pattern)]
+    return [Mount(path, path, is_required=False) for path in paths]
+
+
+def graphics_nodes():
+    """The device nodes of GPUs of all makers but NVIDIA: for rendering, and for computing with AMD's ROCm, whose
+    libraries are the image's own."""
+    return [Mount(path, path, is_required=False) for path in ("/dev/dri", "/dev/kfd")]
+
+
+class ContainerEdits:
+    """What devices bring into a container, in CDI's word: files of the host, mounts, device nodes, variables.
+
+    Libraries and programs appear as links in one directory, so that they cost one mount and leave no empty files
+    in the container's tree; the directories of the host that the links lead to are mounted beside it.
+    """
+
+    PLACE, HOST_PLACE = "/usr/local/nvidia", "/usr/local/nvidia-host"
+    LIBRARIES, LIBRARIES_OF_32_BITS, PROGRAMS = "lib64/", "lib/", "bin/"
+
+    def __init__(self):
+        self.files = {}             # name below PLACE: path
+        self.mounts = []
+        self.devices = []           # Mounts, needed where the container does not see the host's /dev
+        self.environment = {}
+        self.first_library_directory = ""       # of the container, searched before ours; the others after them
+        self.library_directories = []
+
+    def merge(self, other):
+        """Take over what `other` holds."""
+        self.files.update(other.files)
+        self.mounts += other.mounts
+        self.devices += other.devices
+        self.environment.update(other.environment)
+        self.first_library_directory = self.first_library_directory or other.first_library_directory
+        self.library_directories += other.library_directories
+
+    def _directories(self):
+        return sorted({os.path.dirname(os.path.realpath(path)) for path in self.files.values()})
+
+    def links(self):
+        """{name: target} of the symbolic links: relative ones, which lead to the same files here and inside."""
+        directories = self._directories()
+        found = {"%s/%d" % (os.path.basename(self.HOST_PLACE), number): path
+                 for number, path in enumerate(directories)}
+        for name, path in self.files.items():
+            directory, base = os.path.split(os.path.realpath(path))
+            found["%s/%s" % (os.path.basename(self.PLACE), name)] = "../../%s/%d/%s" % (
+                os.path.basename(self.HOST_PLACE), directories.index(directory), base)
+        return found
+
+    def link_mounts(self, directory):
+        """The Mounts that make the links appear, which are in `directory`."""
+        return [Mount("%s/%s" % (directory, os.path.basename(self.PLACE)), self.PLACE)] + [
+            Mount(path, "%s/%d" % (self.HOST_PLACE, number)) for number, path in enumerate(self._directories())]
+
+    def extend_search_paths(self, environment):
+        """The loader looks among our libraries first, the shell among our programs last."""
+        own = ["%s/%s" % (self.PLACE, part.rstrip("/")) for part in (self.LIBRARIES, self.LIBRARIES_OF_32_BITS)
+               if any(name.startswith(part) for name in self.files)]
+        words = [self.first_library_directory] + own + self.library_directories
+        words.append(environment.get("LD_LIBRARY_PATH", ""))
+        if any(words):
+            environment["LD_LIBRARY_PATH"] = ":".join(filter(None, words))
+        if any(name.startswith(self.PROGRAMS) for name in self.files):
+            environment["PATH"] = "%s:%s/bin" % (environment.get("PATH", DEFAULT_PATH), self.PLACE)
+
+
+def version_numbers(text):
+    """"550.54.14" as numbers, to compare."""
+    return tuple(int(word) for word in text.split(".") if word.isdecimal())
+
+
+class GpuRequest:
+    """Which of the host's NVIDIA GPUs a command is to have, and what for.
+
+    `devices` holds indices and UUIDs, ["all"], or ["none"] for the driver alone; `count`, where it is not 0, stands for
+    so many of them. `capabilities` is None where nothing is said. With `is_explicit` the user asked for it.
+    """
+
+    CAPABILITIES = frozenset(("compute", "compat32", "graphics", "utility", "video", "display", "ngx"))
+    DEFAULT_CAPABILITIES = frozenset(("compute", "utility"))
+    KIND = "nvidia.com/gpu"
+
+    def __init__(self, devices=("all",), count=0, capabilities=None, is_explicit=True):
+        self.devices = list(devices)
+        self.count = count
+        self.capabilities = capabilities
+        self.is_explicit = is_explicit
+
+    @classmethod
+    def parse(cls, text):
+        """From docker's --gpus: all, N, or a CSV record of count=, device=, capabilities= and driver=."""
+        fields = cls._fields(text)
+        counts, devices = fields.get("count", []), fields.get("device", [])
+        if len(counts) + bool(devices) > 1:
+            raise UsageError("--gpus=%s: it asks for a number of GPUs and for certain ones" % text
+                             if devices else "--gpus=%s: it says twice how many" % text)
+        for device in devices:
+            cls.check_device(device)
+        if fields.get("driver", ["nvidia"]) != ["nvidia"]:
+            raise UsageError("--gpus=%s: there is the driver nvidia alone" % text, "--dri is for other makers' GPUs")
+        capabilities = set(fields.get("capabilities", ())) - {"gpu", "nvidia"}
+        unknown = sorted(capabilities - cls.CAPABILITIES - {"all"})
+        if unknown:
+            raise UsageError("--gpus=%s: unknown capability %r" % (text, unknown[0]),
+                             "there are all, " + ", ".join(sorted(cls.CAPABILITIES)))
+        return cls(devices or ["all"], cls._count(text, (counts or ["all"])[0]),
+                   cls._expanded(capabilities) if capabilities else None)
+
+    @staticmethod
+    def _fields(text):
+        """{key: words} of the CSV record; words without a key go on with the list before them, else are a count."""
+        import csv
+        try:
+            record = next(csv.reader([text], strict=True), [])
+        except csv.Error:
+            record = []
+        fields, key = {}, "count"
+        for field in record:
+            name, equals, value = field.partition("=")
+            if equals and (name not in ("count", "device", "capabilities", "driver") or name in fields):
+                record = []
+                break
+            if equals or key not in ("device", "capabilities"):
+                key = name if equals else "count"
+            fields.setdefault(key, []).extend((value if equals else field).split(","))
+        if not record or not all(word for words in fields.values() for word in words):
+            raise UsageError("--gpus=%s: it cannot be understood" % text,
+                             "write all, a number, device=0,1 or all,capabilities=utility")
+        return fields
+
+    @staticmethod
+    def _count(text, word):
+        if word in ("all", "-1"):
+            return 0
+        if not word.isdecimal() or not 0 < int(word[:9]) < 1000:
+            raise UsageError("--gpus=%s: %r is no number of GPUs" % (text, word),
+                             "write all, a number from 1 on, or device=INDEX or UUID")
+        return int(word)
+
+    @staticmethod
+    def check_device(word):
+        """UsageError unless `word` names a GPU as NVIDIA_VISIBLE_DEVICES does."""
+        import re
+        if re.fullmatch(r"[0-9]+:[0-9]+", word):
+            raise UsageError("%s: CUDA knows parts of a GPU by their UUID alone" % word, "nvidia-smi -L shows it")
+        if not re.fullmatch(r"[0-9]{1,4}|all|none|(GPU|MIG)-[\w/-]+", word):
+            raise UsageError("%r is no GPU" % word, "write an index, or a UUID as nvidia-smi -L shows it")
+
+    @classmethod
+    def _expanded(cls, words):
+        return cls.CAPABILITIES if "all" in words else frozenset(words) & cls.CAPABILITIES
+
+    @classmethod
+    def of_variables(cls, environment, is_explicit):
+        """From NVIDIA_VISIBLE_DEVICES, or of an image from before that was invented; None where none is asked for."""
+        text = environment.get("NVIDIA_VISIBLE_DEVICES")
+        if text is None and "CUDA_VERSION" in environment and "NVIDIA_REQUIRE_CUDA" not in environment:
+            text = "all"
+        words = [word.strip() for word in (text or "void").split(",")]
+        prefix = cls.KIND + "="
+        words = [word[len(prefix):] if word.startswith(prefix) else word for word in words if word]
+        if not words or words == ["void"]:
+            return None
+        request = cls(["all"] if "all" in words else words, is_explicit=is_explicit)
+        try:
+            for word in words:
+                cls.check_device(word)
+        except UsageError as error:
+            if is_explicit:
+                raise UsageError("NVIDIA_VISIBLE_DEVICES=%s: %s" % (text, error.message), error.hint)
+            say.debug("NVIDIA_VISIBLE_DEVICES=%s: %s" % (text, error.message))
+            request.devices = ["all"]
+        return request
+
+    def needed_capabilities(self, environment):
+        """What was asked for, else what NVIDIA_DRIVER_CAPABILITIES says, else compute and utility."""
+        if self.capabilities is not None:
+            return self.capabilities
+        words = {word.strip() for word in environment.get("NVIDIA_DRIVER_CAPABILITIES", "").split(",")}
+        return self._expanded(words) or self.DEFAULT_CAPABILITIES
+
+    def choose(self, allowed, gpus):
+        """The indices and UUIDs that CUDA shall see, None for all there are; never more than `allowed`, which is the
+        batch system's CUDA_VISIBLE_DEVICES (None where it says nothing). `gpus` are those of the host."""
+        pool = None if allowed is None else [word.strip() for word in allowed.split(",") if word.strip()]
+        if self.count:
+            known = [gpu.index for gpu in gpus] or [str(number) for number in range(self.count)]
+            known = known if pool is None else pool
+            if self.count > len(known):
+                raise EngineError("%d GPUs are asked for, and there are %d" % (self.count, len(known)),
+                                  "CUDA_VISIBLE_DEVICES=%s is what the batch system gave" % allowed if allowed else "")
+            return known[:self.count]
+        if "all" in self.devices or not self.is_explicit and self.devices != ["none"] and pool is not None:
+            return pool
+        wanted = [word for word in self.devices if word != "none"]
+        for word in wanted:
+            if pool is not None and not {word, self._other_name(word, gpus)} & set(pool):
+                raise EngineError("GPU %s is not among those that the batch system gave" % word,
+                                  "CUDA_VISIBLE_DEVICES=%s there" % allowed)
+            if self.is_explicit and gpus and not word.startswith("MIG-") and not self._other_name(word, gpus):
+                raise EngineError("GPU %s: there is none of that name" % word, "there are " + ", ".join(
+                    "%s (%s)" % (gpu.index, gpu.uuid) for gpu in gpus))
+        return wanted
+
+    @staticmethod
+    def _other_name(word, gpus):
+        """The UUID of an index, the index of a UUID; "" where the host has no such GPU."""
+        return next((gpu.uuid if word == gpu.index else gpu.index for gpu in gpus if word in (gpu.index, gpu.uuid)), "")
+
+
+class Gpu:
+    """One NVIDIA GPU of the host, as the driver's /proc/driver/nvidia/gpus/PCI-ADDRESS/information describes it."""
+
+    def __init__(self, index, address, facts):
+        self.index = index
+        self.address = address
+        self.uuid = facts.get("GPU UUID", "")
+        self.minor = facts.get("Device Minor", index)
+        self.model = facts.get("Model", "")
+
+    @classmethod
+    def list(cls):
+        """All of them, in the order of nvidia-smi: that of their places on the bus."""
+        directory = "/proc/driver/nvidia/gpus"
+        try:
+            addresses = sorted(os.listdir(directory))
+        except OSError:
+            return []
+        found = []
+        for address in addresses:
+            try:
+                with open("%s/%s/information" % (directory, address), errors="replace") as file:
+                    pairs = [line.partition(":") for line in file.read(1 << 16).splitlines()]
+            except OSError:
+                pairs = []
+            found.append(cls(str(len(found)), address, {name.strip(): value.strip() for name, _, value in pairs}))
+        return found
+
+    def nodes(self):
+        """Paths of its device nodes, those for rendering among them."""
+        names = []
+        try:
+            names = sorted(os.listdir("/sys/bus/pci/devices/%s/drm" % self.address))
+        except OSError:         # the driver's module for it is not loaded
+            pass
+        return ["/dev/nvidia" + self.minor] + ["/dev/dri/" + name for name in names
+                                               if name.startswith(("card", "renderD"))]
+
+
+class NvidiaDriver:
+    """The NVIDIA driver of this host: its version, and which of its files a container needs for what.
+
+    Which files are for which capability is libnvidia-container's src/nvc_info.c; the libraries are found by their
+    version, so that new ones need no new list, and only known ones are left out where they are not asked for.
+    """
+
+    NAME = "libcuda.so.1"
+    # Where loaders without a cache look, and systems that keep the driver out of it
+    DIRECTORIES = ("/usr/lib64", "/usr/lib", "/lib64", "/lib", "/run/opengl-driver/lib", "/usr/local/nvidia/lib64")
+    LIBRARIES = {
+        "utility": ("libnvidia-ml", "libnvidia-cfg"),
+        "compute": ("libcuda", "libcudadebugger", "libnvidia-nvvm", "libnvidia-nvvm70", "libnvidia-ptxjitcompiler",
+                    "libnvidia-opencl", "libnvidia-compiler", "libnvidia-fatbinaryloader"),
+        "video": ("libnvcuvid", "libnvidia-encode", "libnvidia-opticalflow", "libvdpau_nvidia"),
+        "graphics": ("libGLX_nvidia", "libEGL_nvidia", "libGLESv1_CM_nvidia", "libGLESv2_nvidia", "libnvidia-eglcore",
+                     "libnvidia-glcore", "libnvidia-tls", "libnvidia-glsi", "libnvidia-fbc", "libnvidia-ifr",
+                     "libnvidia-rtcore", "libnvoptix", "libnvidia-glvkspirv", "libnvidia-egl-gbm",
+                     "libnvidia-egl-wayland", "libnvidia-egl-wayland2", "libnvidia-egl-xcb", "libnvidia-egl-xlib"),
+        "ngx": ("libnvidia-ngx",),
+    }
+    # The vendor-neutral front ends are the container's own affair: a newer host's need a newer C library
+    FRONT_ENDS = ("libGL", "libGLX", "libEGL", "libOpenGL", "libGLdispatch", "libGLESv1_CM", "libGLESv2")
+    ALIASES = (("libcuda.so", "libcuda.so.1"), ("libnvidia-opticalflow.so", "libnvidia-opticalflow.so.1"),
+               ("libGLX_indirect.so.0", "libGLX_nvidia.so.0"))
+    PROGRAMS = {"utility": ("nvidia-smi", "nvidia-debugdump", "nvidia-persistenced"),
+                "compute": ("nvidia-cuda-mps-control", "nvidia-cuda-mps-server", "nvidia-imex", "nvidia-imex-ctl")}
+    FILES = {"compute": ("OpenCL/vendors/nvidia.icd",),
+             "graphics": ("glvnd/egl_vendor.d/10_nvidia.json", "vulkan/icd.d/nvidia_*.json",
+                          "vulkan/implicit_layer.d/nvidia_*.json", "egl/egl_external_platform.d/*nvidia*.json",
+                          "nvidia/nvoptix.bin")}
+    SOCKETS = {"utility": ("/run/nvidia-persistenced",), "compute": ("/run/nvidia-fabricmanager", "/tmp/nvidia-mps")}
+    CONTROL_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps",
+                     "nvidia-caps-imex-channels", "gdrdrv", "nvidia-fs*", "nvidia-nvswitch*")
+
+    def __init__(self, machine):
+        self.cache = LoaderCache(machine)
+        self.machine = machine
+        self.library = self._find_library()
+        self.module_version = self._module_version()
+        self.version = self._library_version() or self.module_version
+
+    @property
+    def is_there(self):
+        """Whether this host has the driver's library."""
+        return bool(self.library)
+
+    def _find_library(self):
+        """The path of libcuda.so.1, else of the library that only tells about GPUs; "" where there is none."""
+        directories = self.DIRECTORIES + ("/usr/lib/%s-linux-gnu" % self.machine,)
+        for name in (self.NAME, "libnvidia-ml.so.1"):
+            for path in self.cache.find(name) + ["%s/%s" % (directory, name) for directory in directories]:
+                if os.path.exists(path):
+                    return path
+        return ""
+
+    def _library_version(self):
+        """The version in the library's full name; "" where the system gave it none."""
+        suffix = os.path.realpath(self.library).partition(".so.")[2]
+        return suffix if len(version_numbers(suffix)) > 1 else ""
+
+    @staticmethod
+    def _module_version():
+        """The version of the kernel's part; "" where it is not loaded."""
+        import re
+        try:
+            with open("/proc/driver/nvidia/version", errors="replace") as file:
+                found = re.search(r"Module.*?\s(\d+\.\d+(\.\d+)?)\s", file.read(4096))
+        except OSError:
+            found = None
+        return found.group(1) if found else ""
+
+    @staticmethod
+    def _of(table, capabilities):
+        wanted = capabilities | ({"graphics"} if "display" in capabilities else set())
+        return {name for capability, names in table.items() if capability in wanted for name in names}
+
+    def _left_out(self, capabilities):
+        """The libraries that are only for what is not asked for."""
+        known = {name for names in self.LIBRARIES.values() for name in names}
+        return known - self._of(self.LIBRARIES, capabilities) | set(self.FRONT_ENDS)
+
+    def _is_own(self, name):
+        """Whether a file name is that of a library of this driver: it ends with the driver's version, but for two
+        families that have versions of their own."""
+        import re
+        stem, _, suffix = name.partition(".so.")
+        if re.fullmatch(r"libnvidia-nvvm70|libnvidia-egl-(gbm|wayland2?|xcb|xlib)", stem):
+            return bool(suffix)
+        return suffix == self.version if self.version else bool(suffix) and stem.startswith(("libcuda", "libnvidia-"))
+
+    def _libraries(self, library, capabilities):
+        """{name: path} of the libraries beside `library`, under all names that they have there."""
+        left_out, listed = self._left_out(capabilities), {}
+        for directory in (os.path.dirname(library), os.path.dirname(os.path.realpath(library))):
+            for path in (directory, directory + "/vdpau"):
+                try:
+                    names = os.listdir(path)
+                except OSError:
+                    continue
+                for name in names:
+                    if name.startswith("lib") and name.partition(".so")[0] not in left_out:
+                        listed.setdefault(name, path + "/" + name)
+        found = {name: path for name, path in listed.items() if self._is_own(name)}
+        stems = {name.partition(".so")[0] for name in found}
+        real_paths = {os.path.realpath(path) for path in found.values()}
+        for name, path in listed.items():
+            if name.partition(".so")[0] in stems and os.path.realpath(path) in real_paths:
+                found[name] = path
+        for alias, name in self.ALIASES:
+            if name in found:
+                found.setdefault(alias, found[name])
+        return {name: path for name, path in found.items() if os.path.exists(path)}
+
+    def edits(self, capabilities, chosen, gpus, environment):
+        """The ContainerEdits for `capabilities` and the chosen GPUs, None for all. `environment` is the host's."""
+        import glob
+        edits = ContainerEdits()
+        for name, path in self._libraries(self.library, capabilities).items():
+            edits.files[edits.LIBRARIES + name] = path
+        small = self.cache.find(self.NAME, is_32_bit=True) if "compat32" in capabilities else []
+        for name, path in self._libraries(small[0], capabilities).items() if small else ():
+            edits.files[edits.LIBRARIES_OF_32_BITS + name] = path
+        for name in self._of(self.PROGRAMS, capabilities):
+            path = Host.find_executable(name, DEFAULT_PATH)
+            if path:
+                edits.files[edits.PROGRAMS + name] = path
+        paths = [path for name in self._of(self.FILES, capabilities) for directory in ("/etc", "/usr/share")
+                 for path in glob.glob("%s/%s" % (directory, name))]
+        paths += self._of(self.SOCKETS, capabilities)
+        pipes = environment.get("CUDA_MPS_PIPE_DIRECTORY", "")
+        if pipes.startswith("/") and os.path.normpath(pipes).strip("/") and "compute" in capabilities:
+            paths.append(pipes)
+        if self.version:
+            paths.append("/lib/firmware/nvidia/" + self.version)
+        edits.mounts = [Mount(path, path, is_required=False) for path in sorted(paths)]
+        edits.devices = [Mount(path, path, is_required=False) for path in self._nodes(chosen, gpus)]
+        return edits
+
+    def _nodes(self, chosen, gpus):
+        """Paths of the device nodes: those that all share, and those of the chosen GPUs."""
+        import glob
+        found = [path for name in self.CONTROL_NODES for path in sorted(glob.glob("/dev/" + name))]
+        own = [gpu for gpu in gpus if chosen is None or {gpu.index, gpu.uuid} & set(chosen)]
+        if not own and chosen != []:        # nothing tells which nodes are whose
+            return found + sorted(glob.glob("/dev/nvidia[0-9]*"))
+        return found + [path for gpu in own for path in gpu.nodes()] + ["/proc/driver/nvidia"]
+
+    def complaints(self, capabilities):
+        """Lines about what will keep GPUs from working."""
+        if self.module_version and self.module_version != self.version:
+            yield "the NVIDIA driver's libraries are of version %s and its kernel module of %s" % (
+                self.version, self.module_version)
+        if not os.path.exists("/dev/nvidiactl"):
+            yield "there is no /dev/nvidiactl: no NVIDIA GPU can be used on this host"
+        elif "compute" in capabilities and not os.path.exists("/dev/nvidia-uvm"):
+            yield ("there is no /dev/nvidia-uvm, which CUDA needs: a CUDA program that runs outside of a container, or "
+                   "nvidia-modprobe -u, makes it")
+
+    def forward_compatibility(self, tree):
+        """The guest directory of a newer CUDA library that the image brings for drivers older than itself, "" where
+        there is none or it is not for GPUs of this kind. CUDA Compatibility, Forward Compatibility"""
+        guest = "/usr/local/cuda/compat"
+        try:
+            names = os.listdir(tree.path(guest))
+        except OSError:
+            return ""
+        versions = [version_numbers(name.partition(".so.")[2]) for name in names if name.startswith("libcuda.so.")]
+        is_for_data_centres = not any("GeForce" in gpu.model or "TITAN" in gpu.model for gpu in Gpu.list())
+        is_newer = max(versions, default=())[:1] > version_numbers(self.version)[:1]
+        return guest if self.version and is_newer and is_for_data_centres else ""
+
+    # CUDA version: the first branch of the driver that has it. CUDA Toolkit release notes, table 3
+    BRANCHES = {(8, 0): 375, (9, 0): 384, (9, 1): 390, (9, 2): 396, (10, 0): 410, (10, 1): 418, (10, 2): 440,
+                (11, 0): 450, (11, 1): 455, (11, 2): 460, (11, 3): 465, (11, 4): 470, (11, 5): 495, (11, 6): 510,
+                (11, 7): 515, (11, 8): 520, (12, 0): 525, (12, 1): 530, (12, 2): 535, (12, 3): 545, (12, 4): 550,
+                (12, 5): 555, (12, 6): 560, (12, 7): 565, (12, 8): 570, (12, 9): 575, (13, 0): 580}
+
+    def _facts(self):
+        """{name: version} of what conditions of an image may speak of, as far as it is known."""
+        driver = version_numbers(self.version)
+        cuda = [version for version, branch in self.BRANCHES.items() if driver and branch <= driver[0]]
+        facts = {"driver": driver} if driver else {}
+        if cuda and driver[0] < max(self.BRANCHES.values()) + 10:        # later ones may be of a later CUDA
+            facts["cuda"] = max(cuda)
+        return facts
+
+    def _is_contradicted(self, condition):
+        """Whether a condition as cuda>=12.4 is certainly false here."""
+        import re
+        match = re.fullmatch(r"(\w+)(>=|<=|!=|=|>|<)([\d.]+)", condition)
+        own = self._facts().get(match.group(1)) if match else None
+        if own is None:
+            return False
+        wanted = version_numbers(match.group(3))
+        width = max(len(own), len(wanted))
+        own, wanted = own + (0,) * (width - len(own)), wanted + (0,) * (width - len(wanted))
+        return not {">=": own >= wanted, "<=": own <= wanted, "!=": own != wanted, "=": own == wanted,
+                    ">": own > wanted, "<": own < wanted}[match.group(2)]
+
+    def unmet_requirement(self, environment):
+        """The first variable NVIDIA_REQUIRE_X, as NAME=CONDITIONS, that this driver does not meet, "" where it meets
+        all: a space means or, a comma and."""
+        if environment.get("NVIDIA_DISABLE_REQUIRE", "").lower() in ("1", "true", "yes", "on"):
+            return ""
+        for name, text in sorted(environment.items()):
+            alternatives = text.split() if name.startswith("NVIDIA_REQUIRE_") else []
+            if alternatives and all(any(map(self._is_contradicted, words.split(","))) for words in alternatives):
+                return "%s=%s" % (name, text)
+        return ""
+
+
+class DeviceSpecs:
+    """The host's CDI files, which say what each named device brings into a container.
+
+    https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md
+    """
+
+    DIRECTORIES = ("/etc/cdi", "/var/run/cdi")      # of two devices of one name the later one counts
+    NAME = r"([A-Za-z][\w.-]*/[A-Za-z][\w-]*)=([A-Za-z0-9][\w.:-]*)"
+    LIBRARY_DIRECTORY = r"(/usr)?/lib(32|64)?(/[^/]+-linux-gnu[^/]*)?"
+    PROGRAM_DIRECTORIES = frozenset(DEFAULT_PATH.split(":"))
+
+    def __init__(self):
+        self.devices = {}           # (kind, name): (path of the file, its common edits, those of the device)
+        unread = []
+        for directory in self.DIRECTORIES:
+            try:
+                names = sorted(os.listdir(directory))
+            except OSError:
+                continue
+            for name in names:
+                path = directory + "/" + name
+                if name.endswith((".yaml", ".yml")) and not self._can_read_yaml():
+                    unread.append(path)
+                elif name.endswith((".json", ".yaml", ".yml")):
+                    self._take_file(path)
+        if unread:
+            say.warning("%s: passed over, as Python's yaml module is not here; JSON needs none" % ", ".join(unread))
+
+    @classmethod
+    def parse_name(cls, text):
+        """(kind, name) of VENDOR/CLASS=NAME; UsageError where it is none."""
+        import re
+        match = re.fullmatch(cls.NAME, text)
+        if not match:
+            raise UsageError("--device=%s: no device" % text,
+                             "write /dev/NAME[:PATH][:rwm], or VENDOR/CLASS=NAME as in nvidia.com/gpu=all")
+        return match.groups()
+
+    @staticmethod
+    def _can_read_yaml():
+        import importlib.util
+        return importlib.util.find_spec("yaml") is not None
+
+    def _take_file(self, path):
+        try:
+            document = self._document(path, read_file(path))
+            kind, devices = document.get("kind"), document.get("devices")
+            common = self._object(document, "containerEdits")
+            if not isinstance(kind, str) or not isinstance(devices, list):
+                raise DocumentError("no kind, or no devices")
+            for device in devices:
+                if not isinstance(device, dict) or not isinstance(device.get("name"), (str, int)):
+                    raise DocumentError("a device without a name")
+                self.devices[kind, str(device["name"])] = path, common, self._object(device, "containerEdits")
+        except DocumentError as error:
+            say.warning("%s: passed over, as it is no CDI file: %s" % (path, error.message))
+        except OSError as error:
+            say.warning("%s: passed over: %s" % (path, error.strerror))
+
+    @staticmethod
+    def _document(path, data):
+        if path.endswith(".json"):
+            return parse_json(data, "the file")
+        import yaml         # pylint: disable=import-error
+        try:
+            document = yaml.safe_load(data)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise DocumentError("not valid YAML")
+        if not isinstance(document, dict):
+            raise DocumentError("not a YAML object")
+        return document
+
+    @staticmethod
+    def _object(document, key):
+        value = document.get(key) or {}
+        if not isinstance(value, dict):
+            raise DocumentError("%s is no object" % key)
+        return value
+
+    @staticmethod
+    def _objects(document, key):
+        value = document.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise DocumentError("%s is no list of objects" % key)
+        return value
+
+    @staticmethod
+    def _path(document, *keys):
+        """The first of the paths that the object has under these keys."""
+        path = next((document[key] for key in keys if document.get(key)), None)
+        if not isinstance(path, str) or not path.startswith("/") or not os.path.normpath(path).strip("/"):
+            raise DocumentError("%s is no absolute path" % keys[0])
+        return os.path.normpath(path)
+
+    def names(self, kind):
+        """The names of the devices of a kind."""
+        return sorted(name for known, name in self.devices if known == kind)
+
+    def find(self, kind, name):
+        """The ContainerEdits of a device, None where no file names it; "all" stands for all of its kind."""
+        names = [name] if (kind, name) in self.devices else self.names(kind) if name == "all" else []
+        edits, done = ContainerEdits(), []
+        for one in names:
+            path, common, own = self.devices[kind, one]
+            try:
+                for part in (own,) if path in done else (common, own):
+                    self._apply(edits, part)
+            except DocumentError as error:
+                raise DocumentError("%s: %s" % (path, error.message), "nvidia-ctk cdi generate writes it anew"
+                                    if kind == GpuRequest.KIND else "")
+            done.append(path)
+        missing = [mount.source for mount in edits.mounts + edits.devices if not os.path.exists(mount.source)]
+        missing += [path for path in edits.files.values() if not os.path.exists(path)]
+        if missing:
+            say.warning("%s names %d paths that do not exist, such as %s: it may be older than the driver" % (
+                done[0], len(missing), missing[0]))
+        edits.files = {name: path for name, path in edits.files.items() if os.path.exists(path)}
+        return edits if names else None
+
+    def _apply(self, edits, part):
+        for node in self._objects(part, "deviceNodes"):
+            path = self._path(node, "path")
+            edits.devices.append(Mount(self._path(node, "hostPath", "path"), path, is_required=False))
+        for mount in self._objects(part, "mounts"):
+            self._take_mount(edits, self._path(mount, "hostPath"), self._path(mount, "containerPath"),
+                             "ro" in strings_of(mount.get("options")))
+        for text in strings_of(part.get("env")):
+            name, equals, value = text.partition("=")
+            if name and equals and "\0" not in text:
+                edits.environment[name] = value
+        for hook in self._objects(part, "hooks"):
+            words = strings_of(hook.get("args"))
+            if "create-symlinks" in words:
+                self._take_links(edits, self._values(words, "--link"))
+            elif "update-ldcache" in words:
+                self._take_directories(edits, self._values(words, "--folder"))
+            else:
+                say.debug("a hook of a CDI file is passed over: %s" % " ".join(words or [str(hook.get("path"))]))
+
+    @staticmethod
+    def _values(words, option):
+        """The values of an option, --option VALUE or --option=VALUE."""
+        following = [word for before, word in zip(words, words[1:]) if before == option]
+        return following + [word.partition("=")[2] for word in words if word.startswith(option + "=")]
+
+    def _place(self, guest):
+        """The name below ContainerEdits.PLACE for a library or program that is to lie where systems keep theirs; ""
+        for other files."""
+        import re
+        directory, name = os.path.split(guest)
+        if re.fullmatch(self.LIBRARY_DIRECTORY, directory) and ".so" in name:
+            is_32_bit = "32" in directory or "i386" in directory
+            return (ContainerEdits.LIBRARIES_OF_32_BITS if is_32_bit else ContainerEdits.LIBRARIES) + name
+        return ContainerEdits.PROGRAMS + name if directory in self.PROGRAM_DIRECTORIES else ""
+
+    def _take_mount(self, edits, source, guest, is_read_only):
+        place = self._place(guest)
+        if place and not os.path.isdir(source):
+            edits.files[place] = source
+        else:           # what the caller cannot write to anyway needs no read-only mount, which not all modes can make
+            edits.mounts.append(Mount(source, guest, is_read_only and os.access(source, os.W_OK), is_required=False))
+
+    def _take_links(self, edits, values):
+        """Links TARGET::PATH: what the target leads to appears at the path as well."""
+        pairs = [value.split("::") for value in values if value.count("::") == 1]
+        for target, guest in pairs + pairs:         # a link may lead to a later one
+            if not guest.startswith("/"):
+                continue
+            target = os.path.normpath(os.path.join(os.path.dirname(guest), target))
+            path = edits.files.get(self._place(target))
+            if path and self._place(guest):
+                edits.files[self._place(guest)] = path
+            elif path and guest not in [mount.guest for mount in edits.mounts]:
+                edits.mounts.append(Mount(path, guest, is_required=False))
+
+    def _take_directories(self, edits, values):
+        """Directories of libraries, but for those that the loader of the container looks into anyway."""
+        import re
+        for guest in values:
+            if guest.startswith("/") and ":" not in guest and not re.fullmatch(self.LIBRARY_DIRECTORY, guest):
+                edits.library_directories.append(guest)
+
+
+def device_mount(text):
+    """The Mount of docker's --device=PATH[:GUEST][:rwm]; None for the standard streams, which every command has.
+
+    The permissions are checked and bind nobody: without cgroups of one's own the device's mode decides.
+    """
+    source, *rest = text.split(":")
+    permissions = rest.pop() if rest and not rest[-1].startswith("/") else "rwm"
+    guest = rest[0] if rest else source
+    if len(rest) > 1 or not guest.startswith("/") or not permissions or set(permissions) - set("rwm"):
+        raise UsageError("--device=%s: no device" % text, "write /dev/NAME[:PATH][:rwm]")
+    source = os.path.normpath(source)
+    if source in ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd") or source.startswith(("/dev/fd/", "/proc/")):
+        if os.path.normpath(guest) != source:
+            raise UsageError("--device=%s: it is another one for each process, and keeps its name" % text)
+        return None
+    if not os.path.exists(source):
+        raise NotFoundError("--device=%s: no such device" % source)
+    mode = os.stat(source).st_mode
+    if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)):
+        raise UsageError("--device=%s: it is no device" % source, "-v makes files and directories appear")
+    return Mount(source, guest)
 
 
 class Account:
@@ -6803,7 +7570,9 @@ def clone_container(context, word, name=None, takes_over=False):
     prepare_container(context, name, takes_over)
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
         TreeCopy(OpenTree(source.root), OpenTree(new.root)).copy("", "")
-        return new.publish(source.config(), source.image_name, name, source.mode, takes_over)
+        copy = new.publish(source.config(), source.image_name, name, source.mode, takes_over)
+        copy.needs_gpus = source.needs_gpus
+        return copy
 
 
 # --- quota --------------------------------------------------------------------------------------------
@@ -7164,8 +7933,10 @@ def import_clone(context, source, name=None):
         unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
         copy = new.take_scratch()
-        mode = copy.mode if copy.mode in MODES else ""
-        return new.publish(copy.config(), copy.image_name, name, mode)
+        mode, needs_gpus = copy.mode if copy.mode in MODES else "", copy.needs_gpus
+        container = new.publish(copy.config(), copy.image_name, name, mode)
+        container.needs_gpus = needs_gpus
+        return container
 
 
 def export_container(context, word, destination, is_clone=False):
@@ -7419,6 +8190,20 @@ def parse_host(text):
     return "%s\t%s\n" % (match.group(2), match.group(1))
 
 
+def parse_devices(options):
+    """(GpuRequest or None, Mounts of devices, (kind, name) of those that CDI files name) of --gpus and --device."""
+    gpus = None if options.gpus is None else GpuRequest.parse(options.gpus)
+    mounts = [device_mount(text) for text in options.device if text.startswith("/")]
+    named = [DeviceSpecs.parse_name(text) for text in options.device if not text.startswith("/")]
+    names = [name for kind, name in named if kind == GpuRequest.KIND]
+    if gpus and names:
+        raise UsageError("--gpus=%s and --device=%s=%s: one of them is enough" % (
+            options.gpus, GpuRequest.KIND, names[0]))
+    for name in names:
+        GpuRequest.check_device(name)
+    return GpuRequest(names) if names else gpus, [mount for mount in mounts if mount], named
+
+
 class RunRequest:
     """What the user asked of `run`, checked before anything is touched; options as in the command's declaration."""
 
@@ -7431,6 +8216,8 @@ class RunRequest:
                              "leave out --rm and --name=")
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
+        self.gpus, self.devices, self.named_devices = parse_devices(options)
+        self.is_marked = False          # setup --nvidia was used on the container
         self.platform = Platform.parse(options.platform) if options.platform else None
         self.memory_mounts = [MemoryMount.parse(text) for text in options.tmpfs]
         for mount in map(parse_mount, options.mount):
@@ -7455,7 +8242,7 @@ class RunRequest:
         options = self.options
         own = [] if options.nosysdirs else system_mounts()
         if options.dri:
-            own += graphics_mounts()
+            own += graphics_mounts(context.host.machine)
         if options.bindhome and os.path.normpath(context.home).strip("/"):
             own.append(Mount(context.home, context.home))
         elif options.bindhome:
@@ -7483,6 +8270,107 @@ def guest_environment(context, request, config, account):
     environment.update(config.environment)
     environment.update(request.variables)
     return environment
+
+
+# What batch systems and users tell libraries for GPUs, which goes inside with the GPUs
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_MPS_PIPE_DIRECTORY", "ROCR_VISIBLE_DEVICES",
+                 "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
+
+
+def wanted_gpus(request, environment):
+    """The GpuRequest that options, setup or variables make, in this order; None where no GPU is asked for."""
+    is_by_hand = "NVIDIA_VISIBLE_DEVICES" in dict(request.variables)
+    if request.gpus or (request.options.nvidia or request.is_marked) and not is_by_hand:
+        return request.gpus or GpuRequest()
+    return GpuRequest.of_variables(environment, is_by_hand)
+
+
+def named_edits(request):
+    """(ContainerEdits of the devices that CDI files name, whether all NVIDIA GPUs of --device are among them)."""
+    edits, specs = ContainerEdits(), DeviceSpecs() if request.named_devices else None
+    names = [name for kind, name in request.named_devices if kind == GpuRequest.KIND]
+    for kind, name in request.named_devices:
+        found = specs.find(kind, name)
+        if found:
+            edits.merge(found)
+            names = [other for other in names if (kind, other) != (GpuRequest.KIND, name)]
+        elif kind != GpuRequest.KIND:
+            known = ", ".join(specs.names(kind))
+            raise NotFoundError("--device=%s=%s: no CDI file names this device" % (kind, name),
+                                "there are %s" % known if known else "looked in " + " and ".join(specs.DIRECTORIES))
+    return edits, GpuRequest.KIND in dict(request.named_devices) and not names
+
+
+def find_driver(context, request, wanted, environment):
+    """The host's NvidiaDriver, its shortcomings told; None where it has none and nobody insists."""
+    driver = NvidiaDriver(context.host.machine)
+    if not driver.is_there:
+        what = "this host has no NVIDIA driver: its loader does not find %s" % driver.NAME
+        if request.gpus or request.options.nvidia:
+            raise EngineError(what, "run it on a node with GPUs; ldconfig -p shows what the loader finds")
+        (say.warning if request.is_marked else say.debug)(what)
+        return None
+    unmet = driver.unmet_requirement(environment)
+    if unmet:
+        what = "the image asks for %s, and the host's NVIDIA driver is %s" % (unmet, driver.version)
+        if wanted.is_explicit:
+            raise EngineError(what, "-e NVIDIA_DISABLE_REQUIRE=1 runs it all the same")
+        say.warning(what)
+    for complaint in driver.complaints(wanted.needed_capabilities(environment)):
+        (say.warning if wanted.is_explicit else say.debug)(complaint)
+    return driver
+
+
+def gpu_variables(host, wanted, chosen):
+    """What the libraries inside are told of GPUs: what the batch system said (`host` is the host's environment), and
+    which ones were chosen, None for all there are."""
+    found = {name: host[name] for name in GPU_VARIABLES if name in host}
+    if wanted:
+        found["NVIDIA_VISIBLE_DEVICES"] = "all" if chosen is None else ",".join(chosen) or "none"
+        if wanted.capabilities is not None:
+            found["NVIDIA_DRIVER_CAPABILITIES"] = ",".join(sorted(wanted.capabilities))
+    if chosen is not None:
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(chosen) or "-1"
+        if "CUDA_VISIBLE_DEVICES" not in host:          # nvidia-smi counts along the bus, CUDA by speed
+            found.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    return found
+
+
+def find_edits(context, request, spec):
+    """(ContainerEdits, variables) of the devices that user, setup or image ask for; None where they ask for none."""
+    host = context.environment
+    edits, is_complete = named_edits(request)
+    wanted, driver, chosen = wanted_gpus(request, spec.environment), None, None
+    if wanted and not is_complete:
+        driver = find_driver(context, request, wanted, spec.environment)
+        wanted = wanted if driver else None
+    if wanted:
+        gpus = Gpu.list()
+        chosen = wanted.choose(host.get("CUDA_VISIBLE_DEVICES"), gpus)
+    if driver:
+        edits.merge(driver.edits(wanted.needed_capabilities(spec.environment), chosen, gpus, host))
+        edits.first_library_directory = driver.forward_compatibility(spec.tree)
+    edits.devices += request.devices + (graphics_nodes() if request.options.dri else [])
+    if not (wanted or request.named_devices or edits.devices):
+        return None
+    return edits, dict(gpu_variables(host, wanted, chosen), **edits.environment)
+
+
+def add_devices(context, request, spec):
+    """Add to a RunSpec the mounts and variables of the devices that are asked for."""
+    found = find_edits(context, request, spec)
+    if not found:
+        return
+    edits, variables = found
+    by_hand = dict(request.variables)
+    spec.environment.update({name: value for name, value in variables.items() if name not in by_hand})
+    edits.extend_search_paths(spec.environment)
+    mounts = edits.mounts + (edits.link_mounts(context.notes().keep_links(edits.links())) if edits.files else [])
+    seen = {mount.guest for mount in spec.mounts if mount.guest == mount.source}
+    mounts += [mount for mount in edits.devices
+               if mount.guest != mount.source or "/" + mount.guest.split("/")[1] not in seen]
+    mounts = [mount for mount in mounts if not {mount.source, mount.guest} & request.excluded]
+    spec.mounts = arrange_mounts(mounts + spec.mounts)
 
 
 def guest_command(request, config, argv, tree):
@@ -7544,6 +8432,7 @@ def build_spec(context, root, config, argv, request):
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
     spec.environment = guest_environment(context, request, config, spec.account)
+    add_devices(context, request, spec)
     spec.argv = guest_command(request, config, argv, tree)
     check_working_directory(spec)
     return spec
@@ -7666,6 +8555,7 @@ def run_container(context, word, argv, options):
     else:
         container = locate_container(context, word, request)
         root, config, mode = container.root, container.config(), container.mode
+        request.is_marked = container.needs_gpus
     try:
         if not os.path.isdir(root):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
@@ -8578,15 +9468,19 @@ def command_verify(context, arguments):
 
 
 @command("setup", "CONTAINER", options=(Option("--execmode", value="XY", meaning="; ".join(
-    "%s: %s" % (mode.code, mode.description) for mode in MODES.values())),),
+    "%s: %s" % (mode.code, mode.description) for mode in MODES.values())),
+    Option("--nvidia", meaning="every run of the container gets the host's NVIDIA GPUs, where it has some"),
+    Option("--purge", meaning="take the mark of --nvidia away")),
          examples=("udocker setup --execmode=N1 mycontainer", "udocker setup mycontainer"))
 def command_setup(context, arguments):
-    """Choose the mode in which a container is run, or print the present one."""
+    """Choose the mode in which a container is run, or print the present one; give it the host's GPUs."""
     container = context.containers.get(arguments.container)
-    if arguments.execmode is None:
+    if arguments.nvidia or arguments.purge:
+        container.needs_gpus = arguments.nvidia
+    elif arguments.execmode is None:
         say.result(container.mode or context.default_mode)
-        return
-    change_mode(container, arguments.execmode)
+    if arguments.execmode is not None:
+        change_mode(container, arguments.execmode)
 
 
 # How a command runs in a container
@@ -8618,6 +9512,11 @@ EXECUTION_OPTIONS = (
     Option("--ulimit", value="NAME=SOFT[:HARD]", repeatable=True,
            meaning="limit of the shell's ulimit, as in nofile=1024"),
     Option("--init", meaning="udocker stays, passes signals on, and ends what the command leaves behind"),
+    Option("--gpus", value="GPUS", meaning="NVIDIA GPUs and the host's driver for them: all, a number, device=0,1 or "
+           "all,capabilities=utility"),
+    Option("--nvidia", meaning="the same as --gpus=all"),
+    Option("--device", value="DEVICE", repeatable=True,
+           meaning="device that appears: /dev/NAME[:PATH], or VENDOR/CLASS=NAME of a CDI file"),
     Option("--interactive", "-i", meaning="as docker has it: standard input is always passed on"),
     Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on"),
     Option("--attach", "-a", value="STREAM", repeatable=True, meaning="as docker has it: all streams always are"),
