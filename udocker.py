@@ -6885,6 +6885,9 @@ class RuncEngine(ExecutableEngine):
     def check(self, spec):
         """EngineError where `spec` asks for what this engine cannot do."""
         super().check(spec)
+        for mount in spec.mounts:       # with the host's /proc what is at its own place there appears anyway
+            if mount.guest.startswith("/proc/") and mount.source != mount.guest:
+                raise EngineError("%s: mode R1 mounts nothing inside /proc" % mount.guest)
         if spec.account.uid and not self.is_crun:
             raise EngineError("runC without root can only run commands as root inside, not as %d" % spec.account.uid,
                               "crun in the search path can, and mode N1: udocker setup --execmode=N1 CONTAINER")
@@ -6967,7 +6970,8 @@ class RuncEngine(ExecutableEngine):
         account, (soft, hard) = spec.account, resource.getrlimit(resource.RLIMIT_NOFILE)
         environment = dict(spec.environment, **variables_of_emulation(spec))
         mounts = [self._mount(mount) for mount in sorted(
-            spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))]
+            spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))
+                  if not mount.guest.startswith("/proc/")]
         for path in "/proc", "/dev":        # neither runC nor crun does without
             if not any(mount.guest == path for mount in spec.mounts):
                 mounts.insert(0, self._mount(Mount(path, path)))
