@@ -505,6 +505,11 @@ class Host:
         "riscv64": ("riscv64", ""), "s390x": ("s390x", ""),
     }
 
+    # e_machine of ELF files: what QEMU calls it; and which of them a machine executes
+    EMULATORS = {3: "i386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
+    EXECUTES = {"x86_64": (62, 3), "i686": (3,), "i386": (3,), "aarch64": (183, 40), "armv8l": (40,), "armv7l": (40,),
+                "armv6l": (40,), "ppc64le": (21,), "riscv64": (243,), "s390x": (22,)}
+
     def __init__(self):
         system = os.uname()
         self.name = system.nodename
@@ -544,6 +549,26 @@ class Host:
         except OSError:
             pass
         return tuple(words)
+
+    def emulator(self, head):
+        """The name of QEMU's emulator for a program, by the beginning of its file (bytes); "" where this machine
+        executes it itself, or nothing is known of it. System V ABI, e_machine"""
+        if len(head) < 20 or not head.startswith(b"\x7fELF"):
+            return ""
+        number = int.from_bytes(head[18:20], "little" if head[5] == 1 else "big")
+        if self.machine not in self.EXECUTES or number in self.EXECUTES[self.machine]:
+            return ""
+        return "qemu-" + self.EMULATORS[number] if number in self.EMULATORS else ""
+
+    @staticmethod
+    def has_handler(emulator):
+        """Whether the kernel starts this emulator by itself, also in another root. binfmt_misc, flag F"""
+        try:
+            with open("/proc/sys/fs/binfmt_misc/" + emulator) as file:
+                text = file.read().split("\n")
+        except OSError:
+            return False
+        return "enabled" in text and any(line.startswith("flags:") and "F" in line for line in text)
 
     @staticmethod
     def find_executable(name, search_path=None):
@@ -6461,6 +6486,18 @@ class RunSpec:
             raise CommandNotFoundError("%s: no such command in the container" % name, "PATH there is " + search_path)
         raise (refusals or obstacles)[0]
 
+    def emulator(self, host):
+        """The name of QEMU's emulator that the program to start needs on a Host, "" where it needs none."""
+        tree = self.tree
+        try:
+            head = read_file(tree.path(self.find_command()), 4096)
+            if head.startswith(b"#!"):
+                interpreter = os.fsdecode((head[2:].split(b"\n")[0].split() or [b"/"])[0])
+                head = read_file(tree.path(interpreter), 20)
+        except OSError:         # executable and not readable is fine
+            return ""
+        return host.emulator(head)
+
     def find_program(self, name, search_path):
         """The guest path of a helper program in directories of the container; None where it has none."""
         tree = self.tree
@@ -6532,6 +6569,14 @@ class Engine:
                 reason, hint = self.lacks[feature]
                 raise EngineError("%s: mode %s %s" % (feature, self.mode, reason), hint)
 
+    def check_machine(self, spec):
+        """EngineError where the program to start is for another machine and the kernel starts no emulator for it."""
+        emulator = spec.emulator(self.host)
+        if emulator and not self.host.has_handler(emulator):
+            raise EngineError("the container's programs are for another machine than %s" % self.host.machine,
+                              "mode P1 runs them with %s-static of Debian's qemu-user-static, where that is in the "
+                              "search path" % emulator)
+
     def invocation(self, spec):
         """The Invocation that runs `spec`; EngineError where this engine cannot."""
         raise NotImplementedError
@@ -6601,7 +6646,7 @@ class PRootEngine(ExecutableEngine):
         spec = self._with_directories(spec, area)
         ends_with_command = self._has_option("--kill-on-exit")
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
-        argv += ["-r", spec.root, "-w", spec.directory]
+        argv += self._emulation(spec) + ["-r", spec.root, "-w", spec.directory]
         for mount in spec.mounts:
             argv += ["-b", mount.source + ":" + mount.guest]
         account = spec.account
@@ -6614,6 +6659,17 @@ class PRootEngine(ExecutableEngine):
         return Invocation(self.executable, argv + words, environment, lambda: self._enter(spec, area), is_relayed=True,
                           is_lingering=not ends_with_command,
                           conclude=(lambda status: self._conclude(area, status)) if area else None)
+
+    def _emulation(self, spec):
+        """PRoot's option for programs of another machine."""
+        emulator = spec.emulator(self.host)
+        if not emulator:
+            return []
+        path = Host.find_executable(emulator + "-static") or Host.find_executable(emulator)
+        if not path:
+            raise EngineError("the container's programs are for another machine than %s" % self.host.machine,
+                              "%s-static, of Debian's qemu-user-static, in the search path runs them" % emulator)
+        return ["-q", path]
 
     @staticmethod
     def _with_directories(spec, area):
@@ -6720,6 +6776,7 @@ class NamespaceEngine(Engine):
 
     def invocation(self, spec):
         self.check(spec)
+        self.check_machine(spec)
         program = spec.find_command()
         environment = dict(spec.environment, **variables_of_emulation(spec))
         return Invocation(program, spec.argv, environment, lambda: self._enter(spec))
@@ -6894,6 +6951,7 @@ class RuncEngine(ExecutableEngine):
 
     def invocation(self, spec):
         self.check(spec)
+        self.check_machine(spec)
         spec.find_command()         # both answer with status 1 where there is none
         bundle = "%s/udocker-%s" % (self.temporary, new_token())
         inherited = max(self._inherited(), default=2)

@@ -1,10 +1,13 @@
 """docker's options of run in every mode: what they do, who refuses them, and what is told and left out."""
 import os
+import struct
 import subprocess
 
 import pytest
 
 import udocker as program_under_test
+from conftest import need
+from program import Program
 
 LACKS = {mode.code: engine.lacks for engine in program_under_test.ENGINES for mode in engine.modes}
 
@@ -169,3 +172,43 @@ def test_exec_wants_a_container_and_a_command(containers, images):
     assert "no such container" in containers.fails(125, "exec", images.host + "/lab/busybox", "true").err
     containers.fails(2, "exec", "busybox")
     containers.fails(127, "exec", "busybox", "missing")
+
+
+# Programs of another machine
+
+def arm64_program():
+    """A program for 64-bit ARM that prints its machine and exits with status 7. System V ABI; Arm ARM, A64"""
+    words = [0xd2800020, 0x100000e1, 0xd28000c2, 0xd2800808, 0xd4000001, 0xd28000e0, 0xd2800ba8, 0xd4000001]
+    code = b"".join(word.to_bytes(4, "little") for word in words) + b"arm64\n"
+    size, base = 64 + 56 + len(code), 0x400000
+    header = struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, base + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return b"\x7fELF\2\1\1" + bytes(9) + header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000) + code
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """The program with a container for arm64, named foreign."""
+    program, source = Program(tmp_path_factory.mktemp("foreign")), tmp_path_factory.mktemp("tree")
+    (source / "hello").write_bytes(arm64_program())
+    (source / "hello").chmod(0o755)
+    subprocess.check_call(["tar", "-C", str(source), "-cf", str(source) + ".tar", "hello"])
+    program.ok("import", "--tocontainer", "--platform=linux/arm64", "--name=foreign", "%s.tar" % source, "lab/arm")
+    return program
+
+
+def test_programs_of_another_machine(foreign, mode):
+    need("qemu-aarch64-static")
+    if os.uname().machine == "aarch64":
+        pytest.skip("it is this machine")
+    box = foreign.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    result = box("run", "foreign", "/hello")
+    if mode in ("N1", "R1") and not os.path.exists("/proc/sys/fs/binfmt_misc/qemu-aarch64"):
+        assert result.status == 125 and "another machine" in result.err and "qemu-aarch64-static" in result.err
+    else:
+        assert (result.status, result.out) == (7, "arm64\n")
+
+
+def test_programs_of_another_machine_without_an_emulator(foreign, proot, tmp_path):
+    env = {"PATH": str(tmp_path), "UDOCKER_USE_PROOT_EXECUTABLE": proot, "UDOCKER_DEFAULT_EXECUTION_MODE": "P1"}
+    refusal = foreign.fails(125, "run", "foreign", "/hello", env=env)
+    assert "another machine" in refusal.err and "qemu-user-static" in refusal.err
