@@ -15,7 +15,7 @@ Contents (the banners below carry the same titles, in the same order):
     8   Layers and archives        tar layers to a tree; archives of images and of trees
     9   Tools                      the helper executables, pinned by digest
     10  Run specification          what to run: mounts, account, environment
-    11  Engines                    how to run it: PRoot, namespaces, runC
+    11  Engines                    how to run it: PRoot, Fakechroot with its conversions, namespaces, runC
     12  Operations                 one function per use case
     13  Command line               options, parser, help texts
     14  Commands                   one function per command
@@ -430,7 +430,10 @@ SETTINGS = {
     "use_curl_executable": Setting("", "UDOCKER_USE_CURL_EXECUTABLE", "this curl, instead of pycurl"),
     "use_proot_executable": Setting("", "UDOCKER_USE_PROOT_EXECUTABLE", "this PRoot, and no other"),
     "use_runc_executable": Setting("", "UDOCKER_USE_RUNC_EXECUTABLE", "this runC or crun, and no other"),
-    "fakechroot_so": Setting("", "UDOCKER_FAKECHROOT_SO", "this libfakechroot.so, and no other"),
+    "fakechroot_so": Setting("", "UDOCKER_FAKECHROOT_SO", "this libfakechroot, and no other (modes Fn)"),
+    "fakechroot_libc": Setting("", "UDOCKER_FAKECHROOT_LIBC", "path of the C library in the container (modes Fn)"),
+    "fakechroot_expand_symlinks": Setting("", "UDOCKER_FAKECHROOT_EXPAND_SYMLINKS",
+                                          "false: links are left to the kernel (modes Fn with udocker's library)"),
     "tarball": Setting("", "UDOCKER_TARBALL", "tarball of the engines' executables, file or URL"),
     "default_execution_mode": Setting("P1", "UDOCKER_DEFAULT_EXECUTION_MODE", "mode of containers without setup"),
     "loglevel": Setting(Say.INFO, "UDOCKER_LOGLEVEL", "1 errors, 2 and warnings, 3 and information, 5 and debugging"),
@@ -1181,6 +1184,61 @@ def write_atomic(path, data, mode=0o644):
         raise
 
 
+class Journal:
+    """What is about to be done to a tree, on disk before it is done: values, one line of JSON each.
+
+    A line that a kill cut short tells of nothing that was begun, and counts for nothing.
+    """
+
+    def __init__(self, path):
+        self.path = path
+
+    @property
+    def exists(self):
+        return os.path.lexists(self.path)
+
+    def begin(self, first):
+        """Start anew with this value."""
+        write_atomic(self.path, self._line(first))
+
+    def add(self, values):
+        """Append values; they are on disk when this returns."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            size = os.fstat(descriptor).st_size
+            tail = os.pread(descriptor, 1 << 16, max(size - (1 << 16), 0))
+            os.ftruncate(descriptor, size - (len(tail) - tail.rfind(b"\n") - 1))
+            os.lseek(descriptor, 0, os.SEEK_END)
+            write_all(descriptor, b"".join(map(self._line, values)))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self):
+        """All values, one at a time; ConflictError where something else was written over it."""
+        import json
+        with open(self.path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    value = json.loads(line.decode("ascii"))
+                except ValueError:
+                    value = None
+                if not isinstance(value, dict):
+                    raise ConflictError("%s:%d: damaged, so what was done cannot be undone" % (self.path, number),
+                                        "make the container anew")
+                yield value
+
+    def remove(self):
+        remove_file(self.path)
+
+    @staticmethod
+    def _line(value):
+        import json
+        return json.dumps(value).encode("ascii") + b"\n"
+
+
 class Naming:
     """Errors of the system that name no file, as those of write(2), name `path` when they leave the `with` block."""
 
@@ -1579,6 +1637,8 @@ class GuestTree:
     def __init__(self, root, mounts=()):
         self.root = root
         self.mounts = mounts        # (guest, host path) pairs that lie over the tree, outermost first
+        # How links begin that Fakechroot modes converted
+        self.inside = os.path.realpath(root) + "/" if root else None
 
     def _host_path(self, guest):
         for target, source in reversed(self.mounts):
@@ -1605,6 +1665,8 @@ class GuestTree:
             links += 1
             if links > self.MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), guest)
+            if self.inside and (target + "/").startswith(self.inside):
+                target = target[len(self.inside) - 1:] or "/"
             if target.startswith("/"):
                 reached = ""
             pending += [part for part in reversed(target.split("/")) if part]
@@ -3948,6 +4010,7 @@ class NewContainer:
         self.layout = layout
         self.path = layout.container(Layout.NEW + self.id)
         self.root = self.path + "/ROOT"
+        self.published_root = layout.container(self.id) + "/ROOT"
 
     def __enter__(self):
         os.mkdir(self.path)
@@ -6539,12 +6602,841 @@ class RunSpec:
 # 11  Engines
 # ======================================================================================================
 
-class Mode:
-    """An execution mode: code, and what it is; help and README show both."""
+class ElfFile:
+    """What the kernel and the dynamic loader read of an ELF file; ValueError where it is none, or a malformed one.
 
-    def __init__(self, code, description):
+    Nothing is read but what lies in the file and is no larger than an honest one's. System V ABI, chapters 4 and 5
+    """
+
+    LOAD, DYNAMIC, INTERPRETER, NOTE = 1, 2, 3, 4                               # p_type
+    NEEDED, STRING_TABLE, STRING_SIZE, RPATH, RUNPATH = 1, 5, 10, 15, 29        # d_tag
+    MAX_TABLE, MAX_STRINGS, MAX_STRING = 1 << 16, 4 << 20, 1 << 16              # bytes
+
+    def __init__(self, descriptor, size):
+        import struct
+        self.descriptor, self.size, self._string_data = descriptor, size, None
+        head = os.pread(descriptor, 64, 0)
+        if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
+            raise ValueError("no ELF file")
+        self.order, self.is_64 = "<" if head[5] == 1 else ">", head[4] == 2
+        wide = "Q" if self.is_64 else "I"
+        self.word = struct.Struct(self.order + wide)
+        self.segment = struct.Struct(self.order + ("IIQQQQQQ" if self.is_64 else "8I"))
+        self.entry = struct.Struct(self.order + wide * 2)
+        self.section = struct.Struct(self.order + ("IIQQQQIIQQ" if self.is_64 else "10I"))
+        place, counts = (32, 54) if self.is_64 else (28, 42)
+        self.segment_table, self.section_table = struct.unpack_from(self.order + wide * 2, head, place)
+        segment_size, count, section_size, self.section_count = struct.unpack_from(self.order + "4H", head, counts)
+        if segment_size != self.segment.size or section_size not in (0, self.section.size):
+            raise ValueError("entries of an unknown size")
+        self.segments = self._table(self.segment, self.segment_table, count)
+        self.dynamic_place, self.dynamic = 0, []
+        for segment in self.segments:
+            if self.kind(segment) == self.DYNAMIC:
+                self.dynamic_place, length = self.extent(segment)
+                self.dynamic = self._table(self.entry, self.dynamic_place, length // self.entry.size)
+
+    def read(self, offset, length, limit):
+        """Bytes of the file; ValueError where it has fewer, or they are more than `limit`."""
+        if length > limit or offset + length > self.size:
+            raise ValueError("a part lies outside of the file")
+        data = os.pread(self.descriptor, length, offset)
+        if len(data) != length:
+            raise ValueError("truncated")
+        return data
+
+    def _table(self, entry, offset, count):
+        return list(entry.iter_unpack(self.read(offset, entry.size * count, self.MAX_TABLE)))
+
+    @staticmethod
+    def kind(segment):
+        return segment[0]
+
+    def extent(self, segment):
+        """(offset, size) of a segment in the file."""
+        return (segment[2], segment[5]) if self.is_64 else (segment[1], segment[4])
+
+    def memory(self, segment):
+        """(address, size, alignment) of a segment in memory."""
+        return (segment[3], segment[6], segment[7]) if self.is_64 else (segment[2], segment[5], segment[7])
+
+    def pack_segment(self, kind, flags, offset, address, length, alignment):
+        if self.is_64:
+            return self.segment.pack(kind, flags, offset, address, address, length, length, alignment)
+        return self.segment.pack(kind, offset, address, address, length, length, flags, alignment)
+
+    def positions(self, kind):
+        """The places in the table of segments of this kind."""
+        return [place for place, segment in enumerate(self.segments) if self.kind(segment) == kind]
+
+    @property
+    def interpreter(self):
+        """The loader that the file asks for, b"" where it asks for none."""
+        for place in self.positions(self.INTERPRETER):
+            offset, length = self.extent(self.segments[place])
+            return self.read(offset, length, 1 << 12).partition(b"\0")[0]
+        return b""
+
+    def entries(self, *tags):
+        """(place in the table, tag, value) of the dynamic entries with these tags, up to the end mark."""
+        found = []
+        for place, (tag, value) in enumerate(self.dynamic):
+            if tag == 0:
+                break
+            if tag in tags:
+                found.append((place, tag, value))
+        return found
+
+    @property
+    def strings(self):
+        """(offset in the file, address, size) of the strings of the dynamic section."""
+        values = {tag: value for _, tag, value in self.entries(self.STRING_TABLE, self.STRING_SIZE)}
+        if len(values) != 2:
+            raise ValueError("no dynamic strings")
+        address, length = values[self.STRING_TABLE], values[self.STRING_SIZE]
+        for place in self.positions(self.LOAD):
+            offset, size = self.extent(self.segments[place])
+            start, _, _ = self.memory(self.segments[place])
+            if start <= address and address + length <= start + size:
+                return offset + address - start, address, length
+        raise ValueError("dynamic strings that are not in the file")
+
+    @property
+    def string_data(self):
+        """The bytes of all dynamic strings."""
+        if self._string_data is None:
+            offset, _, length = self.strings
+            self._string_data = self.read(offset, length, self.MAX_STRINGS)
+        return self._string_data
+
+    def string(self, value):
+        """The dynamic string that starts at `value`."""
+        end = self.string_data.find(b"\0", value)
+        if not value <= end <= value + self.MAX_STRING:
+            raise ValueError("a string without an end")
+        return self.string_data[value:end]
+
+    def string_section(self, address):
+        """The place in the file of the section header of the strings at `address`; None where there is none."""
+        try:
+            sections = self._table(self.section, self.section_table, self.section_count)
+        except ValueError:
+            return None
+        for place, section in enumerate(sections):
+            if section[1] == 3 and section[3] == address:       # SHT_STRTAB
+                return self.section_table + place * self.section.size
+        return None
+
+
+class ElfPatcher:
+    """Makes an ELF file start and load from a tree: bytes appended to the file, and a few that are overwritten.
+
+    The strings that ld.so reads are appended as a whole, in a segment of their own that takes the place of a note.
+    """
+
+    def __init__(self, elf):
+        self.elf = elf
+        self.edits = []             # (offset, bytes to write there)
+        self.tail = b""
+
+    def _next_place(self):
+        end = self.elf.size + len(self.tail)
+        return end + -end % 16
+
+    def _append(self, data):
+        """Put data at the end; its offset in the file."""
+        place = self._next_place()
+        self.tail += b"\0" * (place - self.elf.size - len(self.tail)) + data
+        return place
+
+    def set_interpreter(self, path):
+        """The kernel starts the loader at `path`; the address stays, where ld.so reads its own name."""
+        elf = self.elf
+        place = elf.positions(elf.INTERPRETER)[0]
+        offset = self._append(path + b"\0")
+        if elf.is_64:
+            _, flags, _, address, physical, _, size, alignment = elf.segments[place]
+            data = elf.segment.pack(elf.INTERPRETER, flags, offset, address, physical, len(path) + 1, size, alignment)
+        else:
+            _, _, address, physical, _, size, flags, alignment = elf.segments[place]
+            data = elf.segment.pack(elf.INTERPRETER, offset, address, physical, len(path) + 1, size, flags, alignment)
+        self.edits.append((elf.segment_table + place * elf.segment.size, data))
+
+    def set_strings(self, changes):
+        """Dynamic entries get new strings: `changes` are (place, tag, string). ValueError where there is no room."""
+        elf = self.elf
+        _, address, length = elf.strings
+        place, note = self._next_place(), self._spare_segment()
+        new_address, alignment = self._free_address(place)
+        strings, values = elf.string_data, {}
+        for entry, tag, text in changes:
+            values[entry] = (tag, len(strings))
+            strings += text + b"\0"
+        for entry, tag, _ in elf.entries(elf.STRING_TABLE, elf.STRING_SIZE):
+            values[entry] = (tag, new_address if tag == elf.STRING_TABLE else len(strings))
+        self.edits += [(elf.dynamic_place + entry * elf.entry.size, elf.entry.pack(*pair))
+                       for entry, pair in values.items()]
+        self.edits.append((elf.segment_table + note * elf.segment.size, elf.pack_segment(
+            elf.LOAD, 6, place, new_address, len(strings), alignment)))
+        section = elf.string_section(address)
+        if section is not None:         # gcc and readelf find the strings by it: sh_addr, sh_offset, sh_size
+            where = section + 8 + elf.word.size
+            self.edits.append((where, b"".join(map(elf.word.pack, (new_address, place, len(strings))))))
+        self._append(strings)
+
+    def _spare_segment(self):
+        """The place of a note behind the last loaded segment: those must be in the order of their addresses."""
+        elf = self.elf
+        loaded = elf.positions(elf.LOAD)
+        spare = [place for place in elf.positions(elf.NOTE) if place > loaded[-1]]
+        if not spare:
+            raise ValueError("no segment to spare")
+        return spare[0]
+
+    def _free_address(self, offset):
+        """(address, alignment) for what is at `offset` in the file, behind all that is loaded."""
+        elf = self.elf
+        extents = [elf.memory(elf.segments[place]) for place in elf.positions(elf.LOAD)]
+        alignment = max([alignment for _, _, alignment in extents] + [0x1000])
+        end = max(address + size for address, size, _ in extents)
+        if alignment & (alignment - 1) or alignment > 1 << 24 or end > 1 << (47 if elf.is_64 else 31):
+            raise ValueError("odd addresses")
+        return end + -end % alignment + offset % alignment, alignment
+
+    def spare_entry(self):
+        """The place of a dynamic entry that is free, so that an end mark remains. ValueError where there is none."""
+        tags = [tag for tag, _ in self.elf.dynamic]
+        place = tags.index(0)
+        if place + 1 >= len(tags) or tags[place + 1] != 0:
+            raise ValueError("no dynamic entry to spare")
+        return place
+
+
+def elf_magic(descriptor):
+    """The mark of an ELF file, b"" where a file has none."""
+    try:
+        head = os.pread(descriptor, 4, 0)
+    except OSError:
+        return b""
+    return head if head == b"\x7fELF" else b""
+
+
+class GuestLibraries:
+    """Where the dynamic loader of a container looks for libraries. ld.so(8)"""
+
+    MAX_FILES = 100         # of configuration
+
+    def __init__(self, tree):
+        self.tree = tree
+
+    def directories(self):
+        """The guest paths, without links, of the directories that exist: those configured, then the usual ones."""
+        wanted = list(self._configured("/etc/ld.so.conf", [self.MAX_FILES]))
+        for start in ("/lib", "/usr/lib"):
+            wanted += ["%s/%s" % (start, name) for name in self._names(start) if "-linux-" in name]
+        wanted += ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib64", "/usr/local/lib"]
+        found = []
+        for guest in wanted:
+            try:
+                guest = self.tree.resolve(guest)
+            except OSError:
+                continue
+            if guest not in found and ":" not in guest and os.path.isdir(self.tree.root + guest):
+                found.append(guest)
+        return found
+
+    def _names(self, guest):
+        try:
+            return sorted(os.listdir(self.tree.path(guest)))
+        except OSError:
+            return []
+
+    def _configured(self, guest, allowance):
+        """Directories that a file of ld.so.conf's kind names, those that it includes with it."""
+        import fnmatch
+        allowance[0] -= 1
+        if allowance[0] < 0:
+            return
+        for line in self.tree.read(guest).splitlines():
+            words = line.partition("#")[0].split()
+            if len(words) == 2 and words[0] == "include":
+                directory, _, pattern = os.path.join(os.path.dirname(guest), words[1]).rpartition("/")
+                for name in self._names(directory):
+                    if fnmatch.fnmatchcase(name, pattern):
+                        yield from self._configured(directory + "/" + name, allowance)
+            elif words and words[0].startswith("/"):
+                yield words[0]
+
+    def loader(self, interpreter):
+        """The guest path, without links, of the loader that a program asks for; "" where there is none."""
+        try:
+            guest = self.tree.resolve(os.fsdecode(interpreter))
+        except OSError:
+            return ""
+        return guest if os.path.isfile(self.tree.root + guest) else ""
+
+
+class ConversionStep:
+    """One kind of change of a container's tree, and the way back to every byte, link and time.
+
+    A journal beside the tree tells each change before it is made. So a step that was killed can be undone, and undoing
+    one that was killed can be done again. What the user changed afterwards stays as the user left it, but for what
+    still points into the tree.
+    """
+
+    name = ""
+    BATCH, BATCH_BYTES = 256, 16 << 20      # changes between two waits for the disk
+
+    def __init__(self, directory, root):
+        """`directory` is the container's, `root` the path that its tree has when it is run."""
+        self.directory = directory
+        self.tree = OpenTree(directory + "/ROOT")
+        self.guest = GuestTree(self.tree.path)
+        self.root = root
+        self.journal = Journal("%s/conversion-%s" % (directory, self.name))
+        self.changed = []           # what was not as the journal says
+
+    def state(self):
+        """"" where the step is not done, "whole" where it is, "moved" where it is for another path, or "broken"."""
+        if not self.journal.exists:
+            return ""
+        state, root = "broken", None
+        for record in self.journal.read():
+            state, root = record.get("state", state), record.get("root", root)
+        return state if state != "whole" or root == self.root else "moved"
+
+    def apply(self):
+        """Change the tree."""
+        self.journal.begin({"root": self.root, "state": "broken"})
+        self.extend({})
+
+    def extend(self, known, since=0):
+        """Change what has changed since that time (in nanoseconds); `known` are the records of what is changed."""
+        batch, size = [], 0
+        for record, data in self.plan(known, since):
+            batch.append((record, data))
+            size += len(data)
+            if len(batch) >= self.BATCH or size > self.BATCH_BYTES:
+                self._carry_out(batch)
+                batch, size = [], 0
+        self._carry_out(batch)
+        self.journal.add([{"state": "whole"}])
+
+    def _carry_out(self, batch):
+        if batch:
+            self.journal.add(record for record, _ in batch)
+        for record, data in batch:
+            self.convert(record, data)
+
+    def undo(self):
+        """Give the tree back as it was."""
+        records = list(self.journal.read())
+        roots = [record["root"] for record in records if "root" in record]
+        is_whole = ([record["state"] for record in records if "state" in record] or [""])[-1] == "whole"
+        self.journal.add([{"state": "broken"}])
+        try:
+            for record in records:
+                if "path" in record and "kept" not in record:
+                    self.revert(record, is_whole)
+            self.mend(os.fsencode(roots[0]), {record["path"] for record in records if "kept" in record})
+            for record in records:
+                if "directory" in record and not is_whole:
+                    self.set_directory(record["directory"], record["mode"], record["mtime"])
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise ConflictError("%s: damaged, so what was done cannot be undone" % self.journal.path,
+                                "make the container anew")
+        self.journal.remove()
+
+    def plan(self, known, since):
+        """(record, bytes to append) of each change to be made."""
+        raise NotImplementedError
+
+    def convert(self, record, data):
+        """Make one change."""
+        raise NotImplementedError
+
+    def revert(self, record, is_whole):
+        """Take one change back; while not `is_whole` nobody else changed anything."""
+        raise NotImplementedError
+
+    def mend(self, root, kept):
+        """Let what still points into the tree at `root` (bytes) point to where it would without a conversion."""
+
+    def walk(self):
+        return self.tree.walk("", lambda error: say.debug(str(error)))
+
+    def set_directory(self, path, mode, mtime):
+        """Give a directory of the tree its mode and its time."""
+        try:
+            descriptor = self.tree.open(path)
+        except OSError as error:
+            say.debug("%s: %s" % (path, error.strerror))
+            return
+        try:
+            set_time(descriptor, mtime)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def open_parent(self, path):
+        """(descriptor of the directory, name in it) of a path in the tree; None where it is gone."""
+        parent, _, name = path.rpartition("/")
+        try:
+            return self.tree.open(parent), name
+        except OSError as error:
+            say.debug("%s: %s" % (path, error.strerror))
+            return None
+
+
+class LinkStep(ConversionStep):
+    """Symbolic links that lead out of the tree, as absolute ones do, get the tree's path before them."""
+
+    name = "links"
+    HOST_TREES = ("/proc", "/dev", "/sys")      # the host's own in every container
+
+    def plan(self, known, since):
+        noted, first_names = set(), {}
+        for relative, status, directory, name in self.walk():
+            if not stat.S_ISLNK(status.st_mode):
+                continue
+            old = os.readlink(name, dir_fd=directory)
+            new = self._target(relative, old)
+            if new is None:
+                continue
+            record = {"path": relative, "old": old, "new": new, "mtime": status.st_mtime_ns}
+            if new == old:
+                yield {"path": relative, "kept": 1}, b""
+                continue
+            parent = relative.rpartition("/")[0]
+            if parent not in noted:
+                noted.add(parent)
+                above = os.fstat(directory)
+                yield {"directory": parent, "mtime": above.st_mtime_ns, "mode": stat.S_IMODE(above.st_mode)}, b""
+            if status.st_nlink > 1:
+                record["first"] = first_names.setdefault(status.st_ino, relative)
+            yield record, b""
+
+    def _target(self, relative, target):
+        """What a link shall say; None where it may stay, and what it says where it leads into the tree already."""
+        if (target + "/").startswith(self.root + "/"):
+            return target
+        if target.startswith("/"):
+            path = os.path.normpath("/" + target.lstrip("/"))
+            if (path + "/").startswith(tuple(tree + "/" for tree in self.HOST_TREES)):
+                return None
+            return self._within(target)
+        depth = relative.count("/")
+        for part in target.split("/"):
+            depth += {"..": -1, "": 0, ".": 0}.get(part, 1)
+            if depth < 0:               # over the top, where a container's root would stop it
+                return self._within(os.path.normpath("/" + os.path.dirname(relative) + "/" + target))
+        return None
+
+    def _within(self, guest):
+        path = self.root + "/" + guest.lstrip("/")
+        return path if len(os.fsencode(path)) < 4096 else None
+
+    def convert(self, record, data):
+        if "new" in record:
+            self._replace(record["path"], record["new"], record["mtime"], record.get("first"))
+
+    def revert(self, record, is_whole):
+        place = self.open_parent(record["path"])
+        if not place:
+            return
+        directory, name = place
+        try:
+            target = os.readlink(name, dir_fd=directory)
+            mtime = os.lstat(name, dir_fd=directory).st_mtime_ns
+        except OSError:         # gone, or no link any more
+            return
+        finally:
+            os.close(directory)
+        if target == record["new"] or not is_whole and target == record["old"]:
+            self._replace(record["path"], record["old"], mtime if is_whole else record["mtime"], record.get("first"))
+
+    def mend(self, root, kept):
+        root = os.fsdecode(root)
+        for relative, status, directory, name in self.walk():
+            if stat.S_ISLNK(status.st_mode) and relative not in kept:
+                target = os.readlink(name, dir_fd=directory)
+                if (target + "/").startswith(root + "/"):
+                    self._replace(relative, target[len(root):] or "/", status.st_mtime_ns, None)
+
+    def _replace(self, path, target, mtime, first):
+        """Put a link in the place of one; it becomes another name of the link `first` where it had been that."""
+        place = self.open_parent(path)
+        if not place:
+            return
+        directory, name = place
+        new = "%s/%slink" % (self.directory, Layout.NEW)
+        above = os.fstat(directory)
+        try:
+            os.fchmod(directory, stat.S_IMODE(above.st_mode) | stat.S_IRWXU)
+            remove_file(new)
+            if first in (None, path) or not self._has_become(first, target, new):
+                os.symlink(target, new)
+                set_time(new, mtime)
+            os.rename(new, name, dst_dir_fd=directory)
+            set_time(directory, above.st_mtime_ns)
+        finally:
+            os.fchmod(directory, stat.S_IMODE(above.st_mode))
+            os.close(directory)
+
+    def _has_become(self, first, target, new):
+        """Whether `new` is now one more name of the link `first`, which says `target`."""
+        place = self.open_parent(first)
+        if not place:
+            return False
+        directory, name = place
+        try:
+            if os.readlink(name, dir_fd=directory) == target:
+                os.link(name, new, src_dir_fd=directory, follow_symlinks=False)
+                return True
+        except OSError as error:
+            say.debug("%s: %s" % (first, error.strerror))
+        finally:
+            os.close(directory)
+        return False
+
+
+class FileStep(ConversionStep):
+    """Files that are overwritten in places, and appended to."""
+
+    def record(self, path, status, descriptor, edits, tail):
+        """What the journal says of a change; ValueError where the edits lie over one another or outside of the file."""
+        end, values = 0, []
+        for offset, new in sorted(edits):
+            old = os.pread(descriptor, len(new), offset)
+            if offset < end or len(old) != len(new):
+                raise ValueError("parts that lie over one another")
+            end = offset + len(new)
+            values.append([offset, old.hex(), new.hex()])
+        return {"path": path, "mode": stat.S_IMODE(status.st_mode), "mtime": status.st_mtime_ns,
+                "size": status.st_size, "tail": len(tail), "edits": values}
+
+    def open_file(self, path):
+        """(descriptor, status) of a regular file of the tree, open to write whatever its mode, which write() gives
+        back; None where it is gone."""
+        place = self.open_parent(path)
+        if not place:
+            return None
+        directory, name = place
+        try:
+            anchor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except OSError:
+            return None
+        finally:
+            os.close(directory)
+        try:
+            status = os.fstat(anchor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            link, mode = "/proc/self/fd/%d" % anchor, stat.S_IMODE(status.st_mode)
+            if mode & 0o600 != 0o600:
+                os.chmod(link, mode | 0o600)
+            return os.open(link, os.O_RDWR | os.O_CLOEXEC), status
+        except OSError as error:
+            if error.errno == errno.ETXTBSY:
+                raise ConflictError("%s is being executed" % path, "setup works when nothing runs in the container")
+            error.filename = path
+            raise
+        finally:
+            os.close(anchor)
+
+    @staticmethod
+    def write(descriptor, edits, mtime, mode):
+        """Overwrite parts of an open file, which keeps its mode and time."""
+        for offset, data in edits:
+            os.pwrite(descriptor, data, offset)
+        os.fchmod(descriptor, mode)
+        set_time(descriptor, mtime)
+
+    def convert(self, record, data):
+        if "edits" not in record:
+            return
+        opened = self.open_file(record["path"])
+        if not opened:
+            return
+        descriptor, status = opened
+        try:
+            edits = [(offset, bytes.fromhex(new)) for offset, _, new in record["edits"]]
+            appended = [(record["size"], data)] if data else []
+            self.write(descriptor, appended + edits, record["mtime"], record["mode"])
+        finally:
+            os.close(descriptor)
+
+    def revert(self, record, is_whole):
+        opened = self.open_file(record["path"])
+        if not opened:
+            return
+        descriptor, status = opened
+        mtime, mode = (status.st_mtime_ns, stat.S_IMODE(status.st_mode)) if is_whole else (
+            record["mtime"], record["mode"])
+        try:
+            old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
+            if self._is_converted(descriptor, status, record, is_whole):
+                for offset, data in old:
+                    os.pwrite(descriptor, data, offset)
+                os.ftruncate(descriptor, record["size"])
+                self.write(descriptor, [], mtime, mode)
+            else:
+                self.write(descriptor, [], status.st_mtime_ns, stat.S_IMODE(status.st_mode))
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _is_converted(descriptor, status, record, is_whole):
+        """Whether a file is as the conversion left it, or while that goes on somewhere between."""
+        end = record["size"] + record["tail"]
+        if not is_whole:
+            return record["size"] <= status.st_size <= end
+        return status.st_size == end and all(
+            os.pread(descriptor, len(new) // 2, offset).hex() == new for offset, _, new in record["edits"])
+
+    def regular_files(self):
+        """(relative name, status, descriptor) of every regular file that can be read."""
+        for relative, status, directory, name in self.walk():
+            if not stat.S_ISREG(status.st_mode) or status.st_size < 64:
+                continue
+            try:
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            except OSError as error:
+                say.debug("%s: %s" % (relative, error.strerror))
+                continue
+            try:
+                yield relative, status, descriptor
+            finally:
+                os.close(descriptor)
+
+
+class LoaderStep(FileStep):
+    """The dynamic loaders of the tree find nothing of the host's: the directories and files that are built into them
+    get names that do not exist, and LD_LIBRARY_PATH, which programs set to guest paths, another name."""
+
+    name = "loader"
+    BUILT_IN = rb"(?<![\x21-\x7e])/(?:(?P<lib>lib)|(?P<usr>usr)|etc/(?P<etc>ld)\.so\.)"
+    NEW = {"lib": b"nil", "usr": b"nsr", "etc": b"nd"}
+    # As a string, and as x86 compares it: eight bytes as a constant, then these four at displacement 8
+    VARIABLE = rb"\0(?:LD_)?LIBRARY_(?P<name>PATH)\0|\x81[\x78-\x7f]\x08(?P<code>PATH)"
+    RENAMED = rb"\0LIBRARY_REAL\0|\x81[\x78-\x7f]\x08REAL"
+    MAX_LOADER = 16 << 20       # bytes
+
+    @staticmethod
+    def is_loader(path):
+        """Whether a file has the name of glibc's loader."""
+        import re
+        return bool(re.search(r"(?:^|/)ld(?:-linux[^/]*|-[0-9.]+|64)?\.so(?:\.[0-9]+)*$", path))
+
+    @classmethod
+    def is_renamed(cls, data):
+        """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
+        import re
+        return bool(re.search(cls.RENAMED, data))
+
+    @classmethod
+    def edits(cls, data):
+        """[(offset, bytes)] that change a loader."""
+        import re
+        found = [(match.start(match.lastgroup), cls.NEW[match.lastgroup]) for match in re.finditer(cls.BUILT_IN, data)]
+        return found + [(match.start(match.lastgroup), b"REAL") for match in re.finditer(cls.VARIABLE, data)]
+
+    def plan(self, known, since):
+        seen = set()
+        for relative, status, descriptor in self.regular_files():
+            if not self.is_loader(relative) or status.st_size > self.MAX_LOADER or status.st_ino in seen:
+                continue
+            data = os.pread(descriptor, status.st_size, 0)
+            if data.startswith(b"\x7fELF"):
+                seen.add(status.st_ino)
+                yield self.record(relative, status, descriptor, self.edits(data), b""), b""
+
+
+class ElfStep(FileStep):
+    """Programs start the loader of the tree, and programs and libraries find the libraries of the tree."""
+
+    name = "elf"
+
+    def plan(self, known, since):
+        libraries, loaders, shared = GuestLibraries(self.guest), {}, {}
+        self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories()]
+        self.find_loader = lambda name: loaders.setdefault(name, libraries.loader(name))
+        for relative, status, descriptor in self.regular_files():
+            if relative in known or since and status.st_ctime_ns <= since:
+                continue
+            if status.st_ino in shared:         # another name of a file
+                yield dict(shared[status.st_ino], path=relative, shared=1), b""
+                continue
+            record, tail = self._plan_file(relative, status, descriptor)
+            if record and not (since and "kept" in record):
+                if status.st_nlink > 1 and "edits" in record:
+                    shared[status.st_ino] = record
+                yield record, tail
+
+    def _plan_file(self, relative, status, descriptor):
+        """(record, bytes to append), (None, b"") where a file needs nothing."""
+        try:
+            elf = ElfFile(descriptor, status.st_size)
+            if self._pointers(elf, os.fsencode(self.root)):
+                return {"path": relative, "kept": 1}, b""
+            patcher = ElfPatcher(elf)
+            loader = self.find_loader(elf.interpreter) if elf.interpreter.startswith(b"/") else ""
+            if loader:
+                patcher.set_interpreter(os.fsencode(self.root + loader))
+            try:
+                changes = [] if LoaderStep.is_loader(relative) else self._string_changes(elf, patcher)
+                if changes:
+                    patcher.set_strings(changes)
+            except ValueError as error:
+                say.debug("%s: it finds libraries by LD_LIBRARY_REAL alone: %s" % (relative, error))
+            if patcher.edits:
+                return self.record(relative, status, descriptor, patcher.edits, patcher.tail), patcher.tail
+        except (ValueError, OSError) as error:
+            if elf_magic(descriptor):
+                say.debug("%s: left alone: %s" % (relative, error))
+        return None, b""
+
+    def _string_changes(self, elf, patcher):
+        """[(place, tag, string)] of the dynamic entries that must say something else."""
+        root, needed = os.fsencode(self.root), elf.entries(elf.NEEDED)
+        names = [(place, tag, elf.string(value)) for place, tag, value in needed]
+        changes = [(place, tag, root + name) for place, tag, name in names if name.startswith(b"/")]
+        entries = elf.entries(elf.RUNPATH) or elf.entries(elf.RPATH)       # with both, ld.so obeys the first
+        if not needed and not entries:
+            return changes
+        place, tag, value = entries[0] if entries else (patcher.spare_entry(), elf.RUNPATH, None)
+        parts = [part for part in elf.string(value).split(b":") if part] if entries else []
+        parts = [root + part if part.startswith(b"/") else part for part in parts]
+        parts += [part for part in self.search_path if part not in parts]
+        return changes + [(place, tag, b":".join(parts))]
+
+    @staticmethod
+    def _pointers(elf, root):
+        """[(offset, string)] of what in a file names something below `root`."""
+        found = []
+        if (elf.interpreter + b"/").startswith(root + b"/"):
+            place = elf.positions(elf.INTERPRETER)[0]
+            found.append((elf.extent(elf.segments[place])[0], elf.interpreter))
+        for _, _, value in elf.entries(elf.NEEDED, elf.RPATH, elf.RUNPATH):
+            text = elf.string(value)
+            if any((part + b"/").startswith(root + b"/") for part in text.split(b":")):
+                found.append((elf.strings[0] + value, text))
+        return found
+
+    def convert(self, record, data):
+        if "shared" not in record:
+            super().convert(record, data)
+
+    def mend(self, root, kept):
+        for relative, status, descriptor in self.regular_files():
+            if relative in kept:
+                continue
+            try:
+                pointers = self._pointers(ElfFile(descriptor, status.st_size), root)
+            except (ValueError, OSError):
+                continue
+            if pointers:
+                self._mend_file(relative, pointers, root)
+
+    def _mend_file(self, relative, pointers, root):
+        """Take the root away in place: what remains is shorter, and ends with NUL."""
+        opened = self.open_file(relative)
+        if not opened:
+            return
+        descriptor, status = opened
+        try:
+            edits = []
+            for offset, text in pointers:
+                parts = [part[len(root):] or b"/" if (part + b"/").startswith(root + b"/") else part
+                         for part in text.split(b":")]
+                edits.append((offset, b":".join(parts).ljust(len(text), b"\0")))
+            self.write(descriptor, edits, status.st_mtime_ns, stat.S_IMODE(status.st_mode))
+        finally:
+            os.close(descriptor)
+        self.changed.append(relative)
+
+
+STEPS = {step.name: step for step in (LinkStep, LoaderStep, ElfStep)}
+
+
+class Conversion:
+    """The changes that an execution mode needs in a container's tree: steps, made and undone in one order."""
+
+    NOTES = ("root.path", "ld.lib.dirs")        # of the older udocker, which so can run the container too
+
+    def __init__(self, directory, root=""):
+        """`directory` is the container's; `root` is the path that its tree will have, where that is another one."""
+        self.directory = directory
+        self.root = os.path.realpath(root or directory + "/ROOT")
+
+    def _steps(self):
+        return [step(self.directory, self.root) for step in STEPS.values()]
+
+    def states(self):
+        """{name of a step that is done: its state}."""
+        return {step.name: step.state() for step in self._steps() if step.journal.exists}
+
+    def is_foreign(self):
+        """Whether the older udocker has converted the tree, as its notes say."""
+        return not self.states() and os.path.exists(self.directory + "/" + self.NOTES[0])
+
+    def check(self, names):
+        """EngineError unless the tree is converted by the steps of these names, for the place where it is."""
+        states = self.states()
+        if set(states) == set(names) and set(states.values()) <= {"whole"}:
+            return
+        if self.is_foreign() and names:
+            raise EngineError("an older udocker converted the container, which this one cannot make use of",
+                              "convert it back with the udocker that did it: udocker setup --execmode=P1")
+        hint = "udocker setup --execmode=MODE CONTAINER converts it, or gives the tree back as it was"
+        if "moved" in states.values():
+            raise EngineError("the container was converted for another path than %s" % self.root, hint)
+        raise EngineError("the container is not converted for this mode" if not states else
+                          "the container is not wholly converted, or not wholly converted back", hint)
+
+    def change(self, names, is_forced=False):
+        """Make the steps of these names, and undo all others; with `is_forced` all are made anew."""
+        steps = self._steps()
+        stale = [step for step in reversed(steps) if step.journal.exists and (
+            is_forced or step.name not in names or step.state() != "whole")]
+        missing = [step for step in steps if step.name in names and (step in stale or not step.journal.exists)]
+        for note in self.NOTES:         # first: with them and without a journal the older udocker did it
+            remove_file(self.directory + "/" + note)
+        for step in stale:
+            say.debug("undoing the conversion of the " + step.name)
+            step.undo()
+            if step.changed:
+                say.warning("changed after the conversion, so that only what pointed into the tree is mended: %s" % (
+                    ", ".join(step.changed[:3] + ["..."] * (len(step.changed) > 3))))
+        for step in missing:
+            say.debug("converting the " + step.name)
+            step.apply()
+        if names:
+            self._write_notes()
+
+    def copy_journals(self, directory):
+        """Take over the journals of another container's directory, the tree being a copy of that one's."""
+        for name in STEPS:
+            path = "%s/conversion-%s" % (directory, name)
+            if os.path.exists(path):
+                copy_file(path, "%s/conversion-%s" % (self.directory, name), os.stat(path))
+
+    def _write_notes(self):
+        """What the older udocker wants to know."""
+        libraries = GuestLibraries(GuestTree(os.path.realpath(self.directory + "/ROOT")))
+        paths = [self.root + guest for guest in libraries.directories()]
+        for note, text in zip(self.NOTES, (self.root, ":".join(paths))):
+            write_atomic(self.directory + "/" + note, os.fsencode(text))
+
+
+class Mode:
+    """An execution mode: code, what it is, and the steps that convert a container's tree for it; help and README show
+    them."""
+
+    def __init__(self, code, description, steps=()):
         self.code = code
         self.description = description
+        self.steps = steps
 
 
 SETUP_HINT = "udocker setup --execmode=%s CONTAINER"
@@ -6588,6 +7480,10 @@ class Engine:
     def explain(self, report):
         """(reason, hint) for a failed proof, from what the attempt said."""
         return report, ""
+
+    def probe(self, area, token):
+        """The RunSpec of a proof that this engine has of its own, None where it has none. Like the usual one it ends
+        with 42, with `token` in linked in the directory volume of `area`, where it could not see more of the host."""
 
 
 class ExecutableEngine(Engine):
@@ -7088,7 +7984,303 @@ class RuncEngine(ExecutableEngine):
         return report, "mode P1 needs no namespaces, and mode N1 no runC"
 
 
-ENGINES = (PRootEngine, NamespaceEngine, RuncEngine)
+def version_numbers(text):
+    """The numbers of a version, to be compared."""
+    return tuple(int(word) for word in text.split(".") if word.isdigit())
+
+
+def newest_glibc(data):
+    """The newest version of glibc's symbols that a library (bytes) names: what it needs, or, of libc itself, has."""
+    import re
+    found = (match.group(1, 2) for match in re.finditer(rb"\0GLIBC_([0-9]+)\.([0-9]+)(?:\.[0-9]+)?(?=\0)", data))
+    return max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
+
+
+class FakechrootLibrary:
+    """A libfakechroot: a library that is loaded into every program and rewrites the paths it names.
+
+    https://github.com/dex4er/fakechroot; udocker's own family is derived from it and knows volumes at other paths.
+    """
+
+    MAX_SIZE = 16 << 20
+    FAMILIES = (("centos", "rhel", "rocky", "almalinux", "scientific", "ol", "fedora"),
+                ("debian", "ubuntu", "linuxmint"), ("alpine",))
+
+    def __init__(self, path):
+        self.path = os.path.realpath(path)
+        self.data = read_file(self.path, self.MAX_SIZE)
+
+    @property
+    def is_udockers(self):
+        """Whether it is of udocker's family, which has volumes at other paths."""
+        return b"FAKECHROOT_DIR_MAP" in self.data
+
+    @property
+    def excluded_limit(self):
+        """How many volumes at their own path it can have."""
+        return 64 if self.is_udockers else 100
+
+    def obstacle(self, guest):
+        """Why it cannot be loaded by a GuestSystem, "" where it can."""
+        if not self.data.startswith(b"\x7fELF"):
+            return "no library"
+        if self.data[4:6] + self.data[18:20] != guest.machine:
+            return "made for another machine"
+        if (b"libc.musl-" in self.data) != guest.is_musl:
+            return "made for another C library than the container's, which is %s" % (
+                "musl" if guest.is_musl else "glibc")
+        needed = newest_glibc(self.data)
+        if needed > guest.glibc:
+            return "made for glibc %d.%d, and the container has %d.%d" % (needed + guest.glibc)
+        return ""
+
+    @staticmethod
+    def parse_name(name):
+        """(system, version) out of libfakechroot-SYSTEM-VERSION-MACHINE.so; ("", ()) where it says neither."""
+        import re
+        match = re.match(r"libfakechroot-(?:([A-Za-z]+)-)?(?:([0-9.]+)-)?\w+\.so$", name)
+        if not match or not match.group(1):
+            return "", ()
+        system = match.group(1).lower()
+        return {"red": "rhel"}.get(system, system), version_numbers(match.group(2) or "")
+
+    @classmethod
+    def rank(cls, name, system, version):
+        """What to sort file names by for a guest's system and version, the best first; None where one is no choice.
+
+        The same system and version, the nearest older one, one that names no version, then the same in the family,
+        then those that say nothing, as the host's own.
+        """
+        own_system, own_version = cls.parse_name(name)
+        if not own_system:
+            return (4, ())
+        is_kin = any({system, own_system} <= set(family) for family in cls.FAMILIES)
+        if own_system != system and not is_kin:
+            return None
+        is_newer = own_version > version[:len(own_version)]
+        if own_system == system:
+            return None if is_newer else (0 if own_version else 1, tuple(-number for number in own_version))
+        return (3 if is_newer else 2, tuple(-number for number in own_version))
+
+
+class GuestSystem:
+    """What a library has to suit: the system in a tree, its loader and its C library."""
+
+    def __init__(self, tree):
+        self.tree = tree
+        self.libraries = GuestLibraries(tree)
+        self.directories = self.libraries.directories()
+        release = dict(line.partition("=")[::2] for line in tree.read("/etc/os-release").splitlines())
+        self.system = release.get("ID", "").strip("'\" ").lower()
+        self.version = version_numbers(release.get("VERSION_ID", "").strip("'\" "))
+        self.libc = self._find("libc.so.6") or self._find("libc.musl-")
+        self.is_musl = "musl" in self.libc
+        data = read_file(tree.root + self.libc, FakechrootLibrary.MAX_SIZE) if self.libc else b""
+        self.machine = data[4:6] + data[18:20]
+        self.glibc = newest_glibc(data)
+
+        self.loader = self._find("ld-linux") or self._find("ld-musl-") or self._find("ld64.so")
+        self.has_name_option = bool(self.loader) and b"--argv0" in read_file(tree.root + self.loader,
+                                                                             LoaderStep.MAX_LOADER)
+
+    def _find(self, beginning):
+        """The guest path of the first library whose name begins so; "" where there is none."""
+        for directory in self.directories:
+            for name in sorted(os.listdir(self.tree.root + directory)):
+                if name.startswith(beginning):
+                    try:
+                        guest = self.tree.resolve(directory + "/" + name)
+                    except OSError:
+                        continue
+                    if os.path.isfile(self.tree.root + guest):
+                        return guest
+        return ""
+
+    def identity(self):
+        """What tells whether a proof in this tree still holds."""
+        status = os.stat(self.tree.path(self.libc))
+        return "%s %d %d %d" % (self.tree.root, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class FakechrootEngine(Engine):
+    """A library loaded into every program rewrites paths; what bypasses the C library sees the host."""
+
+    name = "Fakechroot"
+    modes = (Mode("F1", "Fakechroot, programs started through their loader; changes symbolic links", ("links",)),
+             Mode("F2", "as F1; changes ld.so too, so that it finds no library of the host", ("links", "loader")),
+             Mode("F3", "as F2; changes ELF headers instead of starting the loader", ("links", "loader", "elf")),
+             Mode("F4", "as F3, for programs that are added later too", ("links", "loader", "elf")))
+    HINT = "modes N1 and P1 have no such limits: udocker setup --execmode=P1 CONTAINER"
+    # Programs that would fail, or write what is not of this tree, replaced by one that does nothing
+    REPLACED = ("/sbin/ldconfig", "/usr/sbin/ldconfig")
+    MAX_SOCKET = 80         # bytes of the tree's path with which most sockets' names still fit, unix(7)
+    SCRIPT = ('[ ! -e "$2/root" ] || exit 1; cd "$2/volume" && read word <word && [ "$word" = "$1" ] &&'
+              ' /bin/sh -c \'[ ! -e "$2/root" ] && echo "$1" >linked\' sh "$1" "$2" && exit 42')
+
+    def __init__(self, mode, host, library, guest, libc="", expands_links="", sockets="/tmp"):
+        """`libc` and `expands_links` are told to udocker's family in the place of what is found out."""
+        super().__init__(mode, host)
+        self.library = library
+        self.guest = guest
+        self.libc = libc or guest.libc
+        self.expands_links = expands_links or "true"
+        self.sockets = sockets
+
+    @property
+    def root(self):
+        return self.guest.tree.root
+
+    @property
+    def steps(self):
+        """The names of the steps that the container is converted by."""
+        return next(mode.steps for mode in self.modes if mode.code == self.mode)
+
+    def identity(self):
+        status = os.stat(self.library.path)
+        return "%s %s %d %d %s" % (self.mode, self.library.path, status.st_size, status.st_mtime_ns,
+                                   self.guest.identity())
+
+    def check(self, spec):
+        """EngineError where `spec` asks for what Fakechroot cannot do."""
+        if spec.kernel:
+            raise EngineError("mode %s cannot emulate another kernel" % self.mode, "modes P1 and P2 can")
+        for mount in spec.mounts:
+            if mount.is_read_only:
+                raise EngineError("%s: Fakechroot knows no read-only volumes" % mount.guest,
+                                  "mode N1 does: udocker setup --execmode=N1 CONTAINER")
+            if set(":!") & set(mount.source + mount.guest):
+                raise EngineError("%s: Fakechroot cannot have a path with ':' or '!' as a volume" % mount.guest)
+            if mount.source != mount.guest and not self.library.is_udockers:
+                raise EngineError("%s cannot appear as %s: %s has volumes at their own path only" % (
+                    mount.source, mount.guest, self.library.path),
+                    "udocker's own libraries can, and modes N1 and P1: udocker setup --execmode=P1 CONTAINER")
+        if len(spec.mounts) > self.library.excluded_limit:
+            raise EngineError("%s knows no more than %d volumes" % (self.library.path, self.library.excluded_limit))
+
+    def invocation(self, spec):
+        self.check(spec)
+        program = spec.find_command()
+        account = spec.account
+        if account.uid == 0 != self.host.uid:
+            say.debug("mode %s cannot change ids: the command runs under your own" % self.mode)
+        elif (account.uid, account.gid) != (self.host.uid, self.host.gid) and account.uid:
+            say.warning("mode %s cannot change ids: the command runs as %d:%d" % (
+                self.mode, self.host.uid, self.host.gid))
+        tree = GuestTree(self.root, [(mount.guest, os.path.realpath(mount.source)) for mount in spec.mounts])
+        program, words = self._interpreted(spec, tree, program)
+        path, words = self._started(tree, program, words)
+        return Invocation(path, words, self._environment(spec, tree), lambda: self._enter(spec, tree))
+
+    @staticmethod
+    def _interpreted(spec, tree, program):
+        """(guest path of the program, words) with which what may be a script is executed. execve(2)"""
+        words = list(spec.argv)
+        for _ in range(5):
+            head = read_file(tree.path(program), 4096)
+            if not head.startswith(b"#!"):
+                return program, words
+            interpreter, _, argument = os.fsdecode(head[2:].split(b"\n")[0]).strip().replace("\t", " ").partition(" ")
+            words = [interpreter] + [argument.strip()] * bool(argument.strip()) + [program] + words[1:]
+            program = os.path.join(spec.directory, interpreter)
+        raise CommandNotExecutableError("%s: too many interpreters of interpreters" % program)
+
+    def _started(self, tree, program, words):
+        """(host path to execute, words): through the loader, or directly where the program names the tree's."""
+        path = tree.path(program)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                status = os.fstat(descriptor)
+                interpreter = ElfFile(descriptor, status.st_size).interpreter
+            finally:
+                os.close(descriptor)
+        except (OSError, ValueError) as error:
+            raise EngineError("%s: Fakechroot cannot tell how it is started: %s" % (program, error), self.HINT)
+        if not interpreter:
+            raise EngineError("%s: a static program, into which no library can be loaded" % program, self.HINT)
+        if status.st_mode & stat.S_ISUID and status.st_uid != self.host.uid or (
+                status.st_mode & stat.S_ISGID and status.st_gid != self.host.gid):
+            raise EngineError("%s: a set-id program, into which no library can be loaded" % program, self.HINT)
+        if "elf" in self.steps and os.fsdecode(interpreter).startswith(self.root + "/"):
+            return path, words
+        loader = self.guest.libraries.loader(interpreter)
+        if not loader:
+            raise InterpreterNotFoundError("%s: its loader %s does not exist in the container" % (
+                program, os.fsdecode(interpreter)))
+        loader = self.root + loader
+        name = ["--argv0", words[0]] if self.guest.has_name_option else []
+        return loader, [loader] + name + [path] + words[1:]
+
+    def _environment(self, spec, tree):
+        """The variables for the command: its own, but for those of the loader, and the library's."""
+        environment = {name: value for name, value in spec.environment.items()
+                       if not name.startswith("FAKECHROOT") and name not in ("LD_AUDIT", "LD_LIBRARY_REAL")}
+        loaded = environment.pop("LD_PRELOAD", "").replace(":", " ").split()
+        environment["LD_PRELOAD"] = ":".join([self.library.path] + [
+            tree.path(name) if name.startswith("/") else name for name in loaded])
+        wanted = [part for part in environment.pop("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
+        own = ":".join(self.root + guest for guest in self.guest.directories)
+        search_path = ":".join([tree.path(part) for part in wanted] + [own])
+        if "loader" not in self.steps or not self._has_renamed_variable():
+            environment["LD_LIBRARY_PATH"] = search_path
+        elif wanted:
+            environment["LD_LIBRARY_PATH"] = ":".join(wanted)
+        if "loader" in self.steps:
+            environment["LD_LIBRARY_REAL"] = search_path
+        if "elf" not in self.steps:
+            environment["FAKECHROOT_ELFLOADER"] = self.root + self.guest.loader
+            if self.guest.has_name_option:
+                environment["FAKECHROOT_ELFLOADER_OPT_ARGV0"] = "--argv0"
+        environment["FAKECHROOT_BASE"] = self.root
+        environment["FAKECHROOT_CMD_SUBST"] = ":".join(path + "=/bin/true" for path in self.REPLACED)
+        if len(os.fsencode(self.root)) > self.MAX_SOCKET:
+            environment["FAKECHROOT_AF_UNIX_PATH"] = self.sockets
+        environment.update(self._volume_variables(spec))
+        if self.library.is_udockers:
+            environment.update(FAKECHROOT_DISALLOW_ENV_CHANGES="true", FAKECHROOT_LIBRARY_ORIG=own,
+                               FAKECHROOT_EXPAND_SYMLINKS=self.expands_links, FAKECHROOT_LIBC=self.libc)
+        return environment
+
+    @staticmethod
+    def _volume_variables(spec):
+        """Volumes at their own path are left out of the rewriting, unless another one lies below; the others, and
+        those, are told as pairs, the innermost first."""
+        moved = [mount for mount in spec.mounts if mount.source != mount.guest]
+        outer = [mount for mount in spec.mounts if mount not in moved and any(
+            other.guest.startswith(mount.guest + "/") for other in moved)]
+        excluded = [mount.guest for mount in spec.mounts if mount not in moved + outer]
+        pairs = sorted(moved + outer, key=lambda mount: -len(mount.guest))
+        variables = {"FAKECHROOT_EXCLUDE_PATH": ":".join(excluded)} if excluded else {}
+        if pairs:
+            variables["FAKECHROOT_DIR_MAP"] = ":".join(
+                os.path.realpath(mount.source) + "!" + mount.guest for mount in pairs)
+        return variables
+
+    def _has_renamed_variable(self):
+        return LoaderStep.is_renamed(read_file(self.root + self.guest.loader, LoaderStep.MAX_LOADER))
+
+    @staticmethod
+    def _enter(spec, tree):
+        for mount in (mount for mount in spec.mounts if mount.is_required):
+            try:        # only to be seen in listings: what is in it is found without
+                GuestTree(tree.root).make_mount_point(mount.guest, mount.is_directory)
+            except OSError as error:
+                say.debug("%s: %s" % (mount.guest, error.strerror))
+        try:
+            os.chdir(tree.path(spec.directory))
+        except OSError as error:
+            raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror))
+
+    def probe(self, area, token):
+        mounts = [Mount(path, path, is_required=False) for path in ("/dev", "/proc", area + "/volume")]
+        return RunSpec(self.root, ["/bin/sh", "-c", self.SCRIPT, "sh", token, area], {"PATH": DEFAULT_PATH},
+                       Account(0, 0), mounts)
+
+    def explain(self, report):
+        return "%s (with %s)" % (report, self.library.path), self.HINT
+
+
+ENGINES = (PRootEngine, FakechrootEngine, NamespaceEngine, RuncEngine)
 MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
 
 
@@ -7146,8 +8338,9 @@ class Prover:
     def _attempt(self, engine, area, token, log):
         mounts = [Mount(path, path) for path in self.PROGRAM_DIRECTORIES if os.path.isdir(path)]
         mounts.append(Mount(area + "/volume", "/probe-volume"))
-        spec = RunSpec(area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, area], {"PATH": DEFAULT_PATH},
-                       Account(0, 0), mounts)
+        spec = engine.probe(area, token) or RunSpec(
+            area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, area], {"PATH": DEFAULT_PATH}, Account(0, 0),
+            mounts)
         invocation = engine.invocation(spec)
         enter = invocation.enter
 
@@ -7596,14 +8789,30 @@ def remove_containers(context, containers, is_forced=False):
     context.containers.sweep()
 
 
-def change_mode(container, code):
-    """Choose the mode that a container runs in; UsageError where there is no such mode."""
+def change_mode(container, code, is_forced=False):
+    """Choose the mode that a container runs in, and convert its tree for that; UsageError where there is no such mode.
+
+    Where it is forced the tree is converted anew, and so what was added to it since.
+    """
     if code not in MODES:
         raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
-    if container.mode and container.mode not in MODES:
+    conversion = Conversion(container.path)
+    is_unknown = container.mode and container.mode not in MODES
+    if is_unknown or container.mode and MODES[container.mode].steps and conversion.is_foreign():
         raise EngineError("the container was converted to mode %s, which this udocker cannot undo" % container.mode,
                           "convert it back with the udocker that did it: udocker setup --execmode=P1")
-    container.mode = code
+    with Lock(container.path + "/lock"), Naming(container.root):
+        if MODES[code].steps or conversion.states():
+            conversion.change(MODES[code].steps, is_forced)
+        container.mode = code
+
+
+def copy_tree(source, new, steps=()):
+    """Copy the tree of a Container into a NewContainer, converted by `steps`, whatever it was converted by."""
+    TreeCopy(OpenTree(source.root), OpenTree(new.root)).copy("", "")
+    conversion = Conversion(new.path, new.published_root)
+    conversion.copy_journals(source.path)
+    conversion.change(steps)
 
 
 def rename_container(context, word, name):
@@ -7631,7 +8840,7 @@ def clone_container(context, word, name=None, takes_over=False):
     source = context.containers.get(word)
     prepare_container(context, name, takes_over)
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
-        TreeCopy(OpenTree(source.root), OpenTree(new.root)).copy("", "")
+        copy_tree(source, new, MODES[source.mode].steps if source.mode in MODES else ())
         copy = new.publish(source.config(), source.image_name, name, source.mode, takes_over)
         copy.needs_gpus = source.needs_gpus
         return copy
@@ -7996,16 +9205,16 @@ def import_clone(context, source, name=None):
         unpacker.finish()
         copy = new.take_scratch()
         mode, needs_gpus = copy.mode if copy.mode in MODES else "", copy.needs_gpus
+        if mode:
+            Conversion(new.path, new.published_root).change(MODES[mode].steps)
         container = new.publish(copy.config(), copy.image_name, name, mode)
         container.needs_gpus = needs_gpus
         return container
 
 
-def export_container(context, word, destination, is_clone=False):
-    """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
-    raise_on_signals()
-    container = context.containers.get(word)
-    tree = OpenTree(container.root)
+def write_container(container, root, destination, is_clone):
+    """Write the tree at `root` as that of a container."""
+    tree = OpenTree(root)
     with Naming(output_name(destination)), open_output(destination) as file:
         writer = TarWriter(file)
         if is_clone:
@@ -8015,6 +9224,18 @@ def export_container(context, word, destination, is_clone=False):
                     writer.add_data(name, data)
         writer.add_tree(tree, "ROOT" if is_clone else "")
         writer.close()
+
+
+def export_container(context, word, destination, is_clone=False):
+    """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
+    raise_on_signals()
+    container = context.containers.get(word)
+    if not Conversion(container.path).states():
+        write_container(container, container.root, destination, is_clone)
+        return
+    with NewContainer(context.layout) as copy:          # of the tree as it was before
+        copy_tree(container, copy)
+        write_container(container, copy.root, destination, is_clone)
 
 
 def portable_image(image):
@@ -8191,13 +9412,73 @@ def find_namespaces(context):
     return engine
 
 
-def choose_engine(context, mode, spec):
+def fakechroot_libraries(context):
+    """Paths of the libfakechroots that are here: the store's, and those of the host's distribution."""
+    import glob
+    patterns = (context.layout.lib + "/libfakechroot*.so", "/usr/lib/*/fakechroot/libfakechroot.so",
+                "/usr/lib64/fakechroot/libfakechroot.so")
+    return [path for pattern in patterns for path in sorted(glob.glob(pattern))]
+
+
+def choose_libraries(context, guest):
+    """The FakechrootLibrary objects that a container could use, the best first; EngineError where there is none."""
+    chosen = context.settings["fakechroot_so"]
+    if chosen:
+        library = FakechrootLibrary(os.path.abspath(os.path.expanduser(chosen)))
+        obstacle = library.obstacle(guest)
+        if obstacle:
+            raise EngineError("UDOCKER_FAKECHROOT_SO: %s: %s" % (chosen, obstacle), FakechrootEngine.HINT)
+        return [library]
+    ranks = {path: FakechrootLibrary.rank(os.path.basename(path), guest.system, guest.version)
+             for path in fakechroot_libraries(context)}
+    obstacles, found = [], []
+    for path in sorted((path for path in ranks if ranks[path] is not None), key=ranks.get):
+        library = FakechrootLibrary(path)
+        obstacle = library.obstacle(guest)
+        if obstacle:
+            obstacles.append("%s: %s" % (path, obstacle))
+            say.debug(obstacles[-1])
+        else:
+            found.append(library)
+    if not found:
+        raise EngineError(obstacles[-1] if obstacles else "there is no libfakechroot for the container's system here",
+                          "put one into %s, or name it in UDOCKER_FAKECHROOT_SO; %s" % (
+                              context.layout.lib, FakechrootEngine.HINT))
+    return found
+
+
+def find_fakechroot(context, code, container):
+    """A proved FakechrootEngine of mode `code` for a Container."""
+    if not container:
+        raise EngineError("mode %s is for containers of the store" % code, FakechrootEngine.HINT)
+    Conversion(container.path).check(MODES[code].steps)
+    guest = GuestSystem(GuestTree(os.path.realpath(container.root)))
+    if not guest.libc or not guest.loader:
+        raise EngineError("the container has no C library that could load another one", FakechrootEngine.HINT)
+    prover, settings, reasons = context.prover(), context.settings, []
+    for library in choose_libraries(context, guest):
+        engine = FakechrootEngine(code, context.host, library, guest, settings["fakechroot_libc"],
+                                  settings["fakechroot_expand_symlinks"], prover.temporary)
+        try:
+            prover.check(engine)
+            return engine
+        except EngineError as error:
+            reasons.append(error)
+            say.debug(error.message)
+    raise reasons[0]
+
+
+def choose_engine(context, mode, spec, container=None):
     """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a PRoot that is missing
     or cannot do what `spec` asks."""
     code = mode or context.default_mode
     is_default = not mode and context.settings.origin("default_execution_mode") == "default"
     if code not in MODES:
         raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
+    if code in [offered.code for offered in FakechrootEngine.modes]:
+        return find_fakechroot(context, code, container)
+    if container:
+        Conversion(container.path).check(())
     if code == "N1":
         return find_namespaces(context)
     if code == "R1":
@@ -8586,14 +9867,17 @@ def write_container_id(path, container):
         file.write(container.id)
 
 
-def run_in_tree(context, spec, mode, title, request):
-    """Run a RunSpec in the engine for `mode`: returns its exit status, or becomes the command."""
+def run_in_tree(context, spec, mode, title, request, container):
+    """Run a RunSpec in the engine for `mode`: returns its exit status, or becomes the command.
+
+    `container` is None where the tree is no container of the store.
+    """
     options = request.options
     hosts = hosts_file(context, request)
     try:
         if hosts:
             spec.mounts = [mount for mount in spec.mounts if mount.guest != "/etc/hosts"] + [Mount(hosts, "/etc/hosts")]
-        engine = choose_engine(context, mode, spec)
+        engine = choose_engine(context, mode, spec, container)
         apply_limits(request)
         invocation = engine.invocation(spec)
         if say.is_terminal() and not options.nobanner:
@@ -8623,7 +9907,7 @@ def run_container(context, word, argv, options):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
         if options.cidfile and container:
             write_container_id(options.cidfile, container)
-        return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request)
+        return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
     finally:
         if options.rm and container:
             remove_after_run(context, container)
@@ -9532,17 +10816,18 @@ def command_verify(context, arguments):
 @command("setup", "CONTAINER", options=(Option("--execmode", value="XY", meaning="; ".join(
     "%s: %s" % (mode.code, mode.description) for mode in MODES.values())),
     Option("--nvidia", meaning="every run of the container gets the host's NVIDIA GPUs, where it has some"),
-    Option("--purge", meaning="take the mark of --nvidia away")),
+    Option("--purge", meaning="take the mark of --nvidia away"),
+    Option("--force", meaning="convert the container anew, with what was added to it since")),
          examples=("udocker setup --execmode=N1 mycontainer", "udocker setup mycontainer"))
 def command_setup(context, arguments):
     """Choose the mode in which a container is run, or print the present one; give it the host's GPUs."""
     container = context.containers.get(arguments.container)
     if arguments.nvidia or arguments.purge:
         container.needs_gpus = arguments.nvidia
-    elif arguments.execmode is None:
+    elif arguments.execmode is None and not arguments.force:
         say.result(container.mode or context.default_mode)
-    if arguments.execmode is not None:
-        change_mode(container, arguments.execmode)
+    if arguments.execmode is not None or arguments.force:
+        change_mode(container, arguments.execmode or container.mode or context.default_mode, arguments.force)
 
 
 # How a command runs in a container
