@@ -6908,12 +6908,13 @@ class ConversionStep:
     def apply(self):
         """Change the tree."""
         self.journal.begin({"root": self.root, "state": "broken"})
-        self.extend({})
+        self.extend(0)
 
-    def extend(self, known, since=0):
-        """Change what has changed since that time (in nanoseconds); `known` are the records of what is changed."""
+    def extend(self, since):
+        """Make the changes that became due at that time (in nanoseconds) and later."""
+        self.journal.add([{"state": "broken"}])
         batch, size = [], 0
-        for record, data in self.plan(known, since):
+        for record, data in self.plan(since):
             batch.append((record, data))
             size += len(data)
             if len(batch) >= self.BATCH or size > self.BATCH_BYTES:
@@ -6935,8 +6936,8 @@ class ConversionStep:
         is_whole = ([record["state"] for record in records if "state" in record] or [""])[-1] == "whole"
         self.journal.add([{"state": "broken"}])
         try:
-            for record in records:
-                if "path" in record and "kept" not in record:
+            for record in {record["path"]: record for record in records if "path" in record}.values():
+                if "kept" not in record:        # of several the last: then the file was another one
                     self.revert(record, is_whole)
             self.mend(os.fsencode(roots[0]), {record["path"] for record in records if "kept" in record})
             for record in records:
@@ -6947,8 +6948,8 @@ class ConversionStep:
                                 "make the container anew")
         self.journal.remove()
 
-    def plan(self, known, since):
-        """(record, bytes to append) of each change to be made."""
+    def plan(self, since):
+        """(record, bytes to append) of each change to be made, of what was changed at `since` or later."""
         raise NotImplementedError
 
     def convert(self, record, data):
@@ -6994,7 +6995,7 @@ class LinkStep(ConversionStep):
     name = "links"
     HOST_TREES = ("/proc", "/dev", "/sys")      # the host's own in every container
 
-    def plan(self, known, since):
+    def plan(self, since):
         noted, first_names = set(), {}
         for relative, status, directory, name in self.walk():
             if not stat.S_ISLNK(status.st_mode):
@@ -7189,15 +7190,15 @@ class FileStep(ConversionStep):
     def _is_converted(descriptor, status, record, is_whole):
         """Whether a file is as the conversion left it, or while that goes on somewhere between."""
         end = record["size"] + record["tail"]
-        if not is_whole:
-            return record["size"] <= status.st_size <= end
-        return status.st_size == end and all(
-            os.pread(descriptor, len(new) // 2, offset).hex() == new for offset, _, new in record["edits"])
+        if not (end if is_whole else record["size"]) <= status.st_size <= end:
+            return False
+        return all(os.pread(descriptor, len(new) // 2, offset).hex() in ((new,) if is_whole else (old, new))
+                   for offset, old, new in record["edits"])
 
-    def regular_files(self):
-        """(relative name, status, descriptor) of every regular file that can be read."""
+    def regular_files(self, since=0):
+        """(relative name, status, descriptor) of every regular file that can be read and was changed since."""
         for relative, status, directory, name in self.walk():
-            if not stat.S_ISREG(status.st_mode) or status.st_size < 64:
+            if not stat.S_ISREG(status.st_mode) or status.st_size < 64 or status.st_ctime_ns < since:
                 continue
             try:
                 descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
@@ -7241,7 +7242,7 @@ class LoaderStep(FileStep):
         found = [(match.start(match.lastgroup), cls.NEW[match.lastgroup]) for match in re.finditer(cls.BUILT_IN, data)]
         return found + [(match.start(match.lastgroup), b"REAL") for match in re.finditer(cls.VARIABLE, data)]
 
-    def plan(self, known, since):
+    def plan(self, since):
         seen = set()
         for relative, status, descriptor in self.regular_files():
             if not self.is_loader(relative) or status.st_size > self.MAX_LOADER or status.st_ino in seen:
@@ -7257,13 +7258,11 @@ class ElfStep(FileStep):
 
     name = "elf"
 
-    def plan(self, known, since):
+    def plan(self, since):
         libraries, loaders, shared = GuestLibraries(self.guest), {}, {}
         self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories()]
         self.find_loader = lambda name: loaders.setdefault(name, libraries.loader(name))
-        for relative, status, descriptor in self.regular_files():
-            if relative in known or since and status.st_ctime_ns <= since:
-                continue
+        for relative, status, descriptor in self.regular_files(since):
             if status.st_ino in shared:         # another name of a file
                 yield dict(shared[status.st_ino], path=relative, shared=1), b""
                 continue
@@ -7272,6 +7271,14 @@ class ElfStep(FileStep):
                 if status.st_nlink > 1 and "edits" in record:
                     shared[status.st_ino] = record
                 yield record, tail
+
+    def converted_at(self):
+        """When the last conversion ended, in nanoseconds, by the clock of the file system."""
+        return os.stat(self.journal.path).st_mtime_ns
+
+    def has_work(self):
+        """Whether something was added since."""
+        return next(self.plan(self.converted_at()), None) is not None
 
     def _plan_file(self, relative, status, descriptor):
         """(record, bytes to append), (None, b"") where a file needs nothing."""
@@ -7364,6 +7371,46 @@ class Conversion:
 
     NOTES = ("root.path", "ld.lib.dirs")        # of the older udocker, which so can run the container too
 
+    ENV, PATCHER = "fakechroot-env", "fakechroot-patch"
+    # The stock library rewrites nothing in a program without its variables, so `env -i` must leave them. It starts
+    # this in the place of env, loaded into the shell, but without the root: that is FAKECHROOT_BASE_ORIG.
+    KEEPING_ENV = r"""
+# env of a container in a Fakechroot mode: no option of it takes away what makes the container one.
+program=$FAKECHROOT_BASE_ORIG$FAKECHROOT_CMD_ORIG
+export FAKECHROOT_BASE="$FAKECHROOT_BASE_ORIG"
+unset FAKECHROOT_BASE_ORIG FAKECHROOT_CMD_ORIG
+left=$# reads_options=yes
+while [ "$left" -gt 0 ]; do
+    word=$1 left=$((left - 1))
+    shift
+    if [ "$reads_options" ]; then
+        case $word in
+        -u | -C | -S | --unset | --chdir | --split-string)
+            if [ "$left" -gt 0 ]; then
+                set -- "$@" "$word"
+                word=$1 left=$((left - 1))
+                shift
+            fi ;;
+        -*) ;;
+        *)
+            reads_options=
+            for name in FAKECHROOT_BASE FAKECHROOT_CMD_SUBST FAKECHROOT_ELFLOADER FAKECHROOT_ELFLOADER_OPT_ARGV0 \
+                FAKECHROOT_EXCLUDE_PATH FAKECHROOT_AF_UNIX_PATH LD_PRELOAD LD_LIBRARY_PATH LD_LIBRARY_REAL; do
+                eval "value=\$$name"
+                set -- "$@" ${value:+"$name=$value"}
+            done ;;
+        esac
+    fi
+    set -- "$@" "$word"
+done
+exec "$program" "$@"
+"""
+    UPDATE = """import importlib.machinery as machinery, importlib.util as util, sys
+specification = util.spec_from_loader("udocker", machinery.SourceFileLoader("udocker", sys.argv[1]))
+udocker = util.module_from_spec(specification)
+specification.loader.exec_module(udocker)
+udocker.Conversion(sys.argv[2]).update()"""
+
     def __init__(self, directory, root=""):
         """`directory` is the container's; `root` is the path that its tree will have, where that is another one."""
         self.directory = directory
@@ -7412,7 +7459,21 @@ class Conversion:
             say.debug("converting the " + step.name)
             step.apply()
         if names:
-            self._write_notes()
+            self._write_notes(names)
+
+    def converted_at(self):
+        """When the ELF files were converted last, in whole seconds since the epoch."""
+        return ElfStep(self.directory, self.root).converted_at() // 10 ** 9
+
+    def update(self):
+        """Convert the ELF files that were added to the tree since it was converted; where there are none, nothing is
+        written, and no other process of the container is waited for."""
+        step = ElfStep(self.directory, self.root)
+        if not step.has_work():
+            return
+        with Lock(self.directory + "/lock"):
+            if step.has_work():
+                step.extend(step.converted_at())
 
     def copy_journals(self, directory):
         """Take over the journals of another container's directory, the tree being a copy of that one's."""
@@ -7421,12 +7482,35 @@ class Conversion:
             if os.path.exists(path):
                 copy_file(path, "%s/conversion-%s" % (self.directory, name), os.stat(path))
 
-    def _write_notes(self):
+    def _write_notes(self, names):
         """What the older udocker wants to know."""
         libraries = GuestLibraries(GuestTree(os.path.realpath(self.directory + "/ROOT")))
         paths = [self.root + guest for guest in libraries.directories()]
         for note, text in zip(self.NOTES, (self.root, ":".join(paths))):
             write_atomic(self.directory + "/" + note, os.fsencode(text))
+        for name, text in self._scripts(libraries, "elf" in names):
+            write_atomic(self.directory + "/" + name, os.fsencode(text), 0o755)
+
+    def _scripts(self, libraries, has_direct_programs):
+        """(name, text) of the programs beside the tree that the libraries start on the host."""
+        import shlex
+        words = map(shlex.quote, (sys.executable, "-c", self.UPDATE, os.path.realpath(__file__)))
+        yield self.PATCHER, "#!/bin/sh\nexec %s \"${0%%/*}\"\n" % " ".join(words)
+        yield self.ENV, self._shell(libraries, has_direct_programs) + self.KEEPING_ENV
+
+    def _shell(self, libraries, has_direct_programs):
+        """The first line of a script for the container's shell, or the host's where that line would be too long."""
+        try:
+            path = libraries.tree.path("/bin/sh")
+            with open(path, "rb") as file:
+                interpreter = ElfFile(file.fileno(), os.stat(path).st_size).interpreter
+        except (OSError, ValueError):
+            return "#!/bin/sh"
+        words = [self.root + libraries.tree.resolve("/bin/sh")]
+        if not has_direct_programs:
+            words.insert(0, self.root + libraries.loader(interpreter))
+        line = "#!" + " ".join(words)
+        return line if len(os.fsencode(line)) < 127 and line.count(" ") < len(words) else "#!/bin/sh"
 
 
 class Mode:
@@ -8111,8 +8195,8 @@ class FakechrootEngine(Engine):
              Mode("F3", "as F2; changes ELF headers instead of starting the loader", ("links", "loader", "elf")),
              Mode("F4", "as F3, for programs that are added later too", ("links", "loader", "elf")))
     HINT = "modes N1 and P1 have no such limits: udocker setup --execmode=P1 CONTAINER"
-    # Programs that would fail, or write what is not of this tree, replaced by one that does nothing
-    REPLACED = ("/sbin/ldconfig", "/usr/sbin/ldconfig")
+    # Programs that something else is started for, on the host: what has no use here, and for a stock library env
+    USELESS, ENV = ("/sbin/ldconfig", "/usr/sbin/ldconfig"), ("/usr/bin/env", "/bin/env")
     MAX_SOCKET = 80         # bytes of the tree's path with which most sockets' names still fit, unix(7)
     SCRIPT = ('[ ! -e "$2/root" ] || exit 1; cd "$2/volume" && read word <word && [ "$word" = "$1" ] &&'
               ' /bin/sh -c \'[ ! -e "$2/root" ] && echo "$1" >linked\' sh "$1" "$2" && exit 42')
@@ -8142,6 +8226,8 @@ class FakechrootEngine(Engine):
 
     def check(self, spec):
         """EngineError where `spec` asks for what Fakechroot cannot do."""
+        if ":" in self.root:
+            raise EngineError("%s: Fakechroot cannot have a path with ':' as a root" % self.root, self.HINT)
         if spec.kernel:
             raise EngineError("mode %s cannot emulate another kernel" % self.mode, "modes P1 and P2 can")
         for mount in spec.mounts:
@@ -8168,8 +8254,13 @@ class FakechrootEngine(Engine):
                 self.mode, self.host.uid, self.host.gid))
         tree = GuestTree(self.root, [(mount.guest, os.path.realpath(mount.source)) for mount in spec.mounts])
         program, words = self._interpreted(spec, tree, program)
+        environment = self._environment(spec, tree)
+        substitute = dict(self._substitutes()).get(program)
+        if substitute:
+            environment.update(FAKECHROOT_BASE_ORIG=environment.pop("FAKECHROOT_BASE"), FAKECHROOT_CMD_ORIG=program)
+            return Invocation(substitute, words, environment, lambda: self._enter(spec, tree))
         path, words = self._started(tree, program, words)
-        return Invocation(path, words, self._environment(spec, tree), lambda: self._enter(spec, tree))
+        return Invocation(path, words, environment, lambda: self._enter(spec, tree))
 
     @staticmethod
     def _interpreted(spec, tree, program):
@@ -8232,14 +8323,26 @@ class FakechrootEngine(Engine):
             if self.guest.has_name_option:
                 environment["FAKECHROOT_ELFLOADER_OPT_ARGV0"] = "--argv0"
         environment["FAKECHROOT_BASE"] = self.root
-        environment["FAKECHROOT_CMD_SUBST"] = ":".join(path + "=/bin/true" for path in self.REPLACED)
+        environment["FAKECHROOT_CMD_SUBST"] = ":".join("%s=%s" % pair for pair in self._substitutes())
         if len(os.fsencode(self.root)) > self.MAX_SOCKET:
             environment["FAKECHROOT_AF_UNIX_PATH"] = self.sockets
         environment.update(self._volume_variables(spec))
         if self.library.is_udockers:
             environment.update(FAKECHROOT_DISALLOW_ENV_CHANGES="true", FAKECHROOT_LIBRARY_ORIG=own,
                                FAKECHROOT_EXPAND_SYMLINKS=self.expands_links, FAKECHROOT_LIBC=self.libc)
+            if self.mode == "F4":       # it starts the patcher for each file that is newer
+                beside = os.path.dirname(self.root) + "/"
+                environment.update(FAKECHROOT_PATCH_PATCHELF=beside + Conversion.PATCHER,
+                                   FAKECHROOT_PATCH_ELFLOADER=self.root + self.guest.loader,
+                                   FAKECHROOT_PATCH_LAST_TIME=str(Conversion(beside).converted_at()))
         return environment
+
+    def _substitutes(self):
+        """(guest path of a program, host path of what is started in its place)."""
+        pairs = [(guest, "/bin/true") for guest in self.USELESS]
+        if not self.library.is_udockers:
+            pairs += [(guest, "%s/%s" % (os.path.dirname(self.root), Conversion.ENV)) for guest in self.ENV]
+        return pairs
 
     @staticmethod
     def _volume_variables(spec):
@@ -9447,11 +9550,22 @@ def choose_libraries(context, guest):
     return found
 
 
+def update_conversion(conversion):
+    """Convert what was added to a container; where that cannot be done, the command runs without."""
+    try:
+        conversion.update()
+    except OSError as error:
+        say.warning("what was added to the container is not converted: %s" % error)
+
+
 def find_fakechroot(context, code, container):
     """A proved FakechrootEngine of mode `code` for a Container."""
     if not container:
         raise EngineError("mode %s is for containers of the store" % code, FakechrootEngine.HINT)
-    Conversion(container.path).check(MODES[code].steps)
+    conversion = Conversion(container.path)
+    conversion.check(MODES[code].steps)
+    if code == "F4":
+        update_conversion(conversion)
     guest = GuestSystem(GuestTree(os.path.realpath(container.root)))
     if not guest.libc or not guest.loader:
         raise EngineError("the container has no C library that could load another one", FakechrootEngine.HINT)
