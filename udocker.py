@@ -5996,9 +5996,9 @@ class NvidiaDriver:
     def __init__(self, machine):
         self.cache = LoaderCache(machine)
         self.machine = machine
-        self.library = self._find_library()
         self.module_version = self._module_version()
-        self.version = self._library_version() or self.module_version
+        self.library = self._find_library()
+        self.version = self._version_of(self.library) or self.module_version
 
     @property
     def is_there(self):
@@ -6006,17 +6006,19 @@ class NvidiaDriver:
         return bool(self.library)
 
     def _find_library(self):
-        """The path of libcuda.so.1, else of the library that only tells about GPUs; "" where there is none."""
+        """The path of libcuda.so.1, else of the library that only tells about GPUs; "" where there is none. Of several
+        the kernel's: CUDA's packages bring newer ones for older drivers, and the loader may know them as well."""
         directories = self.DIRECTORIES + ("/usr/lib/%s-linux-gnu" % self.machine,)
-        for name in (self.NAME, "libnvidia-ml.so.1"):
-            for path in self.cache.find(name) + ["%s/%s" % (directory, name) for directory in directories]:
-                if os.path.exists(path):
-                    return path
-        return ""
+        found = [path for name in (self.NAME, "libnvidia-ml.so.1")
+                 for path in self.cache.find(name) + ["%s/%s" % (directory, name) for directory in directories]
+                 if os.path.exists(path)]
+        fitting = [path for path in found if self._version_of(path) == self.module_version]
+        return (fitting + found + [""])[0]
 
-    def _library_version(self):
-        """The version in the library's full name; "" where the system gave it none."""
-        suffix = os.path.realpath(self.library).partition(".so.")[2]
+    @staticmethod
+    def _version_of(library):
+        """The version in a library's full name; "" where the system gave it none."""
+        suffix = os.path.realpath(library).partition(".so.")[2]
         return suffix if len(version_numbers(suffix)) > 1 else ""
 
     @staticmethod
@@ -9675,6 +9677,7 @@ class RunRequest:
         self.excluded = {os.path.normpath(path) for path in options.novol}
         self.gpus, self.devices, self.named_devices = parse_devices(options)
         self.is_marked = False          # setup --nvidia was used on the container
+        self.insists_on_gpus = bool(self.gpus or options.nvidia)
         self.platform = Platform.parse(options.platform) if options.platform else None
         self.memory_mounts = [MemoryMount.parse(text) for text in options.tmpfs]
         for mount in map(parse_mount, options.mount):
@@ -9763,7 +9766,7 @@ def find_driver(context, request, wanted, environment):
     driver = NvidiaDriver(context.host.machine)
     if not driver.is_there:
         what = "this host has no NVIDIA driver: its loader does not find %s" % driver.NAME
-        if request.gpus or request.options.nvidia:
+        if request.insists_on_gpus:
             raise EngineError(what, "run it on a node with GPUs; ldconfig -p shows what the loader finds")
         (say.warning if request.is_marked else say.debug)(what)
         return None
@@ -9813,6 +9816,20 @@ def find_edits(context, request, spec):
     return edits, dict(gpu_variables(host, wanted, chosen), **edits.environment)
 
 
+def link_mounts(context, request, edits):
+    """The Mounts of a device's libraries and programs."""
+    if not edits.files:
+        return []
+    try:
+        return edits.link_mounts(context.notes().keep_links(edits.links()))
+    except OSError as error:
+        what = "links to the driver's files cannot be kept in %s: %s" % (context.notes().directory, error.strerror)
+        if request.insists_on_gpus:
+            raise EngineError(what, "UDOCKER_DIR names a store that can be written to")
+        say.warning(what)
+        return []
+
+
 def add_devices(context, request, spec):
     """Add to a RunSpec the mounts and variables of the devices that are asked for."""
     found = find_edits(context, request, spec)
@@ -9822,7 +9839,7 @@ def add_devices(context, request, spec):
     by_hand = dict(request.variables)
     spec.environment.update({name: value for name, value in variables.items() if name not in by_hand})
     edits.extend_search_paths(spec.environment)
-    mounts = edits.mounts + (edits.link_mounts(context.notes().keep_links(edits.links())) if edits.files else [])
+    mounts = edits.mounts + link_mounts(context, request, edits)
     seen = {mount.guest for mount in spec.mounts if mount.guest == mount.source}
     mounts += [mount for mount in edits.devices
                if mount.guest != mount.source or "/" + mount.guest.split("/")[1] not in seen]

@@ -278,6 +278,45 @@ def test_without_the_hosts_dev_only_the_chosen_nodes_appear(box):
     assert result.out.split() == ["/dev/nvidia-uvm", "/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-caps"]
 
 
+def test_the_kernels_version_decides_among_several(one_box, gpu_machine):
+    """CUDA's compatibility package may be known to the loader too."""
+    compat = gpu_machine.directory / "compat"
+    compat.mkdir()
+    (compat / "libcuda.so.570.10").write_text("newer")
+    (compat / "libcuda.so.1").symlink_to("libcuda.so.570.10")
+    gpu_machine.write_cache(table([(ABI, "libcuda.so.1", compat / "libcuda.so.1")] + gpu_machine.entries(), 0))
+    assert libraries(one_box, "--nvidia") == UTILITY | COMPUTE | ALWAYS
+
+
+def test_what_else_the_driver_needs(box, gpu_machine):
+    """The pipes of CUDA's multi-process service, and what the kernel tells where /proc does not appear."""
+    pipes = gpu_machine.directory / "mps"
+    (pipes / "control").write_text("a pipe")
+    env = {"CUDA_MPS_PIPE_DIRECTORY": str(pipes)}
+    script = "cat $CUDA_MPS_PIPE_DIRECTORY/control; ls /proc/driver/nvidia"
+    assert box.ok("run", "--nvidia", "--nosysdirs", "box", "sh", "-c", script, env=env).out == "a pipegpus\nversion\n"
+
+
+def test_what_the_user_does_not_want_stays_out(one_box):
+    icd = "/etc/OpenCL/vendors/nvidia.icd"
+    script = "[ -s %s ] && echo there" % icd
+    assert one_box.ok("run", "--nvidia", "box", "sh", "-c", script).out == "there\n"
+    assert one_box("run", "--nvidia", "--novol=" + icd, "box", "sh", "-c", script).status == 1
+
+
+def test_links_that_cannot_be_kept(gpu_machine, prepared, image, tmp_path):
+    """An order that cannot be carried out is an error, an image's wish a warning."""
+    home = tmp_path / "home"
+    (home / ".udocker").mkdir(parents=True)
+    (home / ".udocker/.proofs").write_text("a file")
+    (home / ".udocker/containers").symlink_to(prepared.store / "containers")
+    program = gpu_machine.program(home)
+    assert "cannot be kept" in program.fails(125, "run", "--nvidia", "box", "true").err
+    image(NVIDIA_VISIBLE_DEVICES="all")
+    result = program.ok("run", "box", "echo", "runs")
+    assert result.out == "runs\n" and "warning: links" in result.err
+
+
 def test_nothing_of_the_driver_stays_in_the_tree(box, prepared):
     tree = prepared.store / "containers/box/ROOT"
     box.ok("run", "--gpus=all", "box", "true")
@@ -489,6 +528,7 @@ def spec(machine, **changes):
              "options": ["ro", "rbind"]},
             {"hostPath": lib + "/libnvcuvid.so." + VERSION, "containerPath": "/opt/own/libnvcuvid.so.1"},
             {"hostPath": str(machine.directory / "sbin/nvidia-smi"), "containerPath": "/usr/bin/nvidia-smi"},
+            {"hostPath": "/usr/bin", "containerPath": "/opt/own/programs", "options": ["ro"]},
         ],
         "hooks": [
             {"hookName": "createContainer", "path": "/usr/bin/nvidia-ctk", "args": [
