@@ -5789,7 +5789,7 @@ class GpuRequest:
 
     CAPABILITIES = frozenset(("compute", "compat32", "graphics", "utility", "video", "display", "ngx"))
     DEFAULT_CAPABILITIES = frozenset(("compute", "utility"))
-    KIND = "nvidia.com/gpu"
+    KIND = "nvidia.com/gpu"         # in CDI files
 
     def __init__(self, devices=("all",), count=0, capabilities=None, is_explicit=True):
         self.devices = list(devices)
@@ -5893,7 +5893,8 @@ class GpuRequest:
     def choose(self, allowed, gpus):
         """The indices and UUIDs that CUDA shall see, None for all there are; never more than `allowed`, which is the
         batch system's CUDA_VISIBLE_DEVICES (None where it says nothing). `gpus` are those of the host."""
-        pool = None if allowed is None else [word.strip() for word in allowed.split(",") if word.strip()]
+        words = [word.strip() for word in (allowed or "").split(",")]
+        pool = None if allowed is None else [word for word in words if word not in ("", "-1", "NoDevFiles")]
         if self.count:
             known = [gpu.index for gpu in gpus] or [str(number) for number in range(self.count)]
             known = known if pool is None else pool
@@ -6096,7 +6097,9 @@ class NvidiaDriver:
         if self.version:
             paths.append("/lib/firmware/nvidia/" + self.version)
         edits.mounts = [Mount(path, path, is_required=False) for path in sorted(paths)]
-        edits.devices = [Mount(path, path, is_required=False) for path in self._nodes(chosen, gpus)]
+        # In a cgroup of its own a batch system counts from 0 again: then the cgroup decides, and no number of ours
+        nodes = self._nodes(None if chosen and "CUDA_VISIBLE_DEVICES" in environment else chosen, gpus)
+        edits.devices = [Mount(path, path, is_required=False) for path in nodes]
         return edits
 
     def _nodes(self, chosen, gpus):
@@ -9696,6 +9699,7 @@ class RunRequest:
             variable = parse_variable(text, context.environment)
             if variable:
                 self.variables.append(variable)
+        GpuRequest.of_variables(dict(self.variables), is_explicit=True)         # raises what it cannot understand
 
     def all_mounts(self, context):
         """The user's mounts and those that come by themselves, without the excluded ones."""

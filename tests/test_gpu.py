@@ -278,6 +278,14 @@ def test_without_the_hosts_dev_only_the_chosen_nodes_appear(box):
     assert result.out.split() == ["/dev/nvidia-uvm", "/dev/nvidia1", "/dev/nvidiactl", "/dev/nvidia-caps"]
 
 
+def test_numbers_of_a_batch_system_name_no_nodes(one_box):
+    """They may count what its cgroup allows alone, from 0 on."""
+    result = one_box.ok("run", "--nosysdirs", "--gpus=device=0", "box", "sh", "-c",
+                        "for node in /dev/nvidia[0-9]; do [ -c $node ] && echo $node; done",
+                        env={"CUDA_VISIBLE_DEVICES": "0"})
+    assert result.out.split() == ["/dev/nvidia0", "/dev/nvidia1"]
+
+
 def test_the_kernels_version_decides_among_several(one_box, gpu_machine):
     """CUDA's compatibility package may be known to the loader too."""
     compat = gpu_machine.directory / "compat"
@@ -386,6 +394,7 @@ def test_forward_compatibility(one_box, gpu_machine, prepared):
     (["--gpus=1"], "1,0", "1", "1"),
     (["--gpus=device=GPU-aa1"], "1", "GPU-aa1", "GPU-aa1"),
     (["--nvidia"], "", "none", "-1"),
+    (["--gpus=all"], "NoDevFiles", "none", "-1"),
     (["--nvidia", "-e", "CUDA_VISIBLE_DEVICES=7"], "1", "1", "7"),
 ])
 def test_which_gpus(one_box, arguments, host, nvidia, cuda):
@@ -398,6 +407,7 @@ def test_which_gpus(one_box, arguments, host, nvidia, cuda):
 @pytest.mark.parametrize("arguments, host, words", [
     (["--gpus=3"], None, "there are 2"),
     (["--gpus=2"], "0", "there are 1"),
+    (["--gpus=1"], "NoDevFiles", "there are 0"),
     (["--gpus=device=2"], None, "GPU 2"),
     (["--gpus=device=GPU-no"], None, "GPU-no"),
     (["--gpus=device=0"], "1", "not among those"),
@@ -409,6 +419,7 @@ def test_gpus_that_cannot_be_had(one_box, arguments, host, words):
 
 
 @pytest.mark.parametrize("option", [
+    "--env=NVIDIA_VISIBLE_DEVICES=0:1", "--env=NVIDIA_VISIBLE_DEVICES=x",
     "--gpus=", "--gpus=none", "--gpus=0", "--gpus=-2", "--gpus=1.5", "--gpus=all,2", "--gpus=²", "--gpus=9999999999",
     "--gpus=all,device=0", "--gpus=device=", "--gpus=device=x", "--gpus=device=0:1", "--gpus=device=0,count=1",
     "--gpus=device=0,device=1", "--gpus=driver=amd", "--gpus=capabilities=cuda", "--gpus=options=x", '--gpus="all',
