@@ -5493,6 +5493,21 @@ class Toolbox:
                 members[os.path.basename(name)] = stream.take(entry.size)
         return members
 
+    def libraries(self):
+        """Paths of the libraries for Fakechroot; the released ones are fetched where none is here, or a tarball is
+        named."""
+        missing = [] if self.named.get("fakechroot") else [
+            tool for tool in self.builds("fakechroot") if not os.path.exists(self.path(tool))]
+        for tool in missing:
+            try:
+                if self.tarball:
+                    self._install(tool, [self.tarball])
+                elif not self.libraries_here():
+                    self._fetch(tool)
+            except ToolError as error:
+                say.debug(error.message)
+        return self.libraries_here()
+
     def libraries_here(self):
         """Paths of the libraries for Fakechroot that need not be fetched: the store's, then those of host packages."""
         import glob
@@ -8073,11 +8088,6 @@ class RuncEngine(ExecutableEngine):
         return report, "mode P1 needs no namespaces, and mode N1 no runC"
 
 
-def version_numbers(text):
-    """The numbers of a version, to be compared."""
-    return tuple(int(word) for word in text.split(".") if word.isdigit())
-
-
 def newest_glibc(data):
     """The newest version of glibc's symbols that a library (bytes) names: what it needs, or, of libc itself, has."""
     import re
@@ -8199,6 +8209,12 @@ class FakechrootEngine(Engine):
              Mode("F2", "as F1; changes ld.so too, so that it finds no library of the host", ("links", "loader")),
              Mode("F3", "as F2; changes ELF headers instead of starting the loader", ("links", "loader", "elf")),
              Mode("F4", "as F3, for programs that are added later too", ("links", "loader", "elf")))
+    tool_kind = "fakechroot"
+    lacks = dict(PRootEngine.lacks, **{
+        "--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1"),
+        "--hostname": ("cannot give another host name", "modes N1, P1 and R1 can: " + SETUP_HINT % "N1"),
+        "--tmpfs": ("cannot give a directory in memory", "modes N1, P1 and R1 can: " + SETUP_HINT % "N1"),
+    })
     HINT = "modes N1 and P1 have no such limits: udocker setup --execmode=P1 CONTAINER"
     # Programs that something else is started for, on the host: what has no use here, and for a stock library env
     USELESS, ENV = ("/sbin/ldconfig", "/usr/sbin/ldconfig"), ("/usr/bin/env", "/bin/env")
@@ -8233,12 +8249,8 @@ class FakechrootEngine(Engine):
         """EngineError where `spec` asks for what Fakechroot cannot do."""
         if ":" in self.root:
             raise EngineError("%s: Fakechroot cannot have a path with ':' as a root" % self.root, self.HINT)
-        if spec.kernel:
-            raise EngineError("mode %s cannot emulate another kernel" % self.mode, "modes P1 and P2 can")
+        super().check(spec)
         for mount in spec.mounts:
-            if mount.is_read_only:
-                raise EngineError("%s: Fakechroot knows no read-only volumes" % mount.guest,
-                                  "mode N1 does: udocker setup --execmode=N1 CONTAINER")
             if set(":!") & set(mount.source + mount.guest):
                 raise EngineError("%s: Fakechroot cannot have a path with ':' or '!' as a volume" % mount.guest)
             if mount.source != mount.guest and not self.library.is_udockers:
@@ -9073,7 +9085,8 @@ def store_facts(context):
 
 
 class ModeReport:
-    """Whether a mode works on this host: with what, or why not, and what can be done."""
+    """Whether a mode works on this host, None where that depends on the container: with what, or why not, and what
+    can be done."""
 
     def __init__(self, code, works, detail, hint=""):
         self.code = code
@@ -9090,6 +9103,11 @@ def examine_mode(context, code):
         if not engine_class.tool_kind:
             prover.check(engine_class(code, context.host))
             return ModeReport(code, True, "proved")
+        if engine_class is FakechrootEngine:        # that depends on the container
+            paths = context.toolbox().libraries_here()
+            if paths:
+                return ModeReport(code, None, "may work, with %s, as the container's system has it" % ", ".join(paths))
+            return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
         for executable in context.toolbox().executables_here(engine_class.tool_kind):
             try:
                 prover.check(engine_class(code, context.host, executable, prover.temporary))
@@ -9520,14 +9538,6 @@ def find_namespaces(context):
     return engine
 
 
-def fakechroot_libraries(context):
-    """Paths of the libfakechroots that are here: the store's, and those of the host's distribution."""
-    import glob
-    patterns = (context.layout.lib + "/libfakechroot*.so", "/usr/lib/*/fakechroot/libfakechroot.so",
-                "/usr/lib64/fakechroot/libfakechroot.so")
-    return [path for pattern in patterns for path in sorted(glob.glob(pattern))]
-
-
 def choose_libraries(context, guest):
     """The FakechrootLibrary objects that a container could use, the best first; EngineError where there is none."""
     chosen = context.settings["fakechroot_so"]
@@ -9538,7 +9548,7 @@ def choose_libraries(context, guest):
             raise EngineError("UDOCKER_FAKECHROOT_SO: %s: %s" % (chosen, obstacle), FakechrootEngine.HINT)
         return [library]
     ranks = {path: FakechrootLibrary.rank(os.path.basename(path), guest.system, guest.version)
-             for path in fakechroot_libraries(context)}
+             for path in context.toolbox().libraries()}
     obstacles, found = [], []
     for path in sorted((path for path in ranks if ranks[path] is not None), key=ranks.get):
         library = FakechrootLibrary(path)
@@ -9550,8 +9560,7 @@ def choose_libraries(context, guest):
             found.append(library)
     if not found:
         raise EngineError(obstacles[-1] if obstacles else "there is no libfakechroot for the container's system here",
-                          "put one into %s, or name it in UDOCKER_FAKECHROOT_SO; %s" % (
-                              context.layout.lib, FakechrootEngine.HINT))
+                          "udocker install F1 fetches udocker's own; %s" % FakechrootEngine.HINT)
     return found
 
 
@@ -11148,7 +11157,8 @@ def command_doctor(context, arguments):
         return 0 if advice else 1
     rows = list(facts)
     for report in reports:
-        rows.append(("mode " + report.code, ("works, " if report.works else "does not work: ") + report.detail))
+        verdict = {True: "works, ", False: "does not work: ", None: ""}[report.works]
+        rows.append(("mode " + report.code, verdict + report.detail))
         if report.hint:
             rows.append(("", report.hint))
     rows.append(("advice", "%s is the best mode here: udocker setup --execmode=%s CONTAINER, "
