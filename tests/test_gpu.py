@@ -265,7 +265,7 @@ def damaged_caches():
     yield good
 
 
-@pytest.mark.parametrize("data", damaged_caches(), ids=lambda data: str(len(data)))
+@pytest.mark.parametrize("data", list(damaged_caches()), ids=lambda data: str(len(data)))
 def test_a_damaged_cache_is_no_driver(one_box, gpu_machine, data):
     gpu_machine.write_cache(data)
     assert "has no NVIDIA driver" in one_box.fails(125, "run", "--nvidia", "box", "true").err
