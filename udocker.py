@@ -14,7 +14,7 @@ Contents (the banners below carry the same titles, in the same order):
     7   Stores                     where everything lies on disk
     8   Layers and archives        tar layers to a tree; archives of images and of trees
     9   Tools                      the helper executables, pinned by digest
-    10  Run specification          what to run: mounts, account, environment
+    10  Run specification          what to run: mounts, devices, account, environment
     11  Engines                    how to run it: PRoot, Fakechroot with its conversions, namespaces, runC
     12  Operations                 one function per use case
     13  Command line               options, parser, help texts
@@ -6197,6 +6197,7 @@ class DeviceSpecs:
     """
 
     DIRECTORIES = ("/etc/cdi", "/var/run/cdi")      # of two devices of one name the later one counts
+    MAX_SIZE = 1 << 20
     NAME = r"([A-Za-z][\w.-]*/[A-Za-z][\w-]*)=([A-Za-z0-9][\w.:-]*)"
     LIBRARY_DIRECTORY = r"(/usr)?/lib(32|64)?(/[^/]+-linux-gnu[^/]*)?"
     PROGRAM_DIRECTORIES = frozenset(DEFAULT_PATH.split(":"))
@@ -6235,7 +6236,7 @@ class DeviceSpecs:
 
     def _take_file(self, path):
         try:
-            document = self._document(path, read_file(path))
+            document = self._document(path, read_file(path, self.MAX_SIZE))
             kind, devices = document.get("kind"), document.get("devices")
             common = self._object(document, "containerEdits")
             if not isinstance(kind, str) or not isinstance(devices, list):

@@ -60,9 +60,11 @@ def combined_table(entries):
 class Machine:
     """A made-up host: what is in `directory` appears in its place to the programs that are run on it."""
 
+    FIRMWARE = "/lib/firmware"
+
     def __init__(self, directory):
         self.directory = directory
-        for name in "etc/cdi lib/vdpau lib32 sbin run gpus proc etc/OpenCL/vendors etc/vulkan/icd.d mps".split():
+        for name in "etc/cdi lib/vdpau lib32 sbin run firmware proc etc/OpenCL/vendors etc/vulkan/icd.d mps".split():
             (directory / name).mkdir(parents=True)
         for name in "passwd group nsswitch.conf hosts".split():
             with open("/etc/" + name, "rb") as file:
@@ -118,7 +120,9 @@ class Machine:
         top = str(self.directory)
         words = ["bwrap", "--dev-bind", "/", "/", "--ro-bind", top + "/etc", "/etc", "--ro-bind", top + "/sbin",
                  "/usr/local/sbin", "--tmpfs", "/proc/driver", "--ro-bind", top + "/proc", "/proc/driver/nvidia",
-                 "--tmpfs", "/dev"]
+                 "--tmpfs", "/run", "--ro-bind", top + "/run", "/run/nvidia-persistenced", "--tmpfs", "/dev"]
+        if os.path.isdir(self.FIRMWARE):
+            words += ["--tmpfs", self.FIRMWARE, "--ro-bind", top + "/firmware", self.FIRMWARE + "/nvidia/" + VERSION]
         for guest, source in dict({name: name for name in ("null", "zero", "urandom")}, **self.nodes).items():
             words += ["--dev-bind", "/dev/" + source, "/dev/" + guest]
         return words + [word for name in self.node_directories for word in ("--dir", "/dev/" + name)]
@@ -299,12 +303,31 @@ def test_the_kernels_version_decides_among_several(one_box, gpu_machine):
 
 
 def test_what_else_the_driver_needs(box, gpu_machine):
-    """The pipes of CUDA's multi-process service, and what the kernel tells where /proc does not appear."""
+    """The pipes of CUDA's multi-process service, and what the kernel tells where /proc does not appear; sockets."""
+    (gpu_machine.directory / "run/socket").write_text("")
     pipes = gpu_machine.directory / "mps"
     (pipes / "control").write_text("a pipe")
     env = {"CUDA_MPS_PIPE_DIRECTORY": str(pipes)}
-    script = "cat $CUDA_MPS_PIPE_DIRECTORY/control; ls /proc/driver/nvidia"
-    assert box.ok("run", "--nvidia", "--nosysdirs", "box", "sh", "-c", script, env=env).out == "a pipegpus\nversion\n"
+    script = "cat $CUDA_MPS_PIPE_DIRECTORY/control; ls /proc/driver/nvidia; ls /run/nvidia-persistenced"
+    result = box.ok("run", "--nvidia", "--nosysdirs", "box", "sh", "-c", script, env=env)
+    assert result.out == "a pipegpus\nversion\nsocket\n"
+
+
+def test_firmware(one_box, gpu_machine):
+    if not os.path.isdir(gpu_machine.FIRMWARE):
+        pytest.skip("this host has no %s" % gpu_machine.FIRMWARE)
+    (gpu_machine.directory / "firmware/gsp_ga10x.bin").write_text("firmware")
+    assert one_box.ok("run", "--nvidia", "box", "ls", "/lib/firmware/nvidia/" + VERSION).out == "gsp_ga10x.bin\n"
+
+
+def test_a_driver_that_hides_its_version(one_box, gpu_machine):
+    lib = gpu_machine.directory / "plain"
+    lib.mkdir()
+    for name in "libcuda.so.1", "libnvidia-ml.so.1", "libother.so.1":
+        (lib / name).write_text("")
+    (gpu_machine.directory / "proc/version").unlink()
+    gpu_machine.write_cache(table([(ABI, "libcuda.so.1", lib / "libcuda.so.1")], 0))
+    assert libraries(one_box, "--nvidia") == {"libcuda.so", "libcuda.so.1", "libnvidia-ml.so.1"}
 
 
 def test_what_the_user_does_not_want_stays_out(one_box):
