@@ -6890,11 +6890,23 @@ class GuestLibraries:
 
     def loader(self, interpreter):
         """The guest path, without links, of the loader that a program asks for; "" where there is none."""
+        name = os.fsdecode(interpreter)
+        if name.startswith(self.tree.inside):       # of a program that is converted
+            name = name[len(self.tree.inside) - 1:]
         try:
-            guest = self.tree.resolve(os.fsdecode(interpreter))
+            guest = self.tree.resolve(name)
         except OSError:
             return ""
         return guest if os.path.isfile(self.tree.root + guest) else ""
+
+    def shell_loader(self):
+        """The guest path of the loader of the container's shell; "" where it has none."""
+        try:
+            path = self.tree.path("/bin/sh")
+            with open(path, "rb") as file:
+                return self.loader(ElfFile(file.fileno(), os.stat(path).st_size).interpreter)
+        except (OSError, ValueError):
+            return ""
 
 
 class ConversionStep:
@@ -7017,7 +7029,7 @@ class LinkStep(ConversionStep):
     HOST_TREES = ("/proc", "/dev", "/sys")      # the host's own in every container
 
     def plan(self, since):
-        noted, first_names = set(), {}
+        noted, shared = set(), {}
         for relative, status, directory, name in self.walk():
             if not stat.S_ISLNK(status.st_mode):
                 continue
@@ -7034,9 +7046,11 @@ class LinkStep(ConversionStep):
                 noted.add(parent)
                 above = os.fstat(directory)
                 yield {"directory": parent, "mtime": above.st_mtime_ns, "mode": stat.S_IMODE(above.st_mode)}, b""
-            if status.st_nlink > 1:
-                record["first"] = first_names.setdefault(status.st_ino, relative)
-            yield record, b""
+            if status.st_nlink == 1:
+                yield record, b""
+            else:           # the names of one link stand in one record, so that it can be made one again
+                shared.setdefault(status.st_ino, dict(record, also=[]))["also"].append(relative)
+        yield from ((record, b"") for record in shared.values())
 
     def _target(self, relative, target):
         """What a link shall say; None where it may stay, and what it says where it leads into the tree already."""
@@ -7059,11 +7073,15 @@ class LinkStep(ConversionStep):
         return path if len(os.fsencode(path)) < 4096 else None
 
     def convert(self, record, data):
-        if "new" in record:
-            self._replace(record["path"], record["new"], record["mtime"], record.get("first"))
+        for path in record.get("also", [record["path"]]) if "new" in record else ():
+            self._replace(path, record["new"], record["mtime"], record["path"])
 
     def revert(self, record, is_whole):
-        place = self.open_parent(record["path"])
+        for path in record.get("also", [record["path"]]):
+            self._revert_name(path, record, is_whole)
+
+    def _revert_name(self, path, record, is_whole):
+        place = self.open_parent(path)
         if not place:
             return
         directory, name = place
@@ -7075,7 +7093,7 @@ class LinkStep(ConversionStep):
         finally:
             os.close(directory)
         if target == record["new"] or not is_whole and target == record["old"]:
-            self._replace(record["path"], record["old"], mtime if is_whole else record["mtime"], record.get("first"))
+            self._replace(path, record["old"], mtime if is_whole else record["mtime"], record["path"])
 
     def mend(self, root, kept):
         root = os.fsdecode(root)
@@ -7083,7 +7101,7 @@ class LinkStep(ConversionStep):
             if stat.S_ISLNK(status.st_mode) and relative not in kept:
                 target = os.readlink(name, dir_fd=directory)
                 if (target + "/").startswith(root + "/"):
-                    self._replace(relative, target[len(root):] or "/", status.st_mtime_ns, None)
+                    self._replace(relative, target[len(root):] or "/", status.st_mtime_ns, relative)
 
     def _replace(self, path, target, mtime, first):
         """Put a link in the place of one; it becomes another name of the link `first` where it had been that."""
@@ -7096,7 +7114,7 @@ class LinkStep(ConversionStep):
         try:
             os.fchmod(directory, stat.S_IMODE(above.st_mode) | stat.S_IRWXU)
             remove_file(new)
-            if first in (None, path) or not self._has_become(first, target, new):
+            if first == path or not self._has_become(first, target, new):
                 os.symlink(target, new)
                 set_time(new, mtime)
             os.rename(new, name, dst_dir_fd=directory)
@@ -7240,8 +7258,7 @@ class LoaderStep(FileStep):
     BUILT_IN = rb"(?<![\x21-\x7e])/(?:(?P<lib>lib)|(?P<usr>usr)|etc/(?P<etc>ld)\.so\.)"
     NEW = {"lib": b"nil", "usr": b"nsr", "etc": b"nd"}
     # As a string, and as x86 compares it: eight bytes as a constant, then these four at displacement 8
-    VARIABLE = rb"\0(?:LD_)?LIBRARY_(?P<name>PATH)\0|\x81[\x78-\x7f]\x08(?P<code>PATH)"
-    RENAMED = rb"\0LIBRARY_REAL\0|\x81[\x78-\x7f]\x08REAL"
+    VARIABLE = rb"\0(?:LD_)?LIBRARY_(?P<name>%s)\0|\x81[\x78-\x7f]\x08(?P<code>%s)"
     MAX_LOADER = 16 << 20       # bytes
 
     @staticmethod
@@ -7250,18 +7267,20 @@ class LoaderStep(FileStep):
         import re
         return bool(re.search(r"(?:^|/)ld(?:-linux[^/]*|-[0-9.]+|64)?\.so(?:\.[0-9]+)*$", path))
 
-    @classmethod
-    def is_renamed(cls, data):
+    @staticmethod
+    def is_renamed(data):
         """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
         import re
-        return bool(re.search(cls.RENAMED, data))
+        return bool(re.search(rb"\0LIBRARY_REAL\0|\x81[\x78-\x7f]\x08REAL", data))
 
     @classmethod
-    def edits(cls, data):
-        """[(offset, bytes)] that change a loader."""
+    def edits(cls, data, is_back=False):
+        """[(offset, bytes)] that change a loader; with `is_back` the variable gets its old name back."""
         import re
         found = [(match.start(match.lastgroup), cls.NEW[match.lastgroup]) for match in re.finditer(cls.BUILT_IN, data)]
-        return found + [(match.start(match.lastgroup), b"REAL") for match in re.finditer(cls.VARIABLE, data)]
+        old, new = (b"REAL", b"PATH") if is_back else (b"PATH", b"REAL")
+        return found + [(match.start(match.lastgroup), new)
+                        for match in re.finditer(cls.VARIABLE.replace(b"%s", old), data)]
 
     def plan(self, since):
         seen = set()
@@ -7392,7 +7411,8 @@ class Conversion:
 
     NOTES = ("root.path", "ld.lib.dirs")        # of the older udocker, which so can run the container too
 
-    ENV, PATCHER = "fakechroot-env", "fakechroot-patch"
+    ENV, PATCHER, LOADER = "fakechroot-env", "fakechroot-patch", "fakechroot-ld.so"     # beside the tree
+    MAX_FIRST_LINE = 127        # bytes that any kernel reads of a script, execve(2)
     # The stock library rewrites nothing in a program without its variables, so `env -i` must leave them. It starts
     # this in the place of env, loaded into the shell, but without the root: that is FAKECHROOT_BASE_ORIG.
     KEEPING_ENV = r"""
@@ -7509,6 +7529,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         paths = [self.root + guest for guest in libraries.directories()]
         for note, text in zip(self.NOTES, (self.root, ":".join(paths))):
             write_atomic(self.directory + "/" + note, os.fsencode(text))
+        self._write_loader(libraries)
         for name, text in self._scripts(libraries, "elf" in names):
             write_atomic(self.directory + "/" + name, os.fsencode(text), 0o755)
 
@@ -7521,17 +7542,19 @@ udocker.Conversion(sys.argv[2]).update()"""
 
     def _shell(self, libraries, has_direct_programs):
         """The first line of a script for the container's shell, or the host's where that line would be too long."""
-        try:
-            path = libraries.tree.path("/bin/sh")
-            with open(path, "rb") as file:
-                interpreter = ElfFile(file.fileno(), os.stat(path).st_size).interpreter
-        except (OSError, ValueError):
-            return "#!/bin/sh"
-        words = [self.root + libraries.tree.resolve("/bin/sh")]
-        if not has_direct_programs:
-            words.insert(0, self.root + libraries.loader(interpreter))
-        line = "#!" + " ".join(words)
-        return line if len(os.fsencode(line)) < 127 and line.count(" ") < len(words) else "#!/bin/sh"
+        loader = libraries.shell_loader()
+        words = [self.root + guest for guest in (loader, libraries.tree.resolve("/bin/sh"))] if loader else []
+        line = "#!" + " ".join(words[1:] if has_direct_programs else words)
+        is_possible = loader and " " not in self.root and len(os.fsencode(line)) < self.MAX_FIRST_LINE
+        return line if is_possible else "#!/bin/sh"
+
+    def _write_loader(self, libraries):
+        """A loader beside the tree that finds nothing of the host's either, and obeys LD_LIBRARY_PATH."""
+        guest = libraries.shell_loader()
+        data = bytearray(read_file(libraries.tree.root + guest, LoaderStep.MAX_LOADER) if guest else b"")
+        for offset, text in LoaderStep.edits(bytes(data), is_back=True):
+            data[offset:offset + len(text)] = text
+        write_atomic(self.directory + "/" + self.LOADER, data, 0o755)
 
 
 class Mode:
@@ -8153,14 +8176,15 @@ class FakechrootLibrary:
         """
         own_system, own_version = cls.parse_name(name)
         if not own_system:
-            return (4, ())
+            return (9, ())
         is_kin = any({system, own_system} <= set(family) for family in cls.FAMILIES)
         if own_system != system and not is_kin:
             return None
         is_newer = own_version > version[:len(own_version)]
-        if own_system == system:
-            return None if is_newer else (0 if own_version else 1, tuple(-number for number in own_version))
-        return (3 if is_newer else 2, tuple(-number for number in own_version))
+        if own_system == system and is_newer:
+            return None
+        order = (0 if own_system == system else 3) + (2 if is_newer else 0 if own_version else 1)
+        return (order, tuple(-number for number in own_version))
 
 
 class GuestSystem:
@@ -8173,27 +8197,25 @@ class GuestSystem:
         release = dict(line.partition("=")[::2] for line in tree.read("/etc/os-release").splitlines())
         self.system = release.get("ID", "").strip("'\" ").lower()
         self.version = version_numbers(release.get("VERSION_ID", "").strip("'\" "))
-        self.libc = self._find("libc.so.6") or self._find("libc.musl-")
-        self.is_musl = "musl" in self.libc
-        data = read_file(tree.root + self.libc, FakechrootLibrary.MAX_SIZE) if self.libc else b""
+        self.loader = self.libraries.shell_loader()
+        data = read_file(tree.root + self.loader, LoaderStep.MAX_LOADER) if self.loader else b""
         self.machine = data[4:6] + data[18:20]
-        self.glibc = newest_glibc(data)
+        self.is_musl = "musl" in self.loader
+        self.has_name_option = b"--argv0" in data
+        self.has_renamed_variable = LoaderStep.is_renamed(data)
+        self.libc = self.loader if self.is_musl else self._find("libc.so.6")
+        self.glibc = newest_glibc(read_file(tree.path(self.libc), FakechrootLibrary.MAX_SIZE))
 
-        self.loader = self._find("ld-linux") or self._find("ld-musl-") or self._find("ld64.so")
-        self.has_name_option = bool(self.loader) and b"--argv0" in read_file(tree.root + self.loader,
-                                                                             LoaderStep.MAX_LOADER)
-
-    def _find(self, beginning):
-        """The guest path of the first library whose name begins so; "" where there is none."""
+    def _find(self, name):
+        """The guest path of the first library of that name for the shell's machine; "" where there is none."""
         for directory in self.directories:
-            for name in sorted(os.listdir(self.tree.root + directory)):
-                if name.startswith(beginning):
-                    try:
-                        guest = self.tree.resolve(directory + "/" + name)
-                    except OSError:
-                        continue
-                    if os.path.isfile(self.tree.root + guest):
-                        return guest
+            try:
+                guest = self.tree.resolve(directory + "/" + name)
+                head = read_file(self.tree.root + guest, 64)
+            except OSError:
+                continue
+            if head[4:6] + head[18:20] == self.machine:
+                return guest
         return ""
 
     def identity(self):
@@ -8240,6 +8262,23 @@ class FakechrootEngine(Engine):
     def steps(self):
         """The names of the steps that the container is converted by."""
         return next(mode.steps for mode in self.modes if mode.code == self.mode)
+
+    @property
+    def has_own_loader(self):
+        """Whether programs are started by the loader beside the tree: to a program with an empty environment the stock
+        library passes LD_LIBRARY_PATH on, and not LD_LIBRARY_REAL, which the tree's obeys."""
+        return self.mode == "F2" and not self.library.is_udockers
+
+    @property
+    def loader(self):
+        """The host path of the loader that starts programs in F1 and F2."""
+        beside = os.path.dirname(self.root) + "/" + Conversion.LOADER
+        return beside if self.has_own_loader else self.root + self.guest.loader
+
+    @property
+    def obeys_own_variable(self):
+        """Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
+        return self.guest.has_renamed_variable and not self.has_own_loader
 
     def identity(self):
         status = os.stat(self.library.path)
@@ -8316,7 +8355,7 @@ class FakechrootEngine(Engine):
         if not loader:
             raise InterpreterNotFoundError("%s: its loader %s does not exist in the container" % (
                 program, os.fsdecode(interpreter)))
-        loader = self.root + loader
+        loader = self.loader if loader == self.guest.loader else self.root + loader
         name = ["--argv0", words[0]] if self.guest.has_name_option else []
         return loader, [loader] + name + [path] + words[1:]
 
@@ -8330,14 +8369,14 @@ class FakechrootEngine(Engine):
         wanted = [part for part in environment.pop("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
         own = ":".join(self.root + guest for guest in self.guest.directories)
         search_path = ":".join([tree.path(part) for part in wanted] + [own])
-        if "loader" not in self.steps or not self._has_renamed_variable():
+        if "loader" not in self.steps or not self.obeys_own_variable:
             environment["LD_LIBRARY_PATH"] = search_path
         elif wanted:
             environment["LD_LIBRARY_PATH"] = ":".join(wanted)
         if "loader" in self.steps:
             environment["LD_LIBRARY_REAL"] = search_path
         if "elf" not in self.steps:
-            environment["FAKECHROOT_ELFLOADER"] = self.root + self.guest.loader
+            environment["FAKECHROOT_ELFLOADER"] = self.loader
             if self.guest.has_name_option:
                 environment["FAKECHROOT_ELFLOADER_OPT_ARGV0"] = "--argv0"
         environment["FAKECHROOT_BASE"] = self.root
@@ -8376,9 +8415,6 @@ class FakechrootEngine(Engine):
             variables["FAKECHROOT_DIR_MAP"] = ":".join(
                 os.path.realpath(mount.source) + "!" + mount.guest for mount in pairs)
         return variables
-
-    def _has_renamed_variable(self):
-        return LoaderStep.is_renamed(read_file(self.root + self.guest.loader, LoaderStep.MAX_LOADER))
 
     @staticmethod
     def _enter(spec, tree):
