@@ -182,7 +182,8 @@ def arm64_program():
     code = b"".join(word.to_bytes(4, "little") for word in words) + b"arm64\n"
     size, base = 64 + 56 + len(code), 0x400000
     header = struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, base + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    return b"\x7fELF\2\1\1" + bytes(9) + header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000) + code
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+    return b"\x7fELF\2\1\1" + bytes(9) + header + segment + code
 
 
 @pytest.fixture(scope="module")
