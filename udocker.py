@@ -8964,6 +8964,24 @@ def change_mode(container, code, is_forced=False):
         container.mode = code
 
 
+def fix_permissions(container):
+    """Give the caller what a plain user needs in a container's tree: directories that can be entered and written to,
+    files that can be read and written. Returns how many were mended."""
+    mended = 0
+    for _, status, directory, name in OpenTree(container.root).walk():
+        wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600 if stat.S_ISREG(status.st_mode) else 0
+        if wanted & ~status.st_mode:
+            descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                present = os.fstat(descriptor).st_mode
+                if stat.S_IFMT(present) == stat.S_IFMT(status.st_mode):     # nobody put a link there meanwhile
+                    os.chmod("/proc/self/fd/%d" % descriptor, stat.S_IMODE(present) | wanted)
+                    mended += 1
+            finally:
+                os.close(descriptor)
+    return mended
+
+
 def copy_tree(source, new, steps=()):
     """Copy the tree of a Container into a NewContainer, converted by `steps`, whatever it was converted by."""
     TreeCopy(OpenTree(source.root), OpenTree(new.root)).copy("", "")
@@ -10996,19 +11014,23 @@ def command_verify(context, arguments):
 
 @command("setup", "CONTAINER", options=(Option("--execmode", value="XY", meaning="; ".join(
     "%s: %s" % (mode.code, mode.description) for mode in MODES.values())),
+    Option("--force", meaning="convert the container anew, with what was added to it since"),
+    Option("--fixperm", meaning="make all in the container readable and writable for you"),
     Option("--nvidia", meaning="every run of the container gets the host's NVIDIA GPUs, where it has some"),
-    Option("--purge", meaning="take the mark of --nvidia away"),
-    Option("--force", meaning="convert the container anew, with what was added to it since")),
-         examples=("udocker setup --execmode=N1 mycontainer", "udocker setup mycontainer"))
+    Option("--purge", meaning="take the mark of --nvidia away")),
+         examples=("udocker setup --execmode=F3 mycontainer", "udocker setup mycontainer",
+                   "udocker setup --nvidia mycontainer"))
 def command_setup(context, arguments):
     """Choose the mode in which a container is run, or print the present one; give it the host's GPUs."""
     container = context.containers.get(arguments.container)
+    if arguments.fixperm:
+        say.info("%d files and directories mended" % fix_permissions(container))
     if arguments.nvidia or arguments.purge:
         container.needs_gpus = arguments.nvidia
-    elif arguments.execmode is None and not arguments.force:
-        say.result(container.mode or context.default_mode)
     if arguments.execmode is not None or arguments.force:
         change_mode(container, arguments.execmode or container.mode or context.default_mode, arguments.force)
+    elif not (arguments.fixperm or arguments.nvidia or arguments.purge):
+        say.result(container.mode or context.default_mode)
 
 
 # How a command runs in a container

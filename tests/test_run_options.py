@@ -213,3 +213,22 @@ def test_programs_of_another_machine_without_an_emulator(foreign, proot, tmp_pat
     env = {"PATH": str(tmp_path), "UDOCKER_USE_PROOT_EXECUTABLE": proot, "UDOCKER_DEFAULT_EXECUTION_MODE": "P1"}
     refusal = foreign.fails(125, "run", "foreign", "/hello", env=env)
     assert "another machine" in refusal.err and "qemu-user-static" in refusal.err
+
+
+# setup
+
+def test_fixperm(udocker, images):
+    reference = images.host + "/lab/busybox"
+    udocker.ok("pull", reference)
+    root = udocker.store / "containers" / udocker.ok("create", "--name=box", reference).out.strip() / "ROOT"
+    outside = udocker.home / "outside"
+    outside.write_text("")
+    (root / "link").symlink_to(outside)
+    (root / "deep/er").mkdir(parents=True)
+    (root / "deep/er/file").write_text("")
+    for path, mode in (outside, 0o400), (root / "deep/er/file", 0o040), (root / "deep/er", 0o055), (root / "deep", 0):
+        path.chmod(mode)
+    assert "3 files and directories mended" in udocker.ok("setup", "--fixperm", "box").err
+    paths = root / "deep", root / "deep/er", root / "deep/er/file", outside
+    assert [path.stat().st_mode & 0o777 for path in paths] == [0o700, 0o755, 0o640, 0o400]
+    assert "0 files" in udocker.ok("setup", "--fixperm", "box").err
