@@ -275,9 +275,9 @@ def test_a_damaged_cache_is_no_driver(one_box, gpu_machine, data):
     assert "has no NVIDIA driver" in one_box.fails(125, "run", "--nvidia", "box", "true").err
 
 
-def test_without_the_hosts_dev_only_the_chosen_nodes_appear(box, mode):
+def test_without_the_hosts_dev_only_the_chosen_nodes_appear(box):
     """The first GPU on the bus has the second node."""
-    if mode == "R1":
+    if box.env["UDOCKER_DEFAULT_EXECUTION_MODE"] == "R1":
         pytest.skip("runC and crun do not work without the host's /dev")
     result = box.ok("run", "--nosysdirs", "--gpus=device=0", "box", "sh", "-c",
                     'for node in /dev/nvidia*; do [ -c $node ] && echo "$node"; done; ls -d /dev/nvidia-caps')

@@ -100,7 +100,7 @@ def test_dpkg(as_root, archive):
 def test_users_are_added_and_removed(as_root):
     """passwd and group are files of the container: programs rename new ones over them."""
     out = as_root("""
-        useradd --create-home ivory
+        useradd --create-home --uid 54321 ivory
         groupadd grass
         usermod -aG grass ivory
         id -Gn ivory
