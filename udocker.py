@@ -1638,7 +1638,7 @@ class GuestTree:
         self.root = root
         self.mounts = mounts        # (guest, host path) pairs that lie over the tree, outermost first
         # How links begin that Fakechroot modes converted
-        self.inside = os.path.realpath(root) + "/" if root else None
+        self.inside = os.path.realpath(root) + "/" if root else "\0"
 
     def _host_path(self, guest):
         for target, source in reversed(self.mounts):
@@ -1665,7 +1665,7 @@ class GuestTree:
             links += 1
             if links > self.MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), guest)
-            if self.inside and (target + "/").startswith(self.inside):
+            if (target + "/").startswith(self.inside):
                 target = target[len(self.inside) - 1:] or "/"
             if target.startswith("/"):
                 reached = ""
@@ -6611,7 +6611,8 @@ class RunSpec:
         else:
             return CommandNotExecutableError("%s: exec format error, neither a program nor a script with #!" % guest)
         try:
-            is_there = not interpreter or os.path.exists(tree.path(os.path.join("/", interpreter)))
+            is_there = not interpreter or interpreter.startswith(tree.inside) or os.path.exists(
+                tree.path(os.path.join("/", interpreter)))
         except OSError:             # links in a circle
             is_there = False
         if is_there:
@@ -6842,6 +6843,16 @@ def elf_magic(descriptor):
     return head if head == b"\x7fELF" else b""
 
 
+def loader_of(path):
+    """(the loader that a program asks for, b"" where it is static, and its status); OSError, ValueError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        return ElfFile(descriptor, status.st_size).interpreter, status
+    finally:
+        os.close(descriptor)
+
+
 class GuestLibraries:
     """Where the dynamic loader of a container looks for libraries. ld.so(8)"""
 
@@ -6902,9 +6913,7 @@ class GuestLibraries:
     def shell_loader(self):
         """The guest path of the loader of the container's shell; "" where it has none."""
         try:
-            path = self.tree.path("/bin/sh")
-            with open(path, "rb") as file:
-                return self.loader(ElfFile(file.fileno(), os.stat(path).st_size).interpreter)
+            return self.loader(loader_of(self.tree.path("/bin/sh"))[0])
         except (OSError, ValueError):
             return ""
 
@@ -7515,6 +7524,19 @@ udocker.Conversion(sys.argv[2]).update()"""
         with Lock(self.directory + "/lock"):
             if step.has_work():
                 step.extend(step.converted_at())
+
+    def revert_copy(self, start, tree, place):
+        """Take back the changes in a copy of the entry `start` of the tree: what became `place` of an OpenTree."""
+        for step in reversed(self._steps()):
+            records = step.journal.read() if step.state() else ()
+            step.directory, step.tree = tree.path, tree
+            for record in records:
+                names = record.get("also", [record.get("path")])
+                copied = [place + name[len(start):] if start else "/".join(filter(None, (place, name)))
+                          for name in names if name is not None and (
+                              not start or (name + "/").startswith(start + "/"))]
+                if copied and "kept" not in record:
+                    step.revert(dict(record, path=copied[0], also=copied), True)
 
     def copy_journals(self, directory):
         """Take over the journals of another container's directory, the tree being a copy of that one's."""
@@ -8336,12 +8358,7 @@ class FakechrootEngine(Engine):
         """(host path to execute, words): through the loader, or directly where the program names the tree's."""
         path = tree.path(program)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                status = os.fstat(descriptor)
-                interpreter = ElfFile(descriptor, status.st_size).interpreter
-            finally:
-                os.close(descriptor)
+            interpreter, status = loader_of(path)
         except (OSError, ValueError) as error:
             raise EngineError("%s: Fakechroot cannot tell how it is started: %s" % (program, error), self.HINT)
         if not interpreter:
@@ -8906,6 +8923,15 @@ def unpack_layer(context, unpacker, image, path, digest, diff_id):
         raise DigestError("%s (%s)" % (problems[0], error.message), "udocker pull %s mends it" % image)
 
 
+def convert_new(context, new):
+    """Convert a NewContainer for the default mode, where that needs it; returns that mode, else "" for the default."""
+    code = context.default_mode
+    if code not in MODES or not MODES[code].steps:
+        return ""
+    Conversion(new.path, new.published_root).change(MODES[code].steps)
+    return code
+
+
 def create_container(context, image, name=None, takes_over=False):
     """Unpack an image into a new container, every layer checked; returns the Container."""
     prepare_container(context, name, takes_over)
@@ -8916,7 +8942,7 @@ def create_container(context, image, name=None, takes_over=False):
             say.debug("unpacking %s" % path)
             unpack_layer(context, unpacker, image, path, digest, diff_id)
         unpacker.finish()
-        return new.publish(image.config(), str(image), name, "", takes_over)
+        return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
 
 
 PULL_POLICIES = ("missing", "never", "always")
@@ -9374,7 +9400,7 @@ def import_container(context, source, image_name, name=None, platform=None):
         unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
         config = ImageConfig.parse(import_config(context, platform, [], source), source)
-        return new.publish(config, image_name, name)
+        return new.publish(config, image_name, name, convert_new(context, new))
 
 
 def import_clone(context, source, name=None):
@@ -9518,6 +9544,8 @@ def copy_out(context, source_text, is_followed=False):
     if not source.kind(is_followed):
         raise NotFoundError("%s: no such file or directory" % source_text)
     tree, start = source.place(is_followed)
+    if Conversion(os.path.dirname(tree.path)).states():
+        say.warning("programs and links are copied as they were converted; cp to a file gives them as they were")
     with Naming(Say.OUTPUT), open_output("-") as file:
         writer = TarWriter(file)
         writer.add_tree(tree, "" if source.is_content else os.path.basename(start), start)
@@ -9555,6 +9583,8 @@ def copy_between(context, source_text, target_text, is_followed=False):
         raise ConflictError("%s: a directory cannot be copied into itself" % source_text)
     with Naming(target_text):
         TreeCopy(source_tree, target_tree).copy(start, place)
+        if source.is_guest:
+            Conversion(os.path.dirname(source_tree.path)).revert_copy(start, target_tree, place)
 
 
 # --- run ----------------------------------------------------------------------------------------------
@@ -9636,8 +9666,9 @@ def find_fakechroot(context, code, container):
     if code == "F4":
         update_conversion(conversion)
     guest = GuestSystem(GuestTree(os.path.realpath(container.root)))
-    if not guest.libc or not guest.loader:
-        raise EngineError("the container has no C library that could load another one", FakechrootEngine.HINT)
+    if not guest.loader or not guest.libc:
+        raise EngineError("the container has no shell with a C library, into which another could be loaded",
+                          FakechrootEngine.HINT)
     prover, settings, reasons = context.prover(), context.settings, []
     for library in choose_libraries(context, guest):
         engine = FakechrootEngine(code, context.host, library, guest, settings["fakechroot_libc"],

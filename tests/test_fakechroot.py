@@ -531,6 +531,41 @@ def test_copies_are_converted_for_their_own_place(small, root, tmp_path):
     assert listing(root) != before and small.ok("run", "small", "/bin/cat", "/srv/absolute").status == 0
 
 
+def test_cp_gives_what_was_before_the_conversion(small, root, tmp_path):
+    before = listing(root)
+    small.ok("setup", "--execmode=F3", "small")
+    small.ok("cp", "small:/bin/sh", tmp_path / "sh")
+    small.ok("cp", "small:/srv", tmp_path / "srv")
+    assert hashlib.sha256((tmp_path / "sh").read_bytes()).hexdigest() == before["bin/sh"][-1]
+    copied = listing(tmp_path / "srv")
+    for name in "ls", "absolute", "absolute-too", "over", "device", "closed", "closed/absolute":
+        assert (copied[name][0], copied[name][2], copied[name][-1]) == (
+            before["srv/" + name][0], before["srv/" + name][2], before["srv/" + name][-1])
+    small.ok("setup", "--execmode=P1", "small")
+    assert listing(root) == before
+
+
+def test_a_default_mode_converts_what_is_made(small, tmp_path):
+    library("stock")
+    chosen = small.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="F3")
+    chosen.ok("import", "--tocontainer", "--name=second", tmp_path / "tree.tar", "lab/second")
+    assert small.ok("setup", "second").out == "F3\n"
+    assert small.ok("run", "second", "/bin/cat", "/srv/absolute").out.startswith("ID=debian")
+
+
+def test_a_container_with_musl(small, root):
+    """Debian's shell, that says it wants musl's loader."""
+    library("stock")
+    data = (root / "bin/sh").read_bytes()
+    loader = b"/lib64/ld-linux-x86-64.so.2"
+    assert loader in data
+    (root / "bin/sh").write_bytes(data.replace(loader, b"/lib/ld-musl-x86_64.so.1".ljust(len(loader), b"\0")))
+    (root / "lib").mkdir(exist_ok=True)
+    shutil.copy("/lib64/ld-linux-x86-64.so.2", str(root / "lib/ld-musl-x86_64.so.1"))
+    small.ok("setup", "--execmode=F1", "small")
+    assert "which is musl" in small.fails(125, "run", "small", "/bin/cat").err
+
+
 def test_what_is_not_converted_is_not_run(small, root):
     library("stock")
     words = ["run", "small", "/bin/cat", "/etc/os-release"]
