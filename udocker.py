@@ -7418,7 +7418,7 @@ STEPS = {step.name: step for step in (LinkStep, LoaderStep, ElfStep)}
 class Conversion:
     """The changes that an execution mode needs in a container's tree: steps, made and undone in one order."""
 
-    NOTES = ("root.path", "ld.lib.dirs")        # of the older udocker, which so can run the container too
+    NOTES = ("root.path", "ld.lib.dirs", "ld.so.path")      # of the older udocker, which so can run the container too
 
     ENV, PATCHER, LOADER = "fakechroot-env", "fakechroot-patch", "fakechroot-ld.so"     # beside the tree
     MAX_FIRST_LINE = 127        # bytes that any kernel reads of a script, execve(2)
@@ -7497,7 +7497,8 @@ udocker.Conversion(sys.argv[2]).update()"""
         stale = [step for step in reversed(steps) if step.journal.exists and (
             is_forced or step.name not in names or step.state() != "whole")]
         missing = [step for step in steps if step.name in names and (step in stale or not step.journal.exists)]
-        for note in self.NOTES:         # first: with them and without a journal the older udocker did it
+        # First: with the notes and without a journal the older udocker did it
+        for note in self.NOTES + (self.ENV, self.PATCHER, self.LOADER):
             remove_file(self.directory + "/" + note)
         for step in stale:
             say.debug("undoing the conversion of the " + step.name)
@@ -7549,7 +7550,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         """What the older udocker wants to know."""
         libraries = GuestLibraries(GuestTree(os.path.realpath(self.directory + "/ROOT")))
         paths = [self.root + guest for guest in libraries.directories()]
-        for note, text in zip(self.NOTES, (self.root, ":".join(paths))):
+        for note, text in zip(self.NOTES, (self.root, ":".join(paths), libraries.shell_loader())):
             write_atomic(self.directory + "/" + note, os.fsencode(text))
         self._write_loader(libraries)
         for name, text in self._scripts(libraries, "elf" in names):
@@ -8250,9 +8251,9 @@ class FakechrootEngine(Engine):
     """A library loaded into every program rewrites paths; what bypasses the C library sees the host."""
 
     name = "Fakechroot"
-    modes = (Mode("F1", "Fakechroot, programs started through their loader; changes symbolic links", ("links",)),
-             Mode("F2", "as F1; changes ld.so too, so that it finds no library of the host", ("links", "loader")),
-             Mode("F3", "as F2; changes ELF headers instead of starting the loader", ("links", "loader", "elf")),
+    modes = (Mode("F1", "Fakechroot: a library rewrites paths in each program, which its loader starts", ("links",)),
+             Mode("F2", "as F1, with a loader that finds no library of the host", ("links", "loader")),
+             Mode("F3", "as F2, with programs that find loader and libraries themselves", ("links", "loader", "elf")),
              Mode("F4", "as F3, for programs that are added later too", ("links", "loader", "elf")))
     tool_kind = "fakechroot"
     lacks = dict(PRootEngine.lacks, **{
@@ -8309,8 +8310,9 @@ class FakechrootEngine(Engine):
 
     def check(self, spec):
         """EngineError where `spec` asks for what Fakechroot cannot do."""
-        if ":" in self.root:
-            raise EngineError("%s: Fakechroot cannot have a path with ':' as a root" % self.root, self.HINT)
+        for path, separators in (self.root, ":;"), (self.library.path, ":; "):      # ld.so(8), LD_PRELOAD
+            if set(separators) & set(path):
+                raise EngineError("%s: the dynamic loader would take this for several paths" % path, self.HINT)
         super().check(spec)
         for mount in spec.mounts:
             if set(":!") & set(mount.source + mount.guest):

@@ -339,6 +339,7 @@ def test_every_mode_from_every_other(small, root):
         assert journals(root) == STEPS[mode]
         assert states.setdefault(mode, listing(root)) == listing(root), mode
     assert states["F1"] != states["P1"] and states["F3"] == states["F4"]
+    assert not list(root.parent.glob("fakechroot-*")) and not list(root.parent.glob("ld*"))
 
 
 def test_links_point_into_the_tree(small, root):
