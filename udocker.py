@@ -1216,19 +1216,28 @@ class Journal:
 
     def read(self):
         """All values, one at a time; ConflictError where something else was written over it."""
-        import json
         with open(self.path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    value = json.loads(line.decode("ascii"))
-                except ValueError:
-                    value = None
-                if not isinstance(value, dict):
-                    raise ConflictError("%s:%d: damaged, so what was done cannot be undone" % (self.path, number),
-                                        "make the container anew")
-                yield value
+            for line in lines:
+                if line.endswith(b"\n"):
+                    yield self._value(line)
+
+    def ends(self):
+        """The first value and the last one, {} where its line was cut short; quick, however much lies between."""
+        with open(self.path, "rb") as file:
+            first = file.readline(1 << 16)
+            file.seek(max(os.fstat(file.fileno()).st_size - (1 << 16), 0))
+            last = (file.read().splitlines(True) or [b""])[-1]
+        return self._value(first), self._value(last) if last.endswith(b"\n") else {}
+
+    def _value(self, line):
+        import json
+        try:
+            value = json.loads(line.decode("ascii"))
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise ConflictError("%s: damaged, so what was done cannot be undone" % self.path, "make the container anew")
+        return value
 
     def remove(self):
         remove_file(self.path)
@@ -6641,6 +6650,8 @@ class ElfFile:
         if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
             raise ValueError("no ELF file")
         self.order, self.is_64 = "<" if head[5] == 1 else ">", head[4] == 2
+        if not self.is_64 and size > 1 << 31:
+            raise ValueError("too large")
         wide = "Q" if self.is_64 else "I"
         self.word = struct.Struct(self.order + wide)
         self.segment = struct.Struct(self.order + ("IIQQQQQQ" if self.is_64 else "8I"))
@@ -6856,14 +6867,15 @@ def loader_of(path):
 class GuestLibraries:
     """Where the dynamic loader of a container looks for libraries. ld.so(8)"""
 
-    MAX_FILES = 100         # of configuration
+    MAX_FILES, MAX_DIRECTORIES = 100, 200       # of configuration, and what they name
 
     def __init__(self, tree):
         self.tree = tree
 
     def directories(self):
         """The guest paths, without links, of the directories that exist: those configured, then the usual ones."""
-        wanted = list(self._configured("/etc/ld.so.conf", [self.MAX_FILES]))
+        import itertools
+        wanted = list(itertools.islice(self._configured("/etc/ld.so.conf", [self.MAX_FILES]), self.MAX_DIRECTORIES))
         for start in ("/lib", "/usr/lib"):
             wanted += ["%s/%s" % (start, name) for name in self._names(start) if "-linux-" in name]
         wanted += ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib64", "/usr/local/lib"]
@@ -6942,10 +6954,10 @@ class ConversionStep:
         """"" where the step is not done, "whole" where it is, "moved" where it is for another path, or "broken"."""
         if not self.journal.exists:
             return ""
-        state, root = "broken", None
-        for record in self.journal.read():
-            state, root = record.get("state", state), record.get("root", root)
-        return state if state != "whole" or root == self.root else "moved"
+        first, last = self.journal.ends()
+        if last.get("state") != "whole":
+            return "broken"
+        return "whole" if first.get("root") == self.root else "moved"
 
     def apply(self):
         """Change the tree."""
@@ -7118,7 +7130,7 @@ class LinkStep(ConversionStep):
         if not place:
             return
         directory, name = place
-        new = "%s/%slink" % (self.directory, Layout.NEW)
+        new = "%s/%slink" % (self.directory or "/proc/self/fd/%d" % directory, Layout.NEW)
         above = os.fstat(directory)
         try:
             os.fchmod(directory, stat.S_IMODE(above.st_mode) | stat.S_IRWXU)
@@ -7202,7 +7214,7 @@ class FileStep(ConversionStep):
         set_time(descriptor, mtime)
 
     def convert(self, record, data):
-        if "edits" not in record:
+        if "edits" not in record or "shared" in record:        # another name of a file that is changed already
             return
         opened = self.open_file(record["path"])
         if not opened:
@@ -7292,14 +7304,16 @@ class LoaderStep(FileStep):
                         for match in re.finditer(cls.VARIABLE.replace(b"%s", old), data)]
 
     def plan(self, since):
-        seen = set()
+        shared = {}
         for relative, status, descriptor in self.regular_files():
-            if not self.is_loader(relative) or status.st_size > self.MAX_LOADER or status.st_ino in seen:
-                continue
-            data = os.pread(descriptor, status.st_size, 0)
-            if data.startswith(b"\x7fELF"):
-                seen.add(status.st_ino)
-                yield self.record(relative, status, descriptor, self.edits(data), b""), b""
+            if status.st_ino in shared:
+                yield dict(shared[status.st_ino], path=relative, shared=1), b""
+            elif self.is_loader(relative) and status.st_size <= self.MAX_LOADER and elf_magic(descriptor):
+                data = os.pread(descriptor, status.st_size, 0)
+                record = self.record(relative, status, descriptor, self.edits(data), b"")
+                if status.st_nlink > 1:
+                    shared[status.st_ino] = record
+                yield record, b""
 
 
 class ElfStep(FileStep):
@@ -7310,7 +7324,8 @@ class ElfStep(FileStep):
     def plan(self, since):
         libraries, loaders, shared = GuestLibraries(self.guest), {}, {}
         self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories()]
-        self.find_loader = lambda name: loaders.setdefault(name, libraries.loader(name))
+        self.find_loader = lambda name: loaders[name] if name in loaders else loaders.setdefault(
+            name, libraries.loader(name))
         for relative, status, descriptor in self.regular_files(since):
             if status.st_ino in shared:         # another name of a file
                 yield dict(shared[status.st_ino], path=relative, shared=1), b""
@@ -7378,10 +7393,6 @@ class ElfStep(FileStep):
             if any((part + b"/").startswith(root + b"/") for part in text.split(b":")):
                 found.append((elf.strings[0] + value, text))
         return found
-
-    def convert(self, record, data):
-        if "shared" not in record:
-            super().convert(record, data)
 
     def mend(self, root, kept):
         for relative, status, descriptor in self.regular_files():
@@ -7473,18 +7484,19 @@ udocker.Conversion(sys.argv[2]).update()"""
         """{name of a step that is done: its state}."""
         return {step.name: step.state() for step in self._steps() if step.journal.exists}
 
-    def is_foreign(self):
-        """Whether the older udocker has converted the tree, as its notes say."""
-        return not self.states() and os.path.exists(self.directory + "/" + self.NOTES[0])
+    def check_own(self):
+        """EngineError where, as its notes say, the older udocker converted the tree; for containers in an Fn mode."""
+        if not self.states() and os.path.exists(self.directory + "/" + self.NOTES[0]):
+            raise EngineError("an older udocker converted the container, which this one cannot undo",
+                              "convert it back with the udocker that did it: udocker setup --execmode=P1")
 
     def check(self, names):
         """EngineError unless the tree is converted by the steps of these names, for the place where it is."""
         states = self.states()
         if set(states) == set(names) and set(states.values()) <= {"whole"}:
             return
-        if self.is_foreign() and names:
-            raise EngineError("an older udocker converted the container, which this one cannot make use of",
-                              "convert it back with the udocker that did it: udocker setup --execmode=P1")
+        if names:
+            self.check_own()
         hint = "udocker setup --execmode=MODE CONTAINER converts it, or gives the tree back as it was"
         if "moved" in states.values():
             raise EngineError("the container was converted for another path than %s" % self.root, hint)
@@ -7530,7 +7542,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         """Take back the changes in a copy of the entry `start` of the tree: what became `place` of an OpenTree."""
         for step in reversed(self._steps()):
             records = step.journal.read() if step.state() else ()
-            step.directory, step.tree = tree.path, tree
+            step.directory, step.tree = "", tree
             for record in records:
                 names = record.get("also", [record.get("path")])
                 copied = [place + name[len(start):] if start else "/".join(filter(None, (place, name)))
@@ -8982,10 +8994,11 @@ def change_mode(container, code, is_forced=False):
     if code not in MODES:
         raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
     conversion = Conversion(container.path)
-    is_unknown = container.mode and container.mode not in MODES
-    if is_unknown or container.mode and MODES[container.mode].steps and conversion.is_foreign():
+    if container.mode and container.mode not in MODES:
         raise EngineError("the container was converted to mode %s, which this udocker cannot undo" % container.mode,
                           "convert it back with the udocker that did it: udocker setup --execmode=P1")
+    if container.mode and MODES[container.mode].steps:
+        conversion.check_own()
     with Lock(container.path + "/lock"), Naming(container.root):
         if MODES[code].steps or conversion.states():
             conversion.change(MODES[code].steps, is_forced)
@@ -9012,6 +9025,8 @@ def fix_permissions(container):
 
 def copy_tree(source, new, steps=()):
     """Copy the tree of a Container into a NewContainer, converted by `steps`, whatever it was converted by."""
+    if steps:
+        Conversion(source.path).check_own()
     TreeCopy(OpenTree(source.root), OpenTree(new.root)).copy("", "")
     conversion = Conversion(new.path, new.published_root)
     conversion.copy_journals(source.path)
