@@ -7733,6 +7733,8 @@ class PRootEngine(ExecutableEngine):
     @staticmethod
     def _with_directories(spec, area):
         """The RunSpec with directories of the host, empty and in `area`, for those that would be in memory."""
+        if not spec.memory_mounts:
+            return spec
         import copy
         places = [Mount("%s/%d" % (area, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
         changed = copy.copy(spec)
