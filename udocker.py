@@ -6579,11 +6579,11 @@ class RunSpec:
             raise CommandNotFoundError("%s: no such command in the container" % name, "PATH there is " + search_path)
         raise (refusals or obstacles)[0]
 
-    def emulator(self, host):
-        """The name of QEMU's emulator that the program to start needs on a Host, "" where it needs none."""
+    def emulator(self, host, program):
+        """The name of QEMU's emulator that a program (guest path) needs on a Host, "" where it needs none."""
         tree = self.tree
         try:
-            head = read_file(tree.path(self.find_command()), 4096)
+            head = read_file(tree.path(program), 4096)
             if head.startswith(b"#!"):
                 interpreter = os.fsdecode((head[2:].split(b"\n")[0].split() or [b"/"])[0])
                 head = read_file(tree.path(interpreter), 20)
@@ -7624,9 +7624,9 @@ class Engine:
                 reason, hint = self.lacks[feature]
                 raise EngineError("%s: mode %s %s" % (feature, self.mode, reason), hint)
 
-    def check_machine(self, spec):
-        """EngineError where the program to start is for another machine and the kernel starts no emulator for it."""
-        emulator = spec.emulator(self.host)
+    def check_machine(self, spec, program):
+        """EngineError where a program (guest path) is for another machine and the kernel starts no emulator for it."""
+        emulator = spec.emulator(self.host, program)
         if emulator and not self.host.has_handler(emulator):
             raise EngineError("the container's programs are for another machine than %s" % self.host.machine,
                               "mode P1 runs them with %s-static of Debian's qemu-user-static, where that is in the "
@@ -7690,7 +7690,8 @@ class PRootEngine(ExecutableEngine):
 
     def invocation(self, spec):
         self.check(spec)
-        words = [spec.find_command()] + spec.argv[1:]
+        program = spec.find_command()
+        words = [program] + spec.argv[1:]
         environment, set_inside = self._split_environment(spec.environment)
         if set_inside:
             setter = spec.find_program("env", DEFAULT_PATH)
@@ -7705,7 +7706,7 @@ class PRootEngine(ExecutableEngine):
         spec = self._with_directories(spec, area)
         ends_with_command = self._has_option("--kill-on-exit")
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
-        argv += self._emulation(spec) + ["-r", spec.root, "-w", spec.directory]
+        argv += self._emulation(spec, program) + ["-r", spec.root, "-w", spec.directory]
         for mount in spec.mounts:
             argv += ["-b", mount.source + ":" + mount.guest]
         account = spec.account
@@ -7719,9 +7720,9 @@ class PRootEngine(ExecutableEngine):
                           is_lingering=not ends_with_command,
                           conclude=(lambda status: self._conclude(area, status)) if area else None)
 
-    def _emulation(self, spec):
-        """PRoot's option for programs of another machine."""
-        emulator = spec.emulator(self.host)
+    def _emulation(self, spec, program):
+        """PRoot's option for a program of another machine."""
+        emulator = spec.emulator(self.host, program)
         if not emulator:
             return []
         path = Host.find_executable(emulator + "-static") or Host.find_executable(emulator)
@@ -7837,8 +7838,8 @@ class NamespaceEngine(Engine):
 
     def invocation(self, spec):
         self.check(spec)
-        self.check_machine(spec)
         program = spec.find_command()
+        self.check_machine(spec, program)
         environment = dict(spec.environment, **variables_of_emulation(spec))
         return Invocation(program, spec.argv, environment, lambda: self._enter(spec))
 
@@ -8012,8 +8013,7 @@ class RuncEngine(ExecutableEngine):
 
     def invocation(self, spec):
         self.check(spec)
-        self.check_machine(spec)
-        spec.find_command()         # both answer with status 1 where there is none
+        self.check_machine(spec, spec.find_command())       # both answer with status 1 where there is none
         bundle = "%s/udocker-%s" % (self.temporary, new_token())
         inherited = max(self._inherited(), default=2)
         has_terminal = all(map(os.isatty, range(3)))
