@@ -911,8 +911,13 @@ class Supervisor:
         self.kernel.adopt_orphans()
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
         try:
-            status = self._wait(self._start(previous))
-            return self.invocation.conclude(status) if self.invocation.conclude else status
+            status = 125
+            try:
+                status = self._wait(self._start(previous))
+            finally:                # what was prepared goes also where the program could not be started
+                if self.invocation.conclude:
+                    status = self.invocation.conclude(status)
+            return status
         finally:
             self._end_orphans()
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
@@ -5316,6 +5321,11 @@ RELEASED_TOOLS = {
 ALL_TOOLS_DIGEST = "sha256:03b4032b62775a020e8f1daf2c655dae5dd6a798e61c5ad913724460581c39b9"
 
 
+def all_tools():
+    """Every released Tool, for whatever machine."""
+    return [tool for machines in RELEASED_TOOLS.values() for tools in machines.values() for tool in tools]
+
+
 class ToolKind:
     """Tools that do the same: how they are called in general, in messages and in a search path, and how one is named
     by hand."""
@@ -5390,8 +5400,7 @@ class Toolbox:
     @staticmethod
     def is_released(digest):
         """Whether an executable of this digest is one of the pinned ones."""
-        return any(digest == tool.digest for machines in RELEASED_TOOLS.values()
-                   for tools in machines.values() for tool in tools)
+        return any(digest == tool.digest for tool in all_tools())
 
     def path(self, tool):
         """Where a tool's executable lies, or the mark that all its libraries are there."""
@@ -5555,8 +5564,8 @@ class Toolbox:
     def installed(self):
         """Paths of what released tools have put into the store."""
         import glob
-        tools = {tool for machines in RELEASED_TOOLS.values() for tools in machines.values() for tool in tools}
-        paths = [self.path(tool) for tool in tools] + glob.glob(glob.escape(self.layout.lib) + "/libfakechroot-*.so")
+        paths = [self.path(tool) for tool in all_tools()]
+        paths += glob.glob(glob.escape(self.layout.lib) + "/libfakechroot-*.so")
         return sorted(path for path in paths if os.path.lexists(path))
 
 
@@ -6519,6 +6528,12 @@ def elf_interpreter(head):
     return b""
 
 
+def script_interpreter(head):
+    """(interpreter, its argument or "") that the first line of a script (bytes) names. execve(2)"""
+    interpreter, _, argument = os.fsdecode(head[2:].split(b"\n")[0]).replace("\t", " ").strip().partition(" ")
+    return interpreter, argument.strip()
+
+
 class RunSpec:
     """What is to be run, complete and free of engines and of images."""
 
@@ -6585,8 +6600,7 @@ class RunSpec:
         try:
             head = read_file(tree.path(program), 4096)
             if head.startswith(b"#!"):
-                interpreter = os.fsdecode((head[2:].split(b"\n")[0].split() or [b"/"])[0])
-                head = read_file(tree.path(interpreter), 20)
+                head = read_file(tree.path(os.path.join("/", script_interpreter(head)[0])), 20)
         except OSError:         # executable and not readable is fine
             return ""
         return host.emulator(head)
@@ -6614,7 +6628,7 @@ class RunSpec:
         except PermissionError:         # executable and not readable is fine
             return None
         if head.startswith(b"#!"):
-            interpreter = os.fsdecode((head[2:].split(b"\n")[0].split() or [b""])[0])
+            interpreter, _ = script_interpreter(head)
         elif head.startswith(b"\x7fELF"):
             interpreter = os.fsdecode(elf_interpreter(head))
         else:
@@ -8365,8 +8379,8 @@ class FakechrootEngine(Engine):
             head = read_file(tree.path(program), 4096)
             if not head.startswith(b"#!"):
                 return program, words
-            interpreter, _, argument = os.fsdecode(head[2:].split(b"\n")[0]).strip().replace("\t", " ").partition(" ")
-            words = [interpreter] + [argument.strip()] * bool(argument.strip()) + [program] + words[1:]
+            interpreter, argument = script_interpreter(head)
+            words = [interpreter] + [argument] * bool(argument) + [program] + words[1:]
             program = os.path.join(spec.directory, interpreter)
         raise CommandNotExecutableError("%s: too many interpreters of interpreters" % program)
 

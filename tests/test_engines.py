@@ -177,8 +177,7 @@ def test_a_tarball_that_is_missing_or_damaged(tmp_path):
 
 
 def test_pins_are_digests_of_their_own():
-    tools = [tool for machines in program_under_test.RELEASED_TOOLS.values()
-             for tools in machines.values() for tool in tools]
+    tools = program_under_test.all_tools()
     digests = [tool.tarball_digest for tool in tools] + [tool.digest for tool in tools if tool.digest]
     assert all(program_under_test.is_digest(digest) for digest in digests)
     assert len(set(digests)) == len(digests) and len({tool.file_name for tool in tools}) == len(tools)

@@ -50,6 +50,16 @@ def test_tmpfs(box, mode, option, tmp_path):
     assert list(tmp_path.iterdir()) == [], "nothing is left of it"
 
 
+def test_nothing_is_left_of_a_command_that_cannot_be_started(box, mode, tmp_path):
+    """Its environment is longer than the kernel takes, which runC finds out when it has told that it started it."""
+    (tmp_path / "variables").write_text("".join("LAB%d=%s\n" % (number, "x" * 100000) for number in range(60)))
+    area = tmp_path / "area"
+    area.mkdir()
+    words = ["--env-file=%s" % (tmp_path / "variables"), "--tmpfs=/scratch", "busybox", "true"]
+    assert box("run", *words, env={"UDOCKER_TMPDIR": str(area)}).status == (1 if mode == "R1" else 125)
+    assert list(area.iterdir()) == []
+
+
 def test_tmpfs_may_be_the_working_directory(box):
     assert box.ok("run", "--tmpfs=/scratch", "-w", "/scratch", "busybox", "pwd").out == "/scratch\n"
 
