@@ -528,6 +528,12 @@ class Host:
         """Architecture and variant in Go's words, as OCI documents spell them."""
         return self.ARCHITECTURES.get(self.machine, (self.machine, ""))
 
+    @property
+    def kernel_version(self):
+        """The first two numbers of the kernel's release."""
+        digits = "".join(letter if letter.isdigit() else " " for letter in self.kernel)
+        return tuple(int(number) for number in digits.split()[:2])
+
     def account(self):
         """The caller's entry in the host's user database, None where there is none."""
         import pwd
@@ -574,9 +580,14 @@ class Host:
         return "enabled" in text and any(line.startswith("flags:") and "F" in line for line in text)
 
     @staticmethod
+    def search_path():
+        """The directories in which the caller finds programs, as PATH has them."""
+        return os.environ.get("PATH", os.defpath)       # os.get_exec_path() imports warnings for this
+
+    @staticmethod
     def find_executable(name, search_path=None):
         """The path of an executable file in `search_path`, by default the caller's; None where there is none."""
-        for directory in os.get_exec_path() if search_path is None else search_path.split(":"):
+        for directory in (Host.search_path() if search_path is None else search_path).split(":"):
             path = os.path.join(directory, name)
             if directory.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK):
                 return path
@@ -816,12 +827,22 @@ class Kernel:
         self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
 
 
+def signal_module():
+    """The module signal, by preference the part of it that does the work: wrapping its numbers in enumerations costs
+    a start as long as importing this whole file."""
+    try:
+        import _signal as module
+    except ImportError:         # not CPython
+        import signal as module
+    return module
+
+
 def raise_on_signals():
     """From now on SIGTERM and SIGHUP unwind this process as Ctrl-C does, so that nothing half-made stays behind.
 
     A program executed later gets the default behaviour back: handlers do not outlive execve(2).
     """
-    import signal
+    signal = signal_module()
 
     def unwind(number, _):
         raise Interruption(number)
@@ -861,7 +882,7 @@ class Invocation:
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
-        import signal
+        signal = signal_module()
         if self.enter:
             self.enter()
         if before:
@@ -891,9 +912,8 @@ class Supervisor:
 
     def __init__(self, invocation, timeout=0):
         """With a `timeout`, in seconds, the command is killed when it has not ended by then."""
-        import signal
         import time
-        self.signal = signal
+        self.signal = signal = signal_module()
         self.clock = time.monotonic
         self.kernel = Kernel()
         self.invocation = invocation
@@ -1159,6 +1179,29 @@ class Lock:
             os.close(descriptor)
 
 
+class _Decoding:
+    """What json's scanner wants to know of its decoder: all is as JSON has it."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, None
+
+
+def load_json(text):
+    """json.loads(text), by preference without that module: with what it imports, it costs a start as long as importing
+    this whole file. ValueError, or RecursionError, where the text is no JSON."""
+    try:
+        from _json import make_scanner          # CPython's
+        text = text.strip(" \t\r\n")
+        value, end = make_scanner(_Decoding)(text, 0)
+        if end == len(text):
+            return value
+    except (ImportError, AttributeError, TypeError, ValueError, StopIteration, RecursionError):
+        pass                                    # whatever is wrong with it, json says so
+    import json
+    return json.loads(text)
+
+
 def write_all(descriptor, data):
     """Write every byte of `data`; write(2) may take fewer at a time."""
     view = memoryview(data)
@@ -1235,9 +1278,8 @@ class Journal:
         return self._value(first), self._value(last) if last.endswith(b"\n") else {}
 
     def _value(self, line):
-        import json
         try:
-            value = json.loads(line.decode("ascii"))
+            value = load_json(line.decode("ascii"))
         except ValueError:
             value = None
         if not isinstance(value, dict):
@@ -1718,11 +1760,12 @@ class GuestTree:
 
 def parse_json(data, what, kind=dict):
     """The JSON value in `data` (bytes), which must be of type `kind`; DocumentError names `what`."""
-    import json
     try:
-        value = json.loads(data.decode("utf-8"))
-        if b"\\u" in data and "\\u0000" in json.dumps(value, ensure_ascii=False).encode("utf-8").decode("utf-8"):
-            raise ValueError("a NUL, which no name, path or variable can hold")
+        value = load_json(data.decode("utf-8"))
+        if b"\\u" in data:
+            import json
+            if "\\u0000" in json.dumps(value, ensure_ascii=False).encode("utf-8").decode("utf-8"):
+                raise ValueError("a NUL, which no name, path or variable can hold")
     except (ValueError, RecursionError):        # one that encode() raises is for half a surrogate pair
         raise DocumentError("%s: not valid JSON" % what)
     if not isinstance(value, kind):
@@ -5366,10 +5409,8 @@ class Toolbox:
 
     def builds(self, kind):
         """The released Tools of a kind for this machine and kernel, the best first."""
-        import re
-        version = tuple(int(number) for number in re.findall(r"\d+", self.host.kernel)[:2])
         return [tool for tool in RELEASED_TOOLS[kind].get(self.host.machine, ())
-                if tool.kernels[0] <= version < tool.kernels[1]]
+                if tool.kernels[0] <= self.host.kernel_version < tool.kernels[1]]
 
     def executables(self, kind):
         """Paths of executables of a kind in the order of preference; the later ones cost more to get.
@@ -5393,7 +5434,7 @@ class Toolbox:
                 raise ToolError("%s: %s is no executable file" % (variable, path))
             return [path]
         installed = [path for path in map(self.path, self.builds(kind)) if os.path.exists(path)]
-        search_path = ":".join(os.get_exec_path()) + self.SYSTEM_DIRECTORIES
+        search_path = Host.search_path() + self.SYSTEM_DIRECTORIES
         found = [Host.find_executable(name, search_path) for name in TOOL_KINDS[kind].programs]
         return installed + [path for path in found if path]
 
@@ -10106,7 +10147,6 @@ def hosts_file(context, request):
 
 def apply_limits(request):
     """Processors and limits, which this process has from now on and passes on to the command."""
-    import resource
     if request.processors:
         try:
             os.sched_setaffinity(0, request.processors)
@@ -10114,6 +10154,7 @@ def apply_limits(request):
             raise EngineError("--cpuset-cpus: %s" % error.strerror, "here there are %s" % ", ".join(
                 map(str, sorted(os.sched_getaffinity(0)))))
     for number, soft, hard in request.limits:
+        import resource
         try:
             resource.setrlimit(number, (soft, hard))
         except (OSError, ValueError) as error:
@@ -11498,7 +11539,8 @@ def main():
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    sys.exit(run_main(sys.argv[1:], os.environ))
+    status = run_main(sys.argv[1:], os.environ)
+    os._exit(status)        # all is written and closed, and taking the interpreter apart would cost 3 ms
 
 
 if __name__ == "__main__":
