@@ -580,14 +580,9 @@ class Host:
         return "enabled" in text and any(line.startswith("flags:") and "F" in line for line in text)
 
     @staticmethod
-    def search_path():
-        """The directories in which the caller finds programs, as PATH has them."""
-        return os.environ.get("PATH", os.defpath)       # os.get_exec_path() imports warnings for this
-
-    @staticmethod
     def find_executable(name, search_path=None):
         """The path of an executable file in `search_path`, by default the caller's; None where there is none."""
-        for directory in (Host.search_path() if search_path is None else search_path).split(":"):
+        for directory in os.get_exec_path() if search_path is None else search_path.split(":"):
             path = os.path.join(directory, name)
             if directory.startswith("/") and os.path.isfile(path) and os.access(path, os.X_OK):
                 return path
@@ -1187,19 +1182,32 @@ class _Decoding:
     parse_float, parse_int, parse_constant = float, int, None
 
 
+# The module json with what it imports costs a start as long as this whole file does: what does its work in CPython
+# is asked by preference, and json where that is not there, does not answer to this, or dislikes what it gets.
+
 def load_json(text):
-    """json.loads(text), by preference without that module: with what it imports, it costs a start as long as importing
-    this whole file. ValueError, or RecursionError, where the text is no JSON."""
+    """json.loads(text); ValueError, or RecursionError, where the text is no JSON."""
     try:
-        from _json import make_scanner          # CPython's
+        from _json import make_scanner
         text = text.strip(" \t\r\n")
         value, end = make_scanner(_Decoding)(text, 0)
         if end == len(text):
             return value
     except (ImportError, AttributeError, TypeError, ValueError, StopIteration, RecursionError):
-        pass                                    # whatever is wrong with it, json says so
+        pass
     import json
     return json.loads(text)
+
+
+def line_of_json(value):
+    """json.dumps(value): JSON in one line, ASCII alone."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+        encode = make_encoder(None, None, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+        return "".join(encode(value, 0))
+    except (ImportError, TypeError):
+        import json
+        return json.dumps(value)
 
 
 def write_all(descriptor, data):
@@ -1291,8 +1299,7 @@ class Journal:
 
     @staticmethod
     def _line(value):
-        import json
-        return json.dumps(value).encode("ascii") + b"\n"
+        return line_of_json(value).encode("ascii") + b"\n"
 
 
 class Naming:
@@ -5397,7 +5404,7 @@ class Toolbox:
     FAILURE_AGE = 3600          # seconds for which what could not be fetched is not asked for again
     SYSTEM_DIRECTORIES = ":/usr/sbin:/sbin"         # of runC, which the search path of plain users may lack
 
-    def __init__(self, layout, host, notes, named, tarball, client):
+    def __init__(self, layout, host, notes, named, tarball, client, search_path):
         """`named` holds the path that a setting names, by kind; `client()` gives an HttpClient, and is not called
         while nothing is to be fetched."""
         self.layout = layout
@@ -5406,6 +5413,7 @@ class Toolbox:
         self.named = named
         self.tarball = tarball
         self.client = client
+        self.search_path = search_path
 
     def builds(self, kind):
         """The released Tools of a kind for this machine and kernel, the best first."""
@@ -5434,8 +5442,8 @@ class Toolbox:
                 raise ToolError("%s: %s is no executable file" % (variable, path))
             return [path]
         installed = [path for path in map(self.path, self.builds(kind)) if os.path.exists(path)]
-        search_path = Host.search_path() + self.SYSTEM_DIRECTORIES
-        found = [Host.find_executable(name, search_path) for name in TOOL_KINDS[kind].programs]
+        found = [Host.find_executable(name, self.search_path + self.SYSTEM_DIRECTORIES)
+                 for name in TOOL_KINDS[kind].programs]
         return installed + [path for path in found if path]
 
     @staticmethod
@@ -8101,7 +8109,7 @@ class RuncEngine(ExecutableEngine):
         os.mkdir(bundle, 0o700)
         os.mkdir(bundle + "/state", 0o700)
         os.close(os.open(bundle + "/console", NEW_FILE, 0o600))
-        write_atomic(bundle + "/config.json", dump_json(document).encode("utf-8", "surrogateescape"))
+        write_atomic(bundle + "/config.json", line_of_json(document).encode("ascii"))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for number in range(3, inherited + 1):          # there must be no gaps
             try:
@@ -8656,7 +8664,8 @@ class Context:
     def toolbox(self):
         named = {"proot": self.settings["use_proot_executable"], "runc": self.settings["use_runc_executable"],
                  "fakechroot": self.settings["fakechroot_so"]}
-        return Toolbox(self.layout, self.host, self.notes(), named, self.settings["tarball"], self.client)
+        return Toolbox(self.layout, self.host, self.notes(), named, self.settings["tarball"], self.client,
+                       self.environment.get("PATH", os.defpath))
 
     def temporary(self):
         """A directory for short-lived files from which programs may be executed."""
