@@ -5414,6 +5414,7 @@ class Toolbox:
         self.tarball = tarball
         self.client = client
         self.search_path = search_path
+        self._downloads = {}        # URL of a tarball: descriptor
 
     def builds(self, kind):
         """The released Tools of a kind for this machine and kernel, the best first."""
@@ -5435,16 +5436,19 @@ class Toolbox:
 
     def executables_here(self, kind):
         """Paths of those that need not be fetched."""
-        named, variable = self.named.get(kind), TOOL_KINDS[kind].variable
-        if named:
-            path = os.path.abspath(os.path.expanduser(named))
-            if not Host.find_executable(os.path.basename(path), os.path.dirname(path)):
-                raise ToolError("%s: %s is no executable file" % (variable, path))
-            return [path]
+        if self.named.get(kind):
+            return [self._named_path(kind, os.X_OK, "executable file")]
         installed = [path for path in map(self.path, self.builds(kind)) if os.path.exists(path)]
         found = [Host.find_executable(name, self.search_path + self.SYSTEM_DIRECTORIES)
                  for name in TOOL_KINDS[kind].programs]
         return installed + [path for path in found if path]
+
+    def _named_path(self, kind, access, wanted):
+        """The path that a setting names; ToolError where that is nothing to be used."""
+        path = os.path.abspath(os.path.expanduser(self.named[kind]))
+        if not os.path.isfile(path) or not os.access(path, access):
+            raise ToolError("%s: %s is no %s" % (TOOL_KINDS[kind].variable, path, wanted))
+        return path
 
     @staticmethod
     def is_released(digest):
@@ -5506,17 +5510,19 @@ class Toolbox:
         say.info("%s installed in %s" % (tool.file_name, directory))
         return self.path(tool)
 
-    def _obtain(self, tool, source):
-        """{name: verified bytes} of a tool out of a tarball."""
+    def _tarball(self, source):
+        """The path of a tarball. One from a URL is downloaded once, into a file that goes with this process."""
         if "://" not in source:
-            return self._extract(tool, os.path.abspath(os.path.expanduser(source)), source)
-        make_directory(self.layout.bin)
-        path = "%s/.new-%s" % (self.layout.bin, new_token())
-        try:
-            self._download(source, path)
-            return self._extract(tool, path, source)
-        finally:
-            remove_file(path)
+            return os.path.abspath(os.path.expanduser(source))
+        if source not in self._downloads:
+            make_directory(self.layout.bin)
+            path = "%s/.new-%s" % (self.layout.bin, new_token())
+            try:
+                self._download(source, path)
+                self._downloads[source] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            finally:
+                remove_file(path)
+        return "/proc/self/fd/%d" % self._downloads[source]
 
     def _download(self, url, path):
         say.info("fetching %s" % shown_url(url))
@@ -5530,8 +5536,9 @@ class Toolbox:
 
         client.persist(attempt)
 
-    def _extract(self, tool, path, source):
-        shown = shown_url(source)
+    def _obtain(self, tool, source):
+        """{name: verified bytes} of a tool out of a tarball, file or URL."""
+        shown, path = shown_url(source), self._tarball(source)
         try:
             members = self._members(tool, path)
             if not members:
@@ -5578,12 +5585,8 @@ class Toolbox:
     def libraries_here(self):
         """Paths of the libraries for Fakechroot that need not be fetched: the store's, then those of host packages."""
         import glob
-        named = self.named.get("fakechroot")
-        if named:
-            path = os.path.abspath(os.path.expanduser(named))
-            if not os.path.isfile(path):
-                raise ToolError("%s: %s is no file" % (TOOL_KINDS["fakechroot"].variable, path))
-            return [path]
+        if self.named.get("fakechroot"):
+            return [self._named_path("fakechroot", os.R_OK, "file that can be read")]
         patterns = [glob.escape(self.layout.lib) + "/libfakechroot-*.so"]
         patterns += [pattern + "/libfakechroot.so" for pattern in ("/usr/lib/*/fakechroot", "/usr/lib64/fakechroot",
                                                                    "/usr/lib/fakechroot")]

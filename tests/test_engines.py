@@ -144,7 +144,7 @@ class Toolkit:
         self.layout.make()
         host = program_under_test.Host()
         notes = program_under_test.Notes(self.layout, host, str(directory))
-        self.box = program_under_test.Toolbox(self.layout, host, notes, {}, source, None)
+        self.box = program_under_test.Toolbox(self.layout, host, notes, {}, source, None, "")
         self.box.builds = lambda kind: [tool]
 
 
