@@ -852,20 +852,22 @@ class Invocation:
 
     `enter` (None, or a function of no arguments) runs in the very process that then executes `path`.
     With `is_relayed` the program ignores signals, and its only child is the one that they are meant for. With
-    `is_lingering` it does not end with that child, but with the last process below it. `conclude` (None, or a
-    function of the exit status that gives the one to tell) tidies up when it has ended. With `successor` (None, or a
-    function that gives a process id, or None) the program ends at once and leaves that process, in a session of its
-    own, to be waited for. The program may pass on every descriptor up to `last_descriptor`.
+    `is_lingering` it does not end with that child, but with the last process below it. A WorkArea (or None) is there
+    while it runs; then `conclude` (None, or a function of the exit status) gives the exit status to tell. With
+    `successor` (None, or a function that gives a process id, or None) the program ends at once and leaves that
+    process, in a session of its own, to be waited for. The program may pass on every descriptor up to
+    `last_descriptor`.
     """
 
-    def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False, conclude=None,
-                 successor=None, last_descriptor=2):
+    def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False, area=None,
+                 conclude=None, successor=None, last_descriptor=2):
         self.path = path
         self.argv = argv
         self.environment = environment
         self.enter = enter
         self.is_relayed = is_relayed
         self.is_lingering = is_lingering
+        self.area = area
         self.conclude = conclude
         self.successor = successor
         self.last_descriptor = last_descriptor
@@ -873,7 +875,7 @@ class Invocation:
     @property
     def needs_supervisor(self):
         """Whether something remains to be done while the program runs or afterwards."""
-        return self.is_relayed or self.conclude is not None
+        return self.is_relayed or self.area is not None
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
@@ -926,13 +928,11 @@ class Supervisor:
         self.kernel.adopt_orphans()
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
         try:
-            status = 125
-            try:
+            if not self.invocation.area:
+                return self._wait(self._start(previous))
+            with self.invocation.area:
                 status = self._wait(self._start(previous))
-            finally:                # what was prepared goes also where the program could not be started
-                if self.invocation.conclude:
-                    status = self.invocation.conclude(status)
-            return status
+                return self.invocation.conclude(status) if self.invocation.conclude else status
         finally:
             self._end_orphans()
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
@@ -1467,6 +1467,51 @@ def remove_tree(path):
     finally:
         os.close(top)
     os.rmdir(path)
+
+
+class WorkArea:
+    """A directory for what is needed while one run lasts, in a `with` block or from make() to remove().
+
+    What a killed udocker leaves behind is known by its lock, which nobody holds any more.
+    """
+
+    NAME = r"^udocker-[0-9a-f]{16}$"
+
+    def __init__(self, parent):
+        """Nothing is made yet; `parent` is a directory for such."""
+        self.path = "%s/udocker-%s" % (parent, new_token())
+        self.lock = Lock(self.path + "/lock")
+
+    def make(self):
+        os.mkdir(self.path, 0o700)
+        try:
+            self.lock.acquire()
+        except BaseException:
+            remove_tree(self.path)
+            raise
+
+    def remove(self):
+        try:
+            remove_tree(self.path)
+        finally:
+            self.lock.release()
+
+    def __enter__(self):
+        self.make()
+        return self
+
+    def __exit__(self, *_):
+        self.remove()
+
+    @classmethod
+    def abandoned(cls, parent):
+        """Paths of the caller's own areas in `parent` that nobody uses."""
+        import re
+        try:
+            paths = [os.path.join(parent, name) for name in sorted(os.listdir(parent)) if re.match(cls.NAME, name)]
+        except OSError:
+            return []
+        return [path for path in paths if os.lstat(path).st_uid == os.getuid() and Lock.is_free(path + "/lock")]
 
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -7768,7 +7813,7 @@ class PRootEngine(ExecutableEngine):
                 words = [setter] + ["%s=%s" % pair for pair in sorted(set_inside.items())] + words
             else:
                 say.warning("%s: left out, as the container has no env program to set it" % ", ".join(set_inside))
-        area = "%s/udocker-%s" % (self.temporary, new_token()) if spec.memory_mounts else ""
+        area = WorkArea(self.temporary) if spec.memory_mounts else None
         spec = self._with_directories(spec, area)
         ends_with_command = self._has_option("--kill-on-exit")
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
@@ -7783,8 +7828,7 @@ class PRootEngine(ExecutableEngine):
         if spec.kernel or spec.host_name:
             argv += ["-k", self._kernel(spec)]
         return Invocation(self.executable, argv + words, environment, lambda: self._enter(spec, area), is_relayed=True,
-                          is_lingering=not ends_with_command,
-                          conclude=(lambda status: self._conclude(area, status)) if area else None)
+                          is_lingering=not ends_with_command, area=area)
 
     def _emulation(self, spec, program):
         """PRoot's option for a program of another machine."""
@@ -7800,10 +7844,10 @@ class PRootEngine(ExecutableEngine):
     @staticmethod
     def _with_directories(spec, area):
         """The RunSpec with directories of the host, empty and in `area`, for those that would be in memory."""
-        if not spec.memory_mounts:
+        if not area:
             return spec
         import copy
-        places = [Mount("%s/%d" % (area, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
+        places = [Mount("%s/%d" % (area.path, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
         changed = copy.copy(spec)
         changed.mounts = sorted(spec.mounts + places, key=lambda mount: mount.guest.count("/"))
         return changed
@@ -7816,11 +7860,6 @@ class PRootEngine(ExecutableEngine):
         system = os.uname()
         words = (system.sysname, spec.host_name, spec.kernel or system.release, system.version, system.machine)
         return "\\".join(("",) + words + ("(none)", "0", ""))
-
-    @staticmethod
-    def _conclude(area, status):
-        remove_tree(area)
-        return status
 
     def _has_option(self, option):
         """Whether this PRoot knows an option: older ones lack some."""
@@ -7840,10 +7879,8 @@ class PRootEngine(ExecutableEngine):
         return environment, set_inside
 
     def _enter(self, spec, area):
-        if area:
-            os.mkdir(area, 0o700)
         for mount in spec.mounts:
-            if area and mount.source.startswith(area + "/"):
+            if area and mount.source.startswith(area.path + "/"):
                 os.mkdir(mount.source)
                 os.chmod(mount.source, 0o1777)
         # PRoot makes the places that the tree lacks too, and takes them away at its end from its neighbours
@@ -8080,7 +8117,8 @@ class RuncEngine(ExecutableEngine):
     def invocation(self, spec):
         self.check(spec)
         self.check_machine(spec, spec.find_command())       # both answer with status 1 where there is none
-        bundle = "%s/udocker-%s" % (self.temporary, new_token())
+        area = WorkArea(self.temporary)
+        bundle = area.path
         inherited = max(self._inherited(), default=2)
         has_terminal = all(map(os.isatty, range(3)))
         document = self._document(spec, bundle, has_terminal)
@@ -8092,7 +8130,7 @@ class RuncEngine(ExecutableEngine):
             argv += ["--detach", "--pid-file", bundle + "/pid"]
         environment = {"PATH": DEFAULT_PATH, "HOME": bundle, "XDG_RUNTIME_DIR": bundle}
         return Invocation(self.executable, argv + [os.path.basename(bundle)], environment,
-                          lambda: self._prepare(bundle, document, inherited),
+                          lambda: self._prepare(bundle, document, inherited), area=area,
                           conclude=lambda status: self._conclude(bundle, status),
                           successor=(lambda: self._process(bundle)) if is_detached else None,
                           last_descriptor=inherited)
@@ -8109,7 +8147,6 @@ class RuncEngine(ExecutableEngine):
 
     @staticmethod
     def _prepare(bundle, document, inherited):
-        os.mkdir(bundle, 0o700)
         os.mkdir(bundle + "/state", 0o700)
         os.close(os.open(bundle + "/console", NEW_FILE, 0o600))
         write_atomic(bundle + "/config.json", line_of_json(document).encode("ascii"))
@@ -8138,8 +8175,6 @@ class RuncEngine(ExecutableEngine):
             log = read_file(bundle + "/log").decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
             log = []
-        finally:
-            remove_tree(bundle)
         failures = [line for line in log if '"level":"error"' in line.replace(" ", "")]
         if not status or not failures:
             return status
@@ -8572,24 +8607,25 @@ class Prover:
 
     def _prove(self, engine):
         """"" when it is proved, else what the attempt said."""
-        area = "%s/udocker-%s" % (self.temporary, new_token())
-        token = new_token()
         try:
-            for directory in (area, area + "/root", area + "/volume"):
-                os.mkdir(directory, 0o700)
-            write_atomic(area + "/root/probe-root", b"")
-            write_atomic(area + "/volume/word", token.encode("ascii") + b"\n")
-            log = area + "/log"
-            status = self._attempt(engine, area, token, log)
-            made = read_file(area + "/volume/linked").decode("ascii", "replace").strip()
-            if status == 42 and made == token:
-                return ""
-            talk = read_file(log, 1000).decode("utf-8", "replace").strip().splitlines()
-            return printable(talk[-1]) if talk else "a command did not stay in its root (status %d)" % status
+            with WorkArea(self.temporary) as area:
+                return self._try(engine, area.path)
         except (Error, OSError) as error:
             return str(error)
-        finally:
-            remove_tree(area)
+
+    def _try(self, engine, area):
+        token = new_token()
+        for directory in (area + "/root", area + "/volume"):
+            os.mkdir(directory, 0o700)
+        write_atomic(area + "/root/probe-root", b"")
+        write_atomic(area + "/volume/word", token.encode("ascii") + b"\n")
+        log = area + "/log"
+        status = self._attempt(engine, area, token, log)
+        made = read_file(area + "/volume/linked").decode("ascii", "replace").strip()
+        if status == 42 and made == token:
+            return ""
+        talk = read_file(log, 1000).decode("utf-8", "replace").strip().splitlines()
+        return printable(talk[-1]) if talk else "a command did not stay in its root (status %d)" % status
 
     def _attempt(self, engine, area, token, log):
         mounts = [Mount(path, path) for path in self.PROGRAM_DIRECTORIES if os.path.isdir(path)]
@@ -9163,6 +9199,7 @@ def find_rubbish(context, age=0):
         paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
     ages = {path: time.time() - os.lstat(path).st_mtime for path in paths if os.path.lexists(path)}
     found = [path for path in ages if ages[path] >= age] + context.notes().stale()
+    found += WorkArea.abandoned(context.temporary())
     return [(path, allocated_size(path)) for path in found]
 
 
@@ -10144,17 +10181,15 @@ def remove_after_run(context, container):
         say.warning("the container %s is not removed: %s: %s" % (container.id, error.filename, error.strerror))
 
 
-def hosts_file(context, request):
-    """The path of a new file: the host's /etc/hosts with the lines of --add-host; "" where none is asked for."""
-    if not request.host_lines:
-        return ""
-    path = "%s/udocker-hosts-%s" % (context.temporary(), new_token())
+def add_hosts(spec, lines, area):
+    """Lines for /etc/hosts: the command sees a file in `area`, the host's with these behind it."""
     try:
         known = read_file("/etc/hosts")
     except OSError:
         known = b""
-    write_atomic(path, known.rstrip(b"\n") + b"\n" + "".join(request.host_lines).encode("ascii"), 0o644)
-    return path
+    path = area.path + "/hosts"
+    write_atomic(path, known.rstrip(b"\n") + b"\n" + "".join(lines).encode("ascii"), 0o644)
+    spec.mounts = [mount for mount in spec.mounts if mount.guest != "/etc/hosts"] + [Mount(path, "/etc/hosts")]
 
 
 def apply_limits(request):
@@ -10189,21 +10224,22 @@ def run_in_tree(context, spec, mode, title, request, container):
     `container` is None where the tree is no container of the store.
     """
     options = request.options
-    hosts = hosts_file(context, request)
+    area = WorkArea(context.temporary()) if request.host_lines else None
     try:
-        if hosts:
-            spec.mounts = [mount for mount in spec.mounts if mount.guest != "/etc/hosts"] + [Mount(hosts, "/etc/hosts")]
+        if area:
+            area.make()
+            add_hosts(spec, request.host_lines, area)
         engine = choose_engine(context, mode, spec, container)
         apply_limits(request)
         invocation = engine.invocation(spec)
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (title, engine.mode))
-        if not (options.rm or options.init or hosts or invocation.needs_supervisor):
+        if not (options.rm or options.init or area or invocation.needs_supervisor):
             invocation.execute()
         return Supervisor(invocation).run()
     finally:
-        if hosts:
-            remove_file(hosts)
+        if area:
+            area.remove()
 
 
 def run_container(context, word, argv, options):
