@@ -94,6 +94,10 @@ class EngineError(Error):
     """The engine cannot run this container here."""
 
 
+class EngineRefusedError(EngineError):
+    """What a mode needs is refused or missing on this host, whatever the container."""
+
+
 class CommandNotFoundError(EngineError):
     """The command does not exist in the container."""
 
@@ -7895,9 +7899,8 @@ class PRootEngine(ExecutableEngine):
     def explain(self, report):
         scope = Host.sysctl("kernel.yama.ptrace_scope")
         if scope in ("2", "3"):
-            return ("kernel.yama.ptrace_scope is %s, which forbids ptrace" % scope,
-                    "mode N1 needs no ptrace: udocker setup --execmode=N1 CONTAINER")
-        return report, "mode N1 needs no PRoot: udocker setup --execmode=N1 CONTAINER"
+            return "kernel.yama.ptrace_scope is %s, which forbids ptrace" % scope, ""
+        return report, ""
 
 
 # What root inside expects to be able to do and only needs to seem done: a plain user owns everything.
@@ -8245,9 +8248,9 @@ class RuncEngine(ExecutableEngine):
     def explain(self, report):
         for name, refusing, allowing in NamespaceEngine.SWITCHES:
             if Host.sysctl(name) == refusing:
-                return ("%s needs user namespaces, and %s is %s" % (
-                    os.path.basename(self.executable), name, refusing), "modes P1 and P2 need none")
-        return report, "mode P1 needs no namespaces, and mode N1 no runC"
+                return "%s needs user namespaces, and %s is %s" % (
+                    os.path.basename(self.executable), name, refusing), ""
+        return report, ""
 
 
 def newest_glibc(data):
@@ -8594,16 +8597,21 @@ class Prover:
         self.temporary = temporary
 
     def check(self, engine):
-        """EngineError unless the engine is proved here, now or earlier."""
+        """EngineRefusedError unless the engine is proved here, now or earlier."""
+        refusal = self.refusal(engine)
+        if refusal:
+            reason, hint = refusal
+            raise EngineRefusedError("mode %s does not work on this host: %s" % (engine.mode, reason), hint)
+
+    def refusal(self, engine):
+        """(reason, hint) where the engine does not work here, None where that is proved, now or earlier."""
         subject = engine.identity()
         report = self.notes.recall(subject)
         if report is None:
             say.debug("proving mode %s" % engine.mode)
             report = self._prove(engine)
             self.notes.remember(subject, report)
-        if report:
-            reason, hint = engine.explain(report)
-            raise EngineError("mode %s does not work on this host: %s" % (engine.mode, reason), hint)
+        return engine.explain(report) if report else None
 
     def _prove(self, engine):
         """"" when it is proved, else what the attempt said."""
@@ -9299,37 +9307,44 @@ class ModeReport:
         self.hint = hint
 
 
-def examine_mode(context, code):
-    """The ModeReport of a mode; nothing is fetched for it, and what is here is proved anew."""
-    engine_class = next(engine for engine in ENGINES if any(mode.code == code for mode in engine.modes))
-    prover, reasons = context.prover(), []
+def examine_fakechroot(box, code):
+    """The ModeReport of a mode that depends on the container."""
     try:
-        if not engine_class.tool_kind:
-            prover.check(engine_class(code, context.host))
-            return ModeReport(code, True, "proved")
-        if engine_class is FakechrootEngine:        # that depends on the container
-            paths = context.toolbox().libraries_here()
-            if paths:
-                return ModeReport(code, None, "may work, with %s, as the container's system has it" % ", ".join(paths))
-            return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
-        for executable in context.toolbox().executables_here(engine_class.tool_kind):
-            try:
-                prover.check(engine_class(code, context.host, executable, prover.temporary))
-                return ModeReport(code, True, "proved with %s" % executable)
-            except EngineError as error:
-                reasons.append(error)
-    except (EngineError, ToolError) as error:
-        reasons.append(error)
-    if reasons:
-        return ModeReport(code, False, "; ".join(sorted({error.message for error in reasons})), reasons[0].hint)
+        paths = box.libraries_here()
+    except ToolError as error:
+        return ModeReport(code, False, error.message, error.hint)
+    if paths:
+        return ModeReport(code, None, "may work, with %s, as the container's system has it" % ", ".join(paths))
+    return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
+
+
+def examine_mode(context, code):
+    """The ModeReport of a mode; nothing is fetched for it."""
+    engine_class = next(engine for engine in ENGINES if any(mode.code == code for mode in engine.modes))
+    prover, box, refusals = context.prover(), context.toolbox(), []
+    if engine_class is FakechrootEngine:
+        return examine_fakechroot(box, code)
+    try:
+        engines = [(engine_class(code, context.host, path, prover.temporary), "proved with " + path)
+                   for path in box.executables_here(engine_class.tool_kind)] if engine_class.tool_kind else [
+                       (engine_class(code, context.host), "proved")]
+    except ToolError as error:
+        return ModeReport(code, False, error.message, error.hint)
+    for engine, detail in engines:
+        refusal = prover.refusal(engine)
+        if not refusal:
+            return ModeReport(code, True, detail)
+        refusals.append(refusal)
+    if refusals:
+        return ModeReport(code, False, "; ".join(sorted({reason for reason, _ in refusals})), refusals[0][1])
     return ModeReport(code, False, "no %s here" % TOOL_KINDS[engine_class.tool_kind].title,
                       "udocker install %s fetches one; --list tells what to bring where there is no internet" % code)
 
 
-def advised_mode(reports):
-    """The fastest of the modes that work; "" where none does."""
+def working_modes(reports):
+    """The modes that work, the fastest first."""
     working = [report.code for report in reports if report.works]
-    return next((code for code in ("N1", "R1", "P1", "P2") if code in working), "")
+    return [code for code in ("N1", "R1", "P1", "P2") if code in working]
 
 
 def store_condition(context):
@@ -9734,9 +9749,8 @@ def find_with_executable(context, engine_class, code):
         say.debug(error.message)
     if reasons:
         raise reasons[0]
-    raise EngineError("there is no %s for a machine of type %s" % (
-        TOOL_KINDS[engine_class.tool_kind].title, context.host.machine),
-                      "put one into the search path, or use mode N1")
+    raise EngineRefusedError("there is no %s for a machine of type %s" % (
+        TOOL_KINDS[engine_class.tool_kind].title, context.host.machine), "put one into the search path")
 
 
 def find_namespaces(context):
@@ -9805,40 +9819,62 @@ def find_fakechroot(context, code, container):
     raise reasons[0]
 
 
-def choose_engine(context, mode, spec, container=None):
-    """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a PRoot that is missing
-    or cannot do what `spec` asks."""
-    code = mode or context.default_mode
-    is_default = not mode and context.settings.origin("default_execution_mode") == "default"
-    if code not in MODES:
-        raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
+def find_engine(context, code, container):
+    """The proved engine of mode `code` for a container."""
     if code in [offered.code for offered in FakechrootEngine.modes]:
         return find_fakechroot(context, code, container)
-    if container:
-        Conversion(container.path).check(())
     if code == "N1":
         return find_namespaces(context)
-    if code == "R1":
-        return find_with_executable(context, RuncEngine, code)
-    try:
-        engine = find_with_executable(context, PRootEngine, code)
-        if is_default:
-            engine.check(spec)
-        return engine
-    except (EngineError, ToolError) as error:
-        if not is_default:
-            raise
-        refusal = error
+    return find_with_executable(context, RuncEngine if code == "R1" else PRootEngine, code)
+
+
+def tell_once(context, text):
+    """Information that not every run of a batch has to repeat."""
+    if context.notes().recall(text) is None:
+        context.notes().remember(text, "")
+        say.info(text)
+    else:
+        say.debug(text)
+
+
+def stand_in(context, spec, refusal):
+    """A proved NamespaceEngine for what PRoot, for the reason given, cannot run; an error that names both reasons."""
     try:
         engine = find_namespaces(context)
-    except EngineError as error:
-        raise EngineError("no mode works on this host. P1: %s. N1: %s" % (refusal.message, error.message), error.hint)
-    try:
         engine.check(spec)
     except EngineError as error:
-        raise EngineError("no mode can do all that is asked. P1: %s. N1: %s" % (refusal.message, error.message))
-    say.info("mode N1 is used: " + refusal.message)
+        raise type(error)("neither mode P1 nor mode N1 can run this. P1: %s. N1: %s" % (
+            refusal.message, error.message), error.hint or refusal.hint)
+    tell_once(context, "mode N1 is used: " + refusal.message)
     return engine
+
+
+def choose_engine(context, mode, spec, container=None):
+    """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a PRoot that is missing
+    or cannot do what `spec` asks. What is refused on this host is told with the modes that work."""
+    code = mode or context.default_mode
+    if code not in MODES:
+        raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
+    if container and not MODES[code].steps:
+        Conversion(container.path).check(())
+    is_default = code == "P1" and not mode and context.settings.origin("default_execution_mode") == "default"
+    try:
+        try:
+            engine = find_engine(context, code, container)
+            if is_default:
+                engine.check(spec)
+            return engine
+        except (EngineError, ToolError) as error:
+            if not is_default:
+                raise
+            return stand_in(context, spec, error)
+    except (EngineRefusedError, ToolError) as error:
+        working = working_modes([examine_mode(context, other) for other in MODES])
+        advice = "of the modes here %s work%s: %s" % (
+            " and ".join(working), "s" * (len(working) == 1), SETUP_HINT % working[0]
+        ) if working else "no mode works here: udocker doctor tells why"
+        error.hint = "; ".join(filter(None, (error.hint, advice)))
+        raise
 
 
 def parse_processors(text):
@@ -10265,13 +10301,6 @@ def run_container(context, word, argv, options):
             remove_after_run(context, container)
 
 
-def execute_in_container(context, word, argv, options):
-    """Run a command in a container that is there, without its entrypoint; as run_container() otherwise."""
-    context.containers.get(word)
-    options.entrypoint = ""
-    return run_container(context, word, argv, options)
-
-
 # ======================================================================================================
 # 13  Command line
 # ======================================================================================================
@@ -10301,7 +10330,11 @@ class Option:
 
 
 class Arguments:
-    """The options and operands of a command line, as attributes."""
+    """The options and operands of a command line, as attributes; the options have their defaults at first."""
+
+    def __init__(self, options):
+        for option in options:
+            setattr(self, option.attribute, option.default)
 
 
 def wrapped(text, head="", indent=""):
@@ -10515,9 +10548,7 @@ class Parser:
 
     def parse(self, words, stops_at_operand):
         """(Arguments, operands); with `stops_at_operand` all from the first operand on is operands."""
-        arguments, operands, words = Arguments(), [], list(words)
-        for option in self.options:
-            setattr(arguments, option.attribute, option.default)
+        arguments, operands, words = Arguments(self.options), [], list(words)
         while words:
             word = words.pop(0)
             if word == "--":
@@ -11301,10 +11332,10 @@ def command_exec(context, arguments):
 
     Nothing of a run that is going on is needed for it: both see the same tree. Volumes are to be named again.
     """
-    for option in RUN_OPTIONS + (PULL_OPTION,) + REGISTRY_OPTIONS:
-        if not hasattr(arguments, option.attribute):
-            setattr(arguments, option.attribute, option.default)
-    return execute_in_container(context, arguments.container, [arguments.command] + arguments.argument, arguments)
+    options = Arguments(COMMANDS["run"].options)
+    vars(options).update(vars(arguments), entrypoint="")
+    context.containers.get(arguments.container)         # an image will not do
+    return run_container(context, arguments.container, [arguments.command] + arguments.argument, options)
 
 
 @command("df", examples=("udocker df",))
@@ -11361,7 +11392,7 @@ def command_doctor(context, arguments):
     Every engine that is here is tried. The exit status is 1 where no mode works.
     """
     facts, reports = host_facts(context), [examine_mode(context, code) for code in MODES]
-    advice = advised_mode(reports)
+    advice = (working_modes(reports) or [""])[0]
     if arguments.json:
         modes = [{"mode": report.code, "works": report.works, "detail": report.detail, "hint": report.hint}
                  for report in reports]
