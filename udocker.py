@@ -502,6 +502,18 @@ class Settings:
 # 3  System
 # ======================================================================================================
 
+class found_once:
+    """A property whose value is found out when it is first asked for, and kept."""
+
+    def __init__(self, find):
+        self.find = find
+        self.__doc__ = find.__doc__
+
+    def __get__(self, owner, _=None):
+        value = owner.__dict__[self.find.__name__] = self.find(owner)
+        return value
+
+
 class Host:
     """Facts about the machine and the caller."""
 
@@ -538,6 +550,7 @@ class Host:
         digits = "".join(letter if letter.isdigit() else " " for letter in self.kernel)
         return tuple(int(number) for number in digits.split()[:2])
 
+    @found_once
     def account(self):
         """The caller's entry in the host's user database, None where there is none."""
         import pwd
@@ -1749,8 +1762,11 @@ class GuestTree:
     def __init__(self, root, mounts=()):
         self.root = root
         self.mounts = mounts        # (guest, host path) pairs that lie over the tree, outermost first
-        # How links begin that Fakechroot modes converted
-        self.inside = os.path.realpath(root) + "/" if root else "\0"
+
+    @found_once
+    def inside(self):
+        """How links begin that Fakechroot modes converted."""
+        return os.path.realpath(self.root) + "/" if self.root else "\0"
 
     def _host_path(self, guest):
         for target, source in reversed(self.mounts):
@@ -5714,6 +5730,16 @@ class Mount:
     def is_directory(self):
         return os.path.isdir(self.source)
 
+    @found_once
+    def real_source(self):
+        """The host path without links."""
+        return os.path.realpath(self.source)
+
+    @property
+    def place(self):
+        """(guest path, host path without links), as a GuestTree has it."""
+        return self.guest, self.real_source
+
 
 class MemoryMount:
     """A directory of the container that is empty, in memory, and gone afterwards. tmpfs(5)"""
@@ -6534,7 +6560,7 @@ class Account:
         """
         user, _, group = (text or "0").partition(":")
         entries = cls._entries(tree.read("/etc/passwd"), 7)
-        own = host.account()
+        own = host.account
         if own and user in (own.pw_name, str(own.pw_uid)):
             listed = [entry for entry in entries if entry[0] == own.pw_name or entry[2] == str(own.pw_uid)]
             account = cls(own.pw_uid, own.pw_gid, own.pw_name, listed[0][5] if listed else "")
@@ -6668,7 +6694,7 @@ class RunSpec:
     @property
     def tree(self):
         """The tree with its mounts, as the command will see it."""
-        return GuestTree(self.root, [(mount.guest, os.path.realpath(mount.source)) for mount in self.mounts])
+        return GuestTree(self.root, [mount.place for mount in self.mounts])
 
     def find_command(self):
         """The guest path of the program to start, by PATH where its name has no slash.
@@ -7059,11 +7085,19 @@ class ConversionStep:
     def __init__(self, directory, root):
         """`directory` is the container's, `root` the path that its tree has when it is run."""
         self.directory = directory
-        self.tree = OpenTree(directory + "/ROOT")
-        self.guest = GuestTree(self.tree.path)
         self.root = root
         self.journal = Journal("%s/conversion-%s" % (directory, self.name))
         self.changed = []           # what was not as the journal says
+
+    @found_once
+    def tree(self):
+        """The tree to be changed, as it lies on disk."""
+        return OpenTree(self.directory + "/ROOT")
+
+    @found_once
+    def guest(self):
+        """The same as its own programs see it."""
+        return GuestTree(self.tree.path)
 
     def state(self):
         """"" where the step is not done, "whole" where it is, "moved" where it is for another path, or "broken"."""
@@ -7889,8 +7923,8 @@ class PRootEngine(ExecutableEngine):
                 os.chmod(mount.source, 0o1777)
         # PRoot makes the places that the tree lacks too, and takes them away at its end from its neighbours
         for position, mount in enumerate(spec.mounts):
-            outer = [(other.guest, os.path.realpath(other.source)) for other in spec.mounts[:position]]
             try:
+                outer = [other.place for other in spec.mounts[:position]]
                 GuestTree(spec.root, outer).make_mount_point(mount.guest, mount.is_directory)
             except OSError as error:
                 say.debug("%s: %s" % (mount.guest, error.strerror))
@@ -8027,7 +8061,7 @@ class NamespaceEngine(Engine):
             target = cls._mount_point(kernel, tree, mount)
             if os.path.isdir(target) != mount.is_directory:
                 raise OSError(errno.ENOTDIR, "one is a directory and the other is not", mount.guest)
-            kernel.mount(os.path.realpath(mount.source), target, kernel.BIND | kernel.RECURSIVE)
+            kernel.mount(mount.real_source, target, kernel.BIND | kernel.RECURSIVE)
             if mount.is_read_only:
                 kernel.make_read_only(target)
         except OSError as error:
@@ -8231,8 +8265,7 @@ class RuncEngine(ExecutableEngine):
             return {"destination": mount.guest, "source": "tmpfs", "type": "tmpfs",
                     "options": ["nosuid", "nodev"] + mount.options.split(",")}
         options = ["rbind", "rprivate"] + (["ro"] if mount.is_read_only else [])
-        return {"destination": mount.guest, "source": os.path.realpath(mount.source), "type": "bind",
-                "options": options}
+        return {"destination": mount.guest, "source": mount.real_source, "type": "bind", "options": options}
 
     def _emulation(self):
         """Root emulation, as in mode N1: the calls succeed and do nothing. OCI runtime-spec, config-linux.md"""
@@ -8451,7 +8484,7 @@ class FakechrootEngine(Engine):
         elif (account.uid, account.gid) != (self.host.uid, self.host.gid) and account.uid:
             say.warning("mode %s cannot change ids: the command runs as %d:%d" % (
                 self.mode, self.host.uid, self.host.gid))
-        tree = GuestTree(self.root, [(mount.guest, os.path.realpath(mount.source)) for mount in spec.mounts])
+        tree = GuestTree(self.root, [mount.place for mount in spec.mounts])
         program, words = self._interpreted(spec, tree, program)
         environment = self._environment(spec, tree)
         substitute = dict(self._substitutes()).get(program)
@@ -8550,7 +8583,7 @@ class FakechrootEngine(Engine):
         variables = {"FAKECHROOT_EXCLUDE_PATH": ":".join(excluded)} if excluded else {}
         if pairs:
             variables["FAKECHROOT_DIR_MAP"] = ":".join(
-                os.path.realpath(mount.source) + "!" + mount.guest for mount in pairs)
+                mount.real_source + "!" + mount.guest for mount in pairs)
         return variables
 
     @staticmethod
@@ -8676,7 +8709,7 @@ class Context:
     @property
     def home(self):
         """The caller's home directory on the host."""
-        account, home = self.host.account(), self.environment.get("HOME", "")
+        account, home = self.host.account, self.environment.get("HOME", "")
         return home if home.startswith("/") else account.pw_dir if account else "/"
 
     def client(self):
@@ -10191,7 +10224,7 @@ def locate_container(context, word, request):
     """The Container that `run` shall run: by id or name, else a new one of an image, pulled where it is not here."""
     options = request.options
     container = context.containers.find(word)
-    if container and not is_for(container.config(), request.platform):
+    if container and request.platform and not is_for(container.config(), request.platform):
         raise ConflictError("%s is a container for %s, not for %s" % (
             word, container.config().platform, request.platform))
     if container and options.name is not None and options.name not in container.names:
