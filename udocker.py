@@ -8147,9 +8147,19 @@ class RuncEngine(ExecutableEngine):
         for mount in spec.mounts:       # with the host's /proc what is at its own place there appears anyway
             if mount.guest.startswith("/proc/") and mount.source != mount.guest:
                 raise EngineError("%s: mode R1 mounts nothing inside /proc" % mount.guest)
-        if spec.account.uid and not self.is_crun:
-            raise EngineError("runC without root can only run commands as root inside, not as %d" % spec.account.uid,
-                              "crun in the search path can, and mode N1: udocker setup --execmode=N1 CONTAINER")
+
+    def _words(self, spec):
+        """The words to execute: runC can only make root inside, whom the container's unshare gives the ids that are
+        asked for. unshare(1)"""
+        account = spec.account
+        if self.is_crun or (account.uid, account.gid) == (0, 0):
+            return spec.argv
+        program = spec.find_program("unshare", DEFAULT_PATH)
+        if not program or b"map-user\0" not in read_file(spec.tree.path(program)):
+            raise EngineError("runC can only run commands as root inside, and the container has no unshare program "
+                              "that would give them the ids %d:%d" % (account.uid, account.gid),
+                              "crun in the search path can, and mode N1: " + SETUP_HINT % "N1")
+        return [program, "--map-user=%d" % account.uid, "--map-group=%d" % account.gid, "--"] + spec.argv
 
     def invocation(self, spec):
         self.check(spec)
@@ -8225,6 +8235,9 @@ class RuncEngine(ExecutableEngine):
         """config.json of the run."""
         import resource
         account, (soft, hard) = spec.account, resource.getrlimit(resource.RLIMIT_NOFILE)
+        words = self._words(spec)
+        if words is not spec.argv:
+            account = Account(0, 0)
         environment = dict(spec.environment, **variables_of_emulation(spec))
         mounts = [self._mount(mount) for mount in sorted(
             spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))
@@ -8236,7 +8249,7 @@ class RuncEngine(ExecutableEngine):
             # They put the terminal over /dev/console, which on the host is root's
             position = [mount["destination"] for mount in mounts].index("/dev") + 1
             mounts.insert(position, self._mount(Mount(bundle + "/console", "/dev/console")))
-        process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": spec.argv,
+        process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": words,
                    "env": ["%s=%s" % pair for pair in environment.items()], "cwd": spec.directory,
                    "noNewPrivileges": True,
                    # runC, being a Go program, raises the soft limit for itself
