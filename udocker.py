@@ -766,6 +766,10 @@ class Kernel:
         """unshare(2); EINVAL where this process has threads."""
         self._check(self.libc.unshare(self.ctypes.c_int(flags)), "unshare")
 
+    def join(self, namespace):
+        """setns(2) into what a descriptor of /proc/PID/ns stands for."""
+        self._check(self.libc.setns(self.ctypes.c_int(namespace), self.ctypes.c_int(0)), "setns")
+
     def mount(self, source, target, flags):
         """mount(2) of no new file system: binds, remounts and propagation."""
         self._check(self.libc.mount(source and os.fsencode(source), os.fsencode(target), None,
@@ -1143,7 +1147,7 @@ class Lock:
         """Wait for the lock and hold it."""
         import fcntl
         kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
@@ -1433,6 +1437,17 @@ def open_directory(name, parent=None):
         os.close(anchor)
 
 
+def own_entries(directory, pattern):
+    """(path, status) of the caller's own entries in a directory that others may write to too, by their names."""
+    import re
+    try:
+        paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if re.match(pattern, name)]
+        found = [(path, os.lstat(path)) for path in paths]
+    except OSError:
+        return []
+    return [(path, status) for path, status in found if status.st_uid == os.getuid()]
+
+
 def _needs_emptying(name, parent):
     """Remove an entry that is no directory; True where it is one, which must be empty first."""
     try:
@@ -1523,12 +1538,125 @@ class WorkArea:
     @classmethod
     def abandoned(cls, parent):
         """Paths of the caller's own areas in `parent` that nobody uses."""
-        import re
+        return [path for path, _ in own_entries(parent, cls.NAME) if Lock.is_free(path + "/lock")]
+
+
+class SharedNamespaces:
+    """Namespaces that several processes on this machine have in common, whichever of them comes first.
+
+    That one starts a holder, which makes them and does nothing else. The holder ends when all have joined, as their
+    members keep namespaces alive, or when patience ends. A file of the caller, in a directory of this machine, tells
+    who holds and how many have joined; its lock is held meanwhile.
+    """
+
+    NAME = r"^udocker-job-[0-9a-f]{8}$"
+    PATIENCE = 60       # seconds for the last of them to come
+    KINDS = ("user", "mnt", "uts")      # in the order in which they can be joined
+
+    def __init__(self, directory, key, count):
+        """`key` (text) is what those have in common who shall be together, and `count` how many they are."""
+        import zlib
+        self.path = "%s/udocker-job-%08x" % (directory, zlib.crc32(os.fsencode(key)))
+        self.key = os.fsencode(key)
+        self.count = count
+
+    @classmethod
+    def abandoned(cls, parent):
+        """Paths of the caller's own files in `parent` that nobody comes to any more."""
+        import time
+        limit = time.time() - 2 * cls.PATIENCE
+        return [path for path, status in own_entries(parent, cls.NAME) if status.st_mtime < limit]
+
+    def join(self, kernel, make):
+        """Enter them, made by `make()` where nobody has so far; OSError where that cannot be, Error from `make`."""
+        with Lock(self.path) as lock:
+            status = os.fstat(lock.descriptor)
+            if not lock.is_held or status.st_uid != os.getuid() or status.st_nlink != 1:
+                raise OSError(errno.ENOLCK, "no lock of our own", self.path)
+            holder, started, joined = self._read(lock.descriptor)
+            namespaces = self._open(holder, started)
+            if not namespaces:
+                holder, joined = self._start(make), 0
+                started = self._started(holder)
+                namespaces = self._open(holder, started)
+            if not namespaces:
+                raise OSError(errno.ESRCH, "the process that holds the namespaces has ended", self.path)
+            if joined + 1 >= self.count:
+                remove_file(self.path)
+                os.kill(holder, 9)
+            else:
+                os.ftruncate(lock.descriptor, 0)
+                os.pwrite(lock.descriptor, b"%d %s %d\n%s" % (holder, started, joined + 1, self.key), 0)
+        for namespace in namespaces:
+            kernel.join(namespace)
+            os.close(namespace)
+
+    def _read(self, descriptor):
+        """(id of the holder, when it was started, how many have joined); zeros where there is none of ours."""
+        head, _, key = os.pread(descriptor, 1 << 20, 0).partition(b"\n")
+        words = head.split()
+        if key != self.key or len(words) != 3:
+            return 0, b"", 0
+        return int(words[0]), words[1], int(words[2])
+
+    @staticmethod
+    def _started(pid):
+        """When a process was started, which tells it from a later one of the same id; b"" where it is gone."""
         try:
-            paths = [os.path.join(parent, name) for name in sorted(os.listdir(parent)) if re.match(cls.NAME, name)]
-        except OSError:
-            return []
-        return [path for path in paths if os.lstat(path).st_uid == os.getuid() and Lock.is_free(path + "/lock")]
+            with open("/proc/%d/stat" % pid, "rb") as file:
+                return file.read().rpartition(b")")[2].split()[19]
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return b""
+
+    def _open(self, pid, started):
+        """Descriptors of the namespaces of a process that are not our own; none where it has ended."""
+        opened = []
+        if started and self._started(pid) == started:
+            for kind in self.KINDS:
+                own, path = "/proc/self/ns/" + kind, "/proc/%d/ns/%s" % (pid, kind)
+                if os.readlink(path) != os.readlink(own):
+                    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        return opened
+
+    def _start(self, make):
+        """The id of a new holder. It is nobody's child, as a command may wait for all of its own."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                if os.fork() == 0:
+                    self._hold(make, writer)
+            finally:
+                os._exit(0)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        with os.fdopen(reader, "rb") as pipe:
+            report = pipe.read().decode("utf-8", "surrogateescape")
+        if not report.isdigit():
+            raise EngineError(report or "the namespaces could not be made")
+        return int(report)
+
+    def _hold(self, make, writer):
+        """The life of the holder: whoever waits for the end of our output does not wait for it."""
+        import time
+        try:
+            os.setsid()
+            for number in map(int, os.listdir("/proc/self/fd")):
+                if number != writer:
+                    try:
+                        os.close(number)
+                    except OSError:         # the one that listed them
+                        pass
+            for _ in range(3):
+                os.open(os.devnull, os.O_RDWR)
+            make()
+            report = "%d" % os.getpid()
+        except BaseException as error:
+            report = error.message if isinstance(error, Error) else "namespaces: %s" % error
+        os.write(writer, report.encode("utf-8", "surrogateescape"))
+        os.close(writer)
+        if report.isdigit():
+            time.sleep(self.PATIENCE)
 
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -5805,6 +5933,17 @@ def arrange_mounts(mounts):
     return sorted(by_guest.values(), key=lambda mount: mount.guest.count("/"))
 
 
+def launcher_mounts(environment):
+    """The directories in which PMIx, of slurmd or of Open MPI's mpiexec, meets the ranks that it starts.
+
+    What appears keeps its place from job to job, as a place that the container's tree lacks is made in it.
+    """
+    paths = [os.path.normpath(environment[name]) for name in ("PMIX_SERVER_TMPDIR", "OMPI_MCA_orte_top_session_dir")
+             if environment.get(name, "").startswith("/")]
+    places = ["/".join(path.split("/")[:3]) if path.startswith("/tmp/") else os.path.dirname(path) for path in paths]
+    return [Mount(place, place, is_required=False) for place in places if place.strip("/")]
+
+
 class LoaderCache:
     """Where the host's dynamic loader finds libraries: ld.so(8), /etc/ld.so.cache, as far as it can be read.
 
@@ -6661,6 +6800,45 @@ def script_interpreter(head):
     return interpreter, argument.strip()
 
 
+class JobStep:
+    """The ranks of a parallel job that a launcher started on this node: how many they are, and what tells them from
+    all others."""
+
+    # The variable that tells how many, and those that tell which: where none does, the parent process
+    LAUNCHERS = (
+        ("OMPI_COMM_WORLD_LOCAL_SIZE", ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "OMPI_MCA_orte_hnp_uri")),
+        ("MPI_LOCALNRANKS", ()),        # Hydra, of MPICH, Intel MPI and MVAPICH2
+        ("SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID")),
+    )
+    # For ranks that have user namespaces of their own, which keep them out of each other's memory: user_namespaces(7)
+    CAREFUL = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_smsc": "^cma",
+               "UCX_POSIX_USE_PROC_LINK": "n", "UCX_TLS": "^cma"}
+
+    def __init__(self, local_size, key):
+        self.local_size = local_size
+        self.key = key
+
+    @classmethod
+    def find(cls, environment, parent):
+        """The JobStep of a process by its environment and the id of its parent; None where it is alone on its node."""
+        for size_name, names in cls.LAUNCHERS:
+            if size_name in environment:
+                words = [name + "=" + environment[name] for name in names if name in environment]
+                size = cls._size(environment[size_name], environment.get("SLURM_NODEID", "0"))
+                return cls(size, " ".join(words) or "parent=%d" % parent) if size > 1 else None
+        return None
+
+    @staticmethod
+    def _size(text, node):
+        """The ranks on a node: a number, or as SLURM has it for all nodes, 2(x3),1; 0 where it is none."""
+        import re
+        sizes = []
+        for match in re.finditer(r"(\d{1,6})(?:\(x(\d{1,6})\))?(?:,|$)", text):
+            sizes += [int(match.group(1))] * int(match.group(2) or 1)
+        place = int(node) if node.isdigit() and len(sizes) > 1 else 0
+        return sizes[place] if place < len(sizes) else 0
+
+
 class RunSpec:
     """What is to be run, complete and free of engines and of images."""
 
@@ -6686,6 +6864,15 @@ class RunSpec:
         self.is_read_only = False
         self.is_ephemeral = False
         self.memory_mounts = []
+        self.step = None            # the JobStep that it is a rank of
+
+    @property
+    def view(self):
+        """Text that is the same for those that see the same files under the same ids."""
+        mounts = ["%s:%s:%d" % (mount.real_source, mount.guest, mount.is_read_only) for mount in self.mounts]
+        mounts += ["%s:%s" % (mount.guest, mount.options) for mount in self.memory_mounts]
+        return "\n".join([os.path.realpath(self.root), "%d:%d" % (self.account.uid, self.account.gid), self.host_name,
+                          "%d%d" % (self.is_read_only, self.is_ephemeral)] + mounts)
 
     def features(self):
         """Those of FEATURES that it asks for."""
@@ -7976,16 +8163,48 @@ class NamespaceEngine(Engine):
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
     lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
 
+    def __init__(self, mode, host, temporary="/tmp"):
+        """`temporary` is a directory of this machine."""
+        super().__init__(mode, host)
+        self.temporary = temporary
+
     def invocation(self, spec):
         self.check(spec)
         program = spec.find_command()
         self.check_machine(spec, program)
         environment = dict(spec.environment, **variables_of_emulation(spec))
-        return Invocation(program, spec.argv, environment, lambda: self._enter(spec))
+        return Invocation(program, spec.argv, environment, lambda: self._enter(spec, environment))
 
-    def _enter(self, spec):
+    def _enter(self, spec, environment):
         """Move this process into the container; every step is checked, so it arrives or fails."""
-        kernel, account = Kernel(), spec.account
+        kernel = Kernel()
+        try:
+            if spec.step:
+                self._join(kernel, spec, environment)
+            else:
+                self._make(kernel, spec)
+            if spec.is_ephemeral or spec.memory_mounts:
+                make_directory(spec.directory)
+            os.chdir(spec.directory)
+            if spec.account.uid == 0:
+                kernel.answer_calls(EMULATED_CALLS, 0)
+        except OSError as error:
+            raise EngineError("%s: %s" % (error.filename, error.strerror))
+
+    def _join(self, kernel, spec, environment):
+        """The ranks of a job on this node are in the same namespaces; one that cannot be is warned, and alone."""
+        key = "%s\n%s" % (spec.step.key, spec.view)
+        try:
+            SharedNamespaces(self.temporary, key, spec.step.local_size).join(kernel, lambda: self._make(Kernel(), spec))
+        except OSError as error:
+            say.warning("this rank has namespaces of its own, so the others cannot copy from its memory: %s: %s" % (
+                error.filename, error.strerror))
+            environment.update({name: value for name, value in JobStep.CAREFUL.items() if name not in environment})
+            self._make(kernel, spec)
+
+    def _make(self, kernel, spec):
+        """Make the namespaces, in which the working directory is the root."""
+        account = spec.account
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)      # the container may show none
         try:
             kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS | (kernel.NEW_NAMES if spec.host_name else 0))
@@ -8007,11 +8226,6 @@ class NamespaceEngine(Engine):
                 # Mounts of another namespace are locked: root inside cannot make them writable again
                 kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
                 self._map_ids(proc, (account.uid, account.uid), (account.gid, account.gid))
-            if spec.is_ephemeral or spec.memory_mounts:
-                make_directory(spec.directory)
-            os.chdir(spec.directory)
-            if account.uid == 0:
-                kernel.answer_calls(EMULATED_CALLS, 0)
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
         finally:
@@ -8239,6 +8453,8 @@ class RuncEngine(ExecutableEngine):
         if words is not spec.argv:
             account = Account(0, 0)
         environment = dict(spec.environment, **variables_of_emulation(spec))
+        if spec.step:
+            environment = dict(JobStep.CAREFUL, **environment)
         mounts = [self._mount(mount) for mount in sorted(
             spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))
                   if not mount.guest.startswith("/proc/")]
@@ -9253,7 +9469,7 @@ def find_rubbish(context, age=0):
         paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
     ages = {path: time.time() - os.lstat(path).st_mtime for path in paths if os.path.lexists(path)}
     found = [path for path in ages if ages[path] >= age] + context.notes().stale()
-    found += WorkArea.abandoned(context.temporary())
+    found += WorkArea.abandoned(context.temporary()) + SharedNamespaces.abandoned(context.temporary())
     return [(path, allocated_size(path)) for path in found]
 
 
@@ -9373,7 +9589,7 @@ def examine_mode(context, code):
     try:
         engines = [(engine_class(code, context.host, path, prover.temporary), "proved with " + path)
                    for path in box.executables_here(engine_class.tool_kind)] if engine_class.tool_kind else [
-                       (engine_class(code, context.host), "proved")]
+                       (engine_class(code, context.host, prover.temporary), "proved")]
     except ToolError as error:
         return ModeReport(code, False, error.message, error.hint)
     for engine, detail in engines:
@@ -9801,8 +10017,9 @@ def find_with_executable(context, engine_class, code):
 
 def find_namespaces(context):
     """A proved NamespaceEngine."""
-    engine = NamespaceEngine("N1", context.host)
-    context.prover().check(engine)
+    prover = context.prover()
+    engine = NamespaceEngine("N1", context.host, prover.temporary)
+    prover.check(engine)
     return engine
 
 
@@ -10011,6 +10228,9 @@ class RunRequest:
             own.append(Mount(context.home, context.home))
         elif options.bindhome:
             say.warning("--bindhome: your home directory is %s, which cannot appear" % context.home)
+        if options.hostenv:
+            own += [mount for mount in launcher_mounts(context.environment) if not any(
+                (mount.guest + "/").startswith(volume.guest + "/") for volume in self.mounts)]
         if options.hostauth:
             own += [Mount(path, path) for path in ("/etc/passwd", "/etc/group")]
         own = [mount for mount in own if not {mount.source, mount.guest} & self.excluded]
@@ -10168,10 +10388,11 @@ def guest_command(request, config, argv, tree):
 def default_user(context):
     """Who runs a command when neither the user nor the image says: root, as docker has it.
 
-    Under srun --mpi=pmix it is the caller: PMIx and munge compare the ids of both ends of their sockets.
+    Where PMIx starts the ranks of a job, as mpiexec of Open MPI and srun --mpi=pmix have it, it is the caller: PMIx
+    compares the ids of both ends of its sockets.
     """
-    if {"SLURM_STEP_ID", "PMIX_RANK"} <= set(context.environment):
-        say.debug("srun with PMIx: the command runs under your own id")
+    if "PMIX_RANK" in context.environment:
+        say.debug("a rank of PMIx: the command runs under your own id")
         return str(context.host.uid)
     return ""
 
@@ -10206,6 +10427,7 @@ def build_spec(context, root, config, argv, request):
     spec.host_name = request.options.hostname or ""
     spec.is_read_only, spec.is_ephemeral = request.options.read_only, request.options.ephemeral
     spec.memory_mounts = request.memory_mounts
+    spec.step = JobStep.find(context.environment, os.getppid())
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
