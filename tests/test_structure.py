@@ -86,9 +86,10 @@ def runs_down(source):
     tree = ast.parse(source)
     places = definitions(tree)
     return ["line %d uses %s of line %d" % (line, name, places[name])
-            for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+            for node, last in ((node, last_line(node)) for node in tree.body
+                               if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
             for name, line in ((name.id, name.lineno) for name in ast.walk(node) if isinstance(name, ast.Name))
-            if places.get(name, 0) > last_line(node)]
+            if places.get(name, 0) > last]
 
 
 def crosses_layers(source):

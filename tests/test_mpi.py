@@ -1,0 +1,170 @@
+"""Jobs of many ranks under SLURM, mpiexec and srun: each launcher, each MPI and each mode with the batch scripts that
+the README shows, and what ranks on one node have in common."""
+import glob
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+import udocker as program_under_test
+from cluster import PROGRAMS, SlurmCluster
+from conftest import need, working
+from program import CHECKOUT, Program
+
+TREE = "/var/cache/udocker-tests/mpi.tar"
+SCRIPTS = sorted(os.listdir(str(CHECKOUT / "tests" / "batch")))
+MODES = ("P1", "N1", "R1", "F3")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A cluster of two nodes."""
+    for name in PROGRAMS:
+        need(name)
+    with SlurmCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A home with a Debian container named mpi, in which are Open MPI, MPICH and what is to be run; and with a bin/ as
+    a user of a cluster has it."""
+    if not os.path.exists(TREE):
+        pytest.skip("there is no Debian tree with MPI: tests/run makes it when it is run by root")
+    program = Program(tmp_path_factory.mktemp("site"))
+    program.ok("import", "--tocontainer", "--name=mpi", TREE)
+    commands = program.home / "bin"
+    commands.mkdir()
+    for name in "openmpi", "mpich":
+        built = commands / ("ranks." + name)
+        subprocess.run([need("mpicc." + name), "-o", str(built), str(CHECKOUT / "tests" / "ranks.c")], check=True)
+        program.ok("cp", built, "mpi:/usr/local/bin/")
+    (commands / "mpiexec").symlink_to(need("mpiexec.openmpi"))
+    (commands / "udocker").symlink_to(CHECKOUT / "udocker")
+    program.env = {"PATH": "%s:%s" % (commands, os.environ["PATH"]), "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    return program
+
+
+@pytest.fixture
+def place(site, mode_of_mpi):
+    """The variables for a job in each mode."""
+    return dict(site.environment(), UDOCKER_DEFAULT_EXECUTION_MODE=mode_of_mpi)
+
+
+@pytest.fixture(params=MODES)
+def mode_of_mpi(request, site, broken_modes):
+    """Each mode that works here, the container converted for it."""
+    if request.param not in request.config.getoption("modes").split(",") + ["F3"]:
+        pytest.skip("not among the modes that are asked for")
+    working("P1" if request.param == "F3" else request.param, broken_modes)
+    if request.param != "F3":
+        yield request.param
+        return
+    if not glob.glob("/usr/lib/*/fakechroot/libfakechroot.so"):
+        pytest.skip("libfakechroot is not installed")
+    site.ok("setup", "--execmode=F3", "mpi")
+    yield "F3"
+    site.ok("setup", "--execmode=P1", "mpi")
+    (site.store / "containers" / "mpi" / "execmode").unlink()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_batch_scripts(cluster, site, place, script):
+    status, out = cluster.submit(CHECKOUT / "tests" / "batch" / script, site.home / "out", place, site.home)
+    assert status == 0 and "all right" in out and "user-namespace" not in out, out
+
+
+@pytest.mark.parametrize("script", ["mpiexec-openmpi", "srun-pmix"])
+def test_the_readme_shows_batch_scripts_that_were_run(script):
+    text = (CHECKOUT / "tests" / "batch" / script).read_text()
+    assert script in SCRIPTS and "```\n%s```" % text in (CHECKOUT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("program, launcher", [
+    ("ranks.mpich", ["srun", "--mpi=pmi2", "-N", "2", "-n", "2"]),
+    ("ranks.openmpi", ["salloc", "-N", "2", "-n", "4", "mpiexec", "-np", "4"])])
+def test_two_nodes(cluster, site, place, program, launcher):
+    """Over TCP: the nodes are one machine, where both would give their shared memory the same names."""
+    status, out = cluster.run(*launcher + ["udocker", "run", "--hostenv", "mpi", program],
+                              env=dict(place, OMPI_MCA_btl="tcp,self", UCX_TLS="tcp,self"), cwd=site.home)
+    assert status == 0 and "ranks, all right" in out, out
+
+
+@pytest.mark.parametrize("launcher", [["srun", "--mpi=pmix", "-n", "2"], ["mpiexec", "-np", "2"]])
+def test_the_exit_status_of_a_rank(cluster, site, place, launcher):
+    status, out = cluster.run(*launcher + ["udocker", "run", "--hostenv", "mpi", "ranks.openmpi", "1"],
+                              env=place, cwd=site.home)
+    assert status == 5, out
+
+
+def test_a_job_that_is_cancelled_leaves_nothing(cluster, site, place):
+    token = "1%09d" % os.getpid()
+    with subprocess.Popen(["srun", "-n", "4", "udocker", "run", "--hostenv", "mpi", "sh", "-c",
+                           "echo ready; exec sleep " + token], env=dict(cluster.environment, **place),
+                          stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
+        for _ in range(4):
+            assert job.stdout.readline() == b"ready\n"
+        job.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while subprocess.run(["pgrep", "-f", token], stdout=subprocess.DEVNULL).returncode == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# Namespaces of ranks
+
+SHOW = ["sh", "-c", "readlink /proc/self/ns/user; readlink /proc/self/ns/mnt; exec sleep 0.2"]
+
+
+@pytest.fixture
+def ranks(namespace_box, tmp_path):
+    """Starts ranks as MPICH's launcher does: a function of volumes, one for each rank, that gives what each printed."""
+    def start(volumes, **env):
+        processes = [namespace_box.start(
+            "run", "-v", volume, "busybox", *SHOW, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+            env=dict({"MPI_LOCALNRANKS": str(len(volumes)), "UDOCKER_TMPDIR": str(tmp_path)}, **env))
+            for volume in volumes]
+        return [process.communicate(timeout=60)[0].decode() for process in processes]
+    return start
+
+
+def test_ranks_on_one_node_share_namespaces(ranks, tmp_path):
+    shown = ranks(["/tmp"] * 8)
+    assert len(set(shown)) == 1 and "user:[" in shown[0] and os.readlink("/proc/self/ns/user") not in shown[0]
+    assert list(tmp_path.iterdir()) == [], "what held them has gone with the last one"
+
+
+def test_ranks_with_other_volumes_are_apart(ranks, tmp_path):
+    first, second, third = ranks(["/tmp", "/tmp:/data", "/tmp"])
+    assert first == third != second
+    for path in tmp_path.iterdir():         # they wait for a third one that never comes, and nobody waits for them
+        os.kill(int(path.read_bytes().split()[0]), signal.SIGKILL)
+
+
+def test_a_single_rank_needs_nobody(ranks, tmp_path):
+    assert "user:[" in ranks(["/tmp"])[0] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text, node, expected", [
+    ("4", "0", 4), ("2(x3),1", "0", 2), ("2(x3),1", "2", 2), ("2(x3),1", "3", 1), ("2(x3),1", "4", 0), ("x", "0", 0),
+    ("", "0", 0), ("3,1", "1", 1), ("16(x2)", "1", 16)])
+def test_slurms_word_for_the_ranks_of_a_node(text, node, expected):
+    step = program_under_test.JobStep.find({"SLURM_STEP_TASKS_PER_NODE": text, "SLURM_NODEID": node}, 1)
+    assert (step.local_size if step else 0) == (expected if expected > 1 else 0)
+
+
+@pytest.mark.parametrize("make", ["symlink_to", "link_to_it"])
+def test_a_file_in_the_way_is_not_written_to(tmp_path, make):
+    """As another user could leave one in a directory that all may write to."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    shared = program_under_test.SharedNamespaces(str(tmp_path), "key", 2)
+    if make == "symlink_to":
+        os.symlink(str(victim), shared.path)
+    else:
+        os.link(str(victim), shared.path)
+    with pytest.raises(OSError):
+        shared.join(program_under_test.Kernel(), lambda: None)
+    assert victim.read_text() == "precious"
