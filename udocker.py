@@ -6831,6 +6831,13 @@ class ElfPatcher:
             self.edits.append((where, b"".join(map(elf.word.pack, (new_address, place, len(strings))))))
         self._append(strings)
 
+    def patched(self):
+        """The bytes of the file with what was set."""
+        data = bytearray(os.pread(self.elf.descriptor, self.elf.size, 0))
+        for offset, text in self.edits:
+            data[offset:offset + len(text)] = text
+        return bytes(data) + self.tail
+
     def _spare_segment(self):
         """The place of a note behind the last loaded segment: those must be in the order of their addresses."""
         elf = self.elf
@@ -7303,10 +7310,11 @@ class LoaderStep(FileStep):
         return bool(re.search(r"(?:^|/)ld(?:-linux[^/]*|-[0-9.]+|64)?\.so(?:\.[0-9]+)*$", path))
 
     @staticmethod
-    def is_renamed(data):
-        """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
+    def has_known_variable(data):
+        """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH once it is
+        changed."""
         import re
-        return bool(re.search(rb"\0LIBRARY_REAL\0|\x81[\x78-\x7f]\x08REAL", data))
+        return bool(re.search(rb"\0LIBRARY_(?:PATH|REAL)\0|\x81[\x78-\x7f]\x08(?:PATH|REAL)", data))
 
     @classmethod
     def edits(cls, data, is_back=False):
@@ -7446,6 +7454,7 @@ class Conversion:
     NOTES = ("root.path", "ld.lib.dirs", "ld.so.path")      # of the older udocker, which so can run the container too
 
     ENV, PATCHER, LOADER = "fakechroot-env", "fakechroot-patch", "fakechroot-ld.so"     # beside the tree
+    SHELL, NOTHING = "fakechroot-sh", "fakechroot-true"
     MAX_FIRST_LINE = 127        # bytes that any kernel reads of a script, execve(2)
     # The stock library rewrites nothing in a program without its variables, so `env -i` must leave them. It starts
     # this in the place of env, loaded into the shell, but without the root: that is FAKECHROOT_BASE_ORIG.
@@ -7469,8 +7478,8 @@ while [ "$left" -gt 0 ]; do
         -*) ;;
         *)
             reads_options=
-            for name in FAKECHROOT_BASE FAKECHROOT_CMD_SUBST FAKECHROOT_ELFLOADER FAKECHROOT_ELFLOADER_OPT_ARGV0 \
-                FAKECHROOT_EXCLUDE_PATH FAKECHROOT_AF_UNIX_PATH LD_PRELOAD LD_LIBRARY_PATH LD_LIBRARY_REAL; do
+            for name in FAKECHROOT_BASE FAKECHROOT_CMD_SUBST FAKECHROOT_ELFLOADER FAKECHROOT_EXCLUDE_PATH \
+                FAKECHROOT_AF_UNIX_PATH LD_PRELOAD LD_LIBRARY_PATH LD_LIBRARY_REAL; do
                 eval "value=\$$name"
                 set -- "$@" ${value:+"$name=$value"}
             done ;;
@@ -7524,7 +7533,7 @@ udocker.Conversion(sys.argv[2]).update()"""
             is_forced or step.name not in names or step.state() != "whole")]
         missing = [step for step in steps if step.name in names and (step in stale or not step.journal.exists)]
         # First: with the notes and without a journal the older udocker did it
-        for note in self.NOTES + (self.ENV, self.PATCHER, self.LOADER):
+        for note in self.NOTES + (self.ENV, self.PATCHER, self.LOADER, self.SHELL, self.NOTHING):
             remove_file(self.directory + "/" + note)
         for step in stale:
             say.debug("undoing the conversion of the " + step.name)
@@ -7578,7 +7587,9 @@ udocker.Conversion(sys.argv[2]).update()"""
         paths = [self.root + guest for guest in libraries.directories()]
         for note, text in zip(self.NOTES, (self.root, ":".join(paths), libraries.shell_loader())):
             write_atomic(self.directory + "/" + note, os.fsencode(text))
-        self._write_loader(libraries)
+        self._write_loader(libraries, "loader" in names)
+        if libraries.shell_loader() and "elf" not in names:
+            self._write_shell(libraries, "loader" in names)
         for name, text in self._scripts(libraries, "elf" in names):
             write_atomic(self.directory + "/" + name, os.fsencode(text), 0o755)
 
@@ -7587,21 +7598,40 @@ udocker.Conversion(sys.argv[2]).update()"""
         import shlex
         words = map(shlex.quote, (sys.executable, "-c", self.UPDATE, os.path.realpath(__file__)))
         yield self.PATCHER, "#!/bin/sh\nexec %s \"${0%%/*}\"\n" % " ".join(words)
-        yield self.ENV, self._shell(libraries, has_direct_programs) + self.KEEPING_ENV
+        line = self._first_line(libraries, has_direct_programs)
+        if line:
+            yield self.ENV, line + self.KEEPING_ENV
+            yield self.NOTHING, line + "\n"
+        else:
+            say.warning("%s: so long a path that env and ldconfig cannot be run with the stock library" % self.root)
 
-    def _shell(self, libraries, has_direct_programs):
-        """The first line of a script for the container's shell, or the host's where that line would be too long."""
-        loader = libraries.shell_loader()
-        words = [self.root + guest for guest in (loader, libraries.tree.resolve("/bin/sh"))] if loader else []
-        line = "#!" + " ".join(words[1:] if has_direct_programs else words)
-        is_possible = loader and " " not in self.root and len(os.fsencode(line)) < self.MAX_FIRST_LINE
-        return line if is_possible else "#!/bin/sh"
+    def _first_line(self, libraries, has_direct_programs):
+        """What lets a kernel start a script by the container's shell; "" where that line would be too long."""
+        shell = self.directory + "/" + self.SHELL
+        if has_direct_programs:
+            shell = self.root + libraries.tree.resolve("/bin/sh")
+        line = "#!" + shell
+        if libraries.shell_loader() and " " not in shell and len(os.fsencode(line)) < self.MAX_FIRST_LINE:
+            return line
+        return "#!/bin/sh" if has_direct_programs else ""       # the host's finds its own libraries in those modes
 
-    def _write_loader(self, libraries):
-        """A loader beside the tree that finds nothing of the host's either, and obeys LD_LIBRARY_PATH."""
+    def _write_shell(self, libraries, has_renamed_variable):
+        """The container's shell with a loader that obeys LD_LIBRARY_PATH: the kernel would start the host's for it, and
+        that is for another C library."""
+        loader = self.directory + "/" + self.LOADER if has_renamed_variable else self.root + libraries.shell_loader()
+        descriptor = os.open(libraries.tree.path("/bin/sh"), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            patcher = ElfPatcher(ElfFile(descriptor, os.fstat(descriptor).st_size))
+            patcher.set_interpreter(os.fsencode(loader))
+            write_atomic(self.directory + "/" + self.SHELL, patcher.patched(), 0o755)
+        finally:
+            os.close(descriptor)
+
+    def _write_loader(self, libraries, has_renamed_variable):
+        """A loader beside the tree that finds nothing of the host's; it obeys the variable that the tree's does not."""
         guest = libraries.shell_loader()
         data = bytearray(read_file(libraries.tree.root + guest, LoaderStep.MAX_LOADER) if guest else b"")
-        for offset, text in LoaderStep.edits(bytes(data), is_back=True):
+        for offset, text in LoaderStep.edits(bytes(data), is_back=has_renamed_variable):
             data[offset:offset + len(text)] = text
         write_atomic(self.directory + "/" + self.LOADER, data, 0o755)
 
@@ -8205,7 +8235,8 @@ class FakechrootLibrary:
                 "musl" if guest.is_musl else "glibc")
         needed = newest_glibc(self.data)
         if needed > guest.glibc:
-            return "made for glibc %d.%d, and the container has %d.%d" % (needed + guest.glibc)
+            return "it needs the symbols of glibc %d.%d, and the container's has none after %d.%d" % (
+                needed + guest.glibc)
         return ""
 
     @staticmethod
@@ -8253,7 +8284,7 @@ class GuestSystem:
         self.machine = data[4:6] + data[18:20]
         self.is_musl = "musl" in self.loader
         self.has_name_option = b"--argv0" in data
-        self.has_renamed_variable = LoaderStep.is_renamed(data)
+        self.has_known_variable = LoaderStep.has_known_variable(data)
         self.libc = self.loader if self.is_musl else self._find("libc.so.6")
         self.glibc = newest_glibc(read_file(tree.path(self.libc), FakechrootLibrary.MAX_SIZE))
 
@@ -8316,9 +8347,10 @@ class FakechrootEngine(Engine):
 
     @property
     def has_own_loader(self):
-        """Whether programs are started by the loader beside the tree: to a program with an empty environment the stock
-        library passes LD_LIBRARY_PATH on, and not LD_LIBRARY_REAL, which the tree's obeys."""
-        return self.mode == "F2" and not self.library.is_udockers
+        """Whether programs are started by the loader beside the tree, which obeys the variable that the tree's does
+        not: to a program with an empty environment a library passes LD_LIBRARY_REAL on, the stock one LD_LIBRARY_PATH.
+        """
+        return "elf" not in self.steps and self.library.is_udockers != ("loader" in self.steps)
 
     @property
     def loader(self):
@@ -8329,7 +8361,7 @@ class FakechrootEngine(Engine):
     @property
     def obeys_own_variable(self):
         """Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
-        return self.guest.has_renamed_variable and not self.has_own_loader
+        return self.guest.has_known_variable and self.has_own_loader != ("loader" in self.steps)
 
     def identity(self):
         status = os.stat(self.library.path)
@@ -8366,6 +8398,9 @@ class FakechrootEngine(Engine):
         environment = self._environment(spec, tree)
         substitute = dict(self._substitutes()).get(program)
         if substitute:
+            if not os.path.exists(substitute):
+                raise EngineError("%s: the container's path is too long for it to be kept in the container" % program,
+                                  self.HINT)
             environment.update(FAKECHROOT_BASE_ORIG=environment.pop("FAKECHROOT_BASE"), FAKECHROOT_CMD_ORIG=program)
             return Invocation(substitute, words, environment, lambda: self._enter(spec, tree))
         path, words = self._started(tree, program, words)
@@ -8416,16 +8451,14 @@ class FakechrootEngine(Engine):
         wanted = [part for part in environment.pop("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
         own = ":".join(self.root + guest for guest in self.guest.directories)
         search_path = ":".join([tree.path(part) for part in wanted] + [own])
-        if "loader" not in self.steps or not self.obeys_own_variable:
+        if not self.obeys_own_variable:
             environment["LD_LIBRARY_PATH"] = search_path
         elif wanted:
             environment["LD_LIBRARY_PATH"] = ":".join(wanted)
-        if "loader" in self.steps:
+        if self.has_own_loader or "loader" in self.steps:
             environment["LD_LIBRARY_REAL"] = search_path
-        if "elf" not in self.steps:
+        if "elf" not in self.steps:     # without FAKECHROOT_ELFLOADER_OPT_ARGV0, with which scripts lose their words
             environment["FAKECHROOT_ELFLOADER"] = self.loader
-            if self.guest.has_name_option:
-                environment["FAKECHROOT_ELFLOADER_OPT_ARGV0"] = "--argv0"
         environment["FAKECHROOT_BASE"] = self.root
         environment["FAKECHROOT_CMD_SUBST"] = ":".join("%s=%s" % pair for pair in self._substitutes())
         if len(os.fsencode(self.root)) > self.MAX_SOCKET:
@@ -8443,10 +8476,11 @@ class FakechrootEngine(Engine):
 
     def _substitutes(self):
         """(guest path of a program, host path of what is started in its place)."""
-        pairs = [(guest, "/bin/true") for guest in self.USELESS]
-        if not self.library.is_udockers:
-            pairs += [(guest, "%s/%s" % (os.path.dirname(self.root), Conversion.ENV)) for guest in self.ENV]
-        return pairs
+        if self.library.is_udockers:
+            return [(guest, "/bin/true") for guest in self.USELESS]
+        beside = os.path.dirname(self.root) + "/"
+        return [(guest, beside + Conversion.NOTHING) for guest in self.USELESS] + [
+            (guest, beside + Conversion.ENV) for guest in self.ENV]
 
     @staticmethod
     def _volume_variables(spec):
