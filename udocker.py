@@ -6664,6 +6664,7 @@ class ElfFile:
         if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
             raise ValueError("no ELF file")
         self.order, self.is_64 = "<" if head[5] == 1 else ">", head[4] == 2
+        self.machine = head[4:6] + head[18:20]
         if not self.is_64 and size > 1 << 31:
             raise ValueError("too large")
         wide = "Q" if self.is_64 else "I"
@@ -6723,6 +6724,12 @@ class ElfFile:
             offset, length = self.extent(self.segments[place])
             return self.read(offset, length, 1 << 12).partition(b"\0")[0]
         return b""
+
+    @property
+    def is_of_go(self):
+        """Whether the linker of Go made it, which leaves a note with the build's ID."""
+        extents = [self.extent(self.segments[place]) for place in self.positions(self.NOTE)]
+        return any(b"Go\0\0" in self.read(offset, length, self.MAX_TABLE) for offset, length in extents)
 
     def entries(self, *tags):
         """(place in the table, tag, value) of the dynamic entries with these tags, up to the end mark."""
@@ -6875,12 +6882,12 @@ def elf_magic(descriptor):
     return head if head == b"\x7fELF" else b""
 
 
-def loader_of(path):
-    """(the loader that a program asks for, b"" where it is static, and its status); OSError, ValueError."""
+def read_elf(path, read):
+    """What `read` makes of an ElfFile and its status; OSError, ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
-        return ElfFile(descriptor, status.st_size).interpreter, status
+        return read(ElfFile(descriptor, status.st_size), status)
     finally:
         os.close(descriptor)
 
@@ -6946,7 +6953,7 @@ class GuestLibraries:
     def shell_loader(self):
         """The guest path of the loader of the container's shell; "" where it has none."""
         try:
-            return self.loader(loader_of(self.tree.path("/bin/sh"))[0])
+            return self.loader(read_elf(self.tree.path("/bin/sh"), lambda elf, status: elf.interpreter))
         except (OSError, ValueError):
             return ""
 
@@ -7587,8 +7594,10 @@ udocker.Conversion(sys.argv[2]).update()"""
         paths = [self.root + guest for guest in libraries.directories()]
         for note, text in zip(self.NOTES, (self.root, ":".join(paths), libraries.shell_loader())):
             write_atomic(self.directory + "/" + note, os.fsencode(text))
+        if not libraries.shell_loader():
+            return
         self._write_loader(libraries, "loader" in names)
-        if libraries.shell_loader() and "elf" not in names:
+        if "elf" not in names:
             self._write_shell(libraries, "loader" in names)
         for name, text in self._scripts(libraries, "elf" in names):
             write_atomic(self.directory + "/" + name, os.fsencode(text), 0o755)
@@ -7607,30 +7616,31 @@ udocker.Conversion(sys.argv[2]).update()"""
 
     def _first_line(self, libraries, has_direct_programs):
         """What lets a kernel start a script by the container's shell; "" where that line would be too long."""
-        shell = self.directory + "/" + self.SHELL
-        if has_direct_programs:
-            shell = self.root + libraries.tree.resolve("/bin/sh")
+        shell = self.root + libraries.tree.resolve("/bin/sh") if has_direct_programs else self._beside(self.SHELL)
         line = "#!" + shell
-        if libraries.shell_loader() and " " not in shell and len(os.fsencode(line)) < self.MAX_FIRST_LINE:
+        if " " not in shell and len(os.fsencode(line)) < self.MAX_FIRST_LINE:
             return line
         return "#!/bin/sh" if has_direct_programs else ""       # the host's finds its own libraries in those modes
+
+    def _beside(self, name):
+        """The path that a file beside the tree will have."""
+        return "%s/%s" % (os.path.dirname(self.root), name)
 
     def _write_shell(self, libraries, has_renamed_variable):
         """The container's shell with a loader that obeys LD_LIBRARY_PATH: the kernel would start the host's for it, and
         that is for another C library."""
-        loader = self.directory + "/" + self.LOADER if has_renamed_variable else self.root + libraries.shell_loader()
-        descriptor = os.open(libraries.tree.path("/bin/sh"), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            patcher = ElfPatcher(ElfFile(descriptor, os.fstat(descriptor).st_size))
+        loader = self._beside(self.LOADER) if has_renamed_variable else self.root + libraries.shell_loader()
+
+        def patched(elf, status):
+            patcher = ElfPatcher(elf)
             patcher.set_interpreter(os.fsencode(loader))
-            write_atomic(self.directory + "/" + self.SHELL, patcher.patched(), 0o755)
-        finally:
-            os.close(descriptor)
+            return patcher.patched()
+
+        write_atomic(self.directory + "/" + self.SHELL, read_elf(libraries.tree.path("/bin/sh"), patched), 0o755)
 
     def _write_loader(self, libraries, has_renamed_variable):
         """A loader beside the tree that finds nothing of the host's; it obeys the variable that the tree's does not."""
-        guest = libraries.shell_loader()
-        data = bytearray(read_file(libraries.tree.root + guest, LoaderStep.MAX_LOADER) if guest else b"")
+        data = bytearray(read_file(libraries.tree.root + libraries.shell_loader(), LoaderStep.MAX_LOADER))
         for offset, text in LoaderStep.edits(bytes(data), is_back=has_renamed_variable):
             data[offset:offset + len(text)] = text
         write_atomic(self.directory + "/" + self.LOADER, data, 0o755)
@@ -8229,7 +8239,7 @@ class FakechrootLibrary:
         if not self.data.startswith(b"\x7fELF"):
             return "no library"
         if self.data[4:6] + self.data[18:20] != guest.machine:
-            return "made for another machine"
+            return "made for another machine than the container's"
         if (b"libc.musl-" in self.data) != guest.is_musl:
             return "made for another C library than the container's, which is %s" % (
                 "musl" if guest.is_musl else "glibc")
@@ -8423,23 +8433,33 @@ class FakechrootEngine(Engine):
         """(host path to execute, words): through the loader, or directly where the program names the tree's."""
         path = tree.path(program)
         try:
-            interpreter, status = loader_of(path)
+            interpreter, obstacle = read_elf(path, lambda elf, status: (elf.interpreter, self._obstacle(elf, status)))
         except (OSError, ValueError) as error:
             raise EngineError("%s: Fakechroot cannot tell how it is started: %s" % (program, error), self.HINT)
-        if not interpreter:
-            raise EngineError("%s: a static program, into which no library can be loaded" % program, self.HINT)
-        if status.st_mode & stat.S_ISUID and status.st_uid != self.host.uid or (
-                status.st_mode & stat.S_ISGID and status.st_gid != self.host.gid):
-            raise EngineError("%s: a set-id program, into which no library can be loaded" % program, self.HINT)
-        if "elf" in self.steps and os.fsdecode(interpreter).startswith(self.root + "/"):
-            return path, words
+        if obstacle:
+            raise EngineError("%s: a %s" % (program, obstacle), self.HINT)
         loader = self.guest.libraries.loader(interpreter)
         if not loader:
             raise InterpreterNotFoundError("%s: its loader %s does not exist in the container" % (
                 program, os.fsdecode(interpreter)))
+        if ("musl" in loader) != self.guest.is_musl:
+            raise EngineError("%s: a program with another C library than the container's shell" % program, self.HINT)
+        if "elf" in self.steps and os.fsdecode(interpreter).startswith(self.root + "/"):
+            return path, words
         loader = self.loader if loader == self.guest.loader else self.root + loader
         name = ["--argv0", words[0]] if self.guest.has_name_option else []
         return loader, [loader] + name + [path] + words[1:]
+
+    def _obstacle(self, elf, status):
+        """What a program is that the library has no hold on; "" where it has."""
+        if not elf.interpreter:
+            return "static program, into which no library can be loaded"
+        if status.st_mode & stat.S_ISUID and status.st_uid != self.host.uid or (
+                status.st_mode & stat.S_ISGID and status.st_gid != self.host.gid):
+            return "set-id program, into which no library can be loaded"
+        if elf.machine != self.guest.machine:
+            return "program for another machine than the container's shell, for which the library is"
+        return "program made by Go, which does without the C library" if elf.is_of_go else ""
 
     def _environment(self, spec, tree):
         """The variables for the command: its own, but for those of the loader, and the library's."""
