@@ -8337,14 +8337,14 @@ class FakechrootEngine(Engine):
     SCRIPT = ('[ ! -e "$2/root" ] || exit 1; cd "$2/volume" && read word <word && [ "$word" = "$1" ] &&'
               ' /bin/sh -c \'[ ! -e "$2/root" ] && echo "$1" >linked\' sh "$1" "$2" && exit 42')
 
-    def __init__(self, mode, host, library, guest, libc="", expands_links="", sockets="/tmp"):
+    def __init__(self, mode, host, library, guest, libc="", expands_links="", temporary="/tmp"):
         """`libc` and `expands_links` are told to udocker's family in the place of what is found out."""
         super().__init__(mode, host)
         self.library = library
         self.guest = guest
         self.libc = libc or guest.libc
         self.expands_links = expands_links or "true"
-        self.sockets = sockets
+        self.temporary = temporary
 
     @property
     def root(self):
@@ -8367,6 +8367,17 @@ class FakechrootEngine(Engine):
         """The host path of the loader that starts programs in F1 and F2."""
         beside = os.path.dirname(self.root) + "/" + Conversion.LOADER
         return beside if self.has_own_loader else self.root + self.guest.loader
+
+    @property
+    def needs_short_root(self):
+        """Whether names of sockets that begin with the tree's path could be longer than a socket's name may be."""
+        return len(os.fsencode(self.root)) > self.MAX_SOCKET
+
+    @property
+    def short_root(self):
+        """The path of a link to the tree, the same in all runs of the container."""
+        import hashlib
+        return "%s/udocker-tree-%s" % (self.temporary, hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16])
 
     @property
     def obeys_own_variable(self):
@@ -8481,8 +8492,8 @@ class FakechrootEngine(Engine):
             environment["FAKECHROOT_ELFLOADER"] = self.loader
         environment["FAKECHROOT_BASE"] = self.root
         environment["FAKECHROOT_CMD_SUBST"] = ":".join("%s=%s" % pair for pair in self._substitutes())
-        if len(os.fsencode(self.root)) > self.MAX_SOCKET:
-            environment["FAKECHROOT_AF_UNIX_PATH"] = self.sockets
+        if self.needs_short_root:
+            environment["FAKECHROOT_AF_UNIX_PATH"] = self.short_root
         environment.update(self._volume_variables(spec))
         if self.library.is_udockers:
             environment.update(FAKECHROOT_DISALLOW_ENV_CHANGES="true", FAKECHROOT_LIBRARY_ORIG=own,
@@ -8517,8 +8528,9 @@ class FakechrootEngine(Engine):
                 os.path.realpath(mount.source) + "!" + mount.guest for mount in pairs)
         return variables
 
-    @staticmethod
-    def _enter(spec, tree):
+    def _enter(self, spec, tree):
+        if self.needs_short_root:
+            self._make_short_root()
         for mount in (mount for mount in spec.mounts if mount.is_required):
             try:        # only to be seen in listings: what is in it is found without
                 GuestTree(tree.root).make_mount_point(mount.guest, mount.is_directory)
@@ -8528,6 +8540,16 @@ class FakechrootEngine(Engine):
             os.chdir(tree.path(spec.directory))
         except OSError as error:
             raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror))
+
+    def _make_short_root(self):
+        """EngineError where somebody else has made it: the container's sockets would be theirs."""
+        path = self.short_root
+        try:
+            os.symlink(self.root, path)
+        except FileExistsError:
+            if os.lstat(path).st_uid != self.host.uid or not os.path.samefile(path, self.root):
+                raise EngineError("%s: is not udocker's own link to the container" % path,
+                                  "UDOCKER_TMPDIR names another directory for temporary files")
 
     def probe(self, area, token):
         mounts = [Mount(path, path, is_required=False) for path in ("/dev", "/proc", area + "/volume")]
