@@ -6653,8 +6653,9 @@ class ElfFile:
     Nothing is read but what lies in the file and is no larger than an honest one's. System V ABI, chapters 4 and 5
     """
 
-    LOAD, DYNAMIC, INTERPRETER, NOTE = 1, 2, 3, 4                               # p_type
+    LOAD, DYNAMIC, INTERPRETER, NOTE, PROTECTED = 1, 2, 3, 4, 0x6474E552        # p_type, the last one PT_GNU_RELRO
     NEEDED, STRING_TABLE, STRING_SIZE, RPATH, RUNPATH = 1, 5, 10, 15, 29        # d_tag
+    COUNTS = 0x6FFFFFF9, 0x6FFFFFFA                                             # DT_RELACOUNT, DT_RELCOUNT
     MAX_TABLE, MAX_STRINGS, MAX_STRING = 1 << 16, 4 << 20, 1 << 16              # bytes
 
     def __init__(self, descriptor, size):
@@ -6726,10 +6727,10 @@ class ElfFile:
         return b""
 
     @property
-    def is_of_go(self):
-        """Whether the linker of Go made it, which leaves a note with the build's ID."""
-        extents = [self.extent(self.segments[place]) for place in self.positions(self.NOTE)]
-        return any(b"Go\0\0" in self.read(offset, length, self.MAX_TABLE) for offset, length in extents)
+    def go_notes(self):
+        """The places in the table of segments of notes that Go's linker left, which are of Go's programs alone."""
+        return [place for place in self.positions(self.NOTE)
+                if b"Go\0\0" in self.read(*self.extent(self.segments[place]), self.MAX_TABLE)]
 
     def entries(self, *tags):
         """(place in the table, tag, value) of the dynamic entries with these tags, up to the end mark."""
@@ -6785,13 +6786,22 @@ class ElfFile:
 class ElfPatcher:
     """Makes an ELF file start and load from a tree: bytes appended to the file, and a few that are overwritten.
 
-    The strings that ld.so reads are appended as a whole, in a segment of their own that takes the place of a note.
+    The strings that ld.so reads are appended as a whole, in a segment of their own that takes the place of one which a
+    program can do without: a note, or what says which pages become read-only once it is loaded.
     """
 
     def __init__(self, elf):
         self.elf = elf
-        self.edits = []             # (offset, bytes to write there)
+        self.table = [elf.segment.pack(*segment) for segment in elf.segments]
+        self._edits = []
         self.tail = b""
+
+    @property
+    def edits(self):
+        """[(offset, bytes to write there)]."""
+        elf = self.elf
+        return self._edits + [(elf.segment_table + place * elf.segment.size, data) for place, data in enumerate(
+            self.table) if data != elf.segment.pack(*elf.segments[place])]
 
     def _next_place(self):
         end = self.elf.size + len(self.tail)
@@ -6810,17 +6820,17 @@ class ElfPatcher:
         offset = self._append(path + b"\0")
         if elf.is_64:
             _, flags, _, address, physical, _, size, alignment = elf.segments[place]
-            data = elf.segment.pack(elf.INTERPRETER, flags, offset, address, physical, len(path) + 1, size, alignment)
+            values = flags, offset, address, physical, len(path) + 1, size, alignment
         else:
             _, _, address, physical, _, size, flags, alignment = elf.segments[place]
-            data = elf.segment.pack(elf.INTERPRETER, offset, address, physical, len(path) + 1, size, flags, alignment)
-        self.edits.append((elf.segment_table + place * elf.segment.size, data))
+            values = offset, address, physical, len(path) + 1, size, flags, alignment
+        self.table[place] = elf.segment.pack(elf.INTERPRETER, *values)
 
     def set_strings(self, changes):
         """Dynamic entries get new strings: `changes` are (place, tag, string). ValueError where there is no room."""
         elf = self.elf
         _, address, length = elf.strings
-        place, note = self._next_place(), self._spare_segment()
+        place, spare = self._next_place(), self._spare_segment()
         new_address, alignment = self._free_address(place)
         strings, values = elf.string_data, {}
         for entry, tag, text in changes:
@@ -6828,14 +6838,15 @@ class ElfPatcher:
             strings += text + b"\0"
         for entry, tag, _ in elf.entries(elf.STRING_TABLE, elf.STRING_SIZE):
             values[entry] = (tag, new_address if tag == elf.STRING_TABLE else len(strings))
-        self.edits += [(elf.dynamic_place + entry * elf.entry.size, elf.entry.pack(*pair))
-                       for entry, pair in values.items()]
-        self.edits.append((elf.segment_table + note * elf.segment.size, elf.pack_segment(
-            elf.LOAD, 6, place, new_address, len(strings), alignment)))
+        self._edits += [(elf.dynamic_place + entry * elf.entry.size, elf.entry.pack(*pair))
+                        for entry, pair in values.items()]
+        del self.table[spare]           # what is loaded must be in the order of its addresses
+        self.table.insert(max(spare, elf.positions(elf.LOAD)[-1]), elf.pack_segment(
+            elf.LOAD, 6, place, new_address, len(strings), alignment))
         section = elf.string_section(address)
         if section is not None:         # gcc and readelf find the strings by it: sh_addr, sh_offset, sh_size
             where = section + 8 + elf.word.size
-            self.edits.append((where, b"".join(map(elf.word.pack, (new_address, place, len(strings))))))
+            self._edits.append((where, b"".join(map(elf.word.pack, (new_address, place, len(strings))))))
         self._append(strings)
 
     def patched(self):
@@ -6846,10 +6857,9 @@ class ElfPatcher:
         return bytes(data) + self.tail
 
     def _spare_segment(self):
-        """The place of a note behind the last loaded segment: those must be in the order of their addresses."""
+        """The place of a segment that can go, but no note by which a program of Go is known."""
         elf = self.elf
-        loaded = elf.positions(elf.LOAD)
-        spare = [place for place in elf.positions(elf.NOTE) if place > loaded[-1]]
+        spare = [place for place in elf.positions(elf.NOTE) if place not in elf.go_notes] + elf.positions(elf.PROTECTED)
         if not spare:
             raise ValueError("no segment to spare")
         return spare[0]
@@ -6865,12 +6875,16 @@ class ElfPatcher:
         return end + -end % alignment + offset % alignment, alignment
 
     def spare_entry(self):
-        """The place of a dynamic entry that is free, so that an end mark remains. ValueError where there is none."""
+        """The place of a dynamic entry that is free, so that an end mark remains, or of one that only saves time.
+        ValueError where there is none."""
         tags = [tag for tag, _ in self.elf.dynamic]
         place = tags.index(0)
-        if place + 1 >= len(tags) or tags[place + 1] != 0:
+        if tags[place + 1:place + 2] == [0]:
+            return place
+        counts = self.elf.entries(*self.elf.COUNTS)
+        if not counts:
             raise ValueError("no dynamic entry to spare")
-        return place
+        return counts[0][0]
 
 
 def elf_magic(descriptor):
@@ -6916,6 +6930,10 @@ class GuestLibraries:
             if guest not in found and ":" not in guest and os.path.isdir(self.tree.root + guest):
                 found.append(guest)
         return found
+
+    def names(self):
+        """The names (bytes) of what lies in the directories."""
+        return {os.fsencode(name) for guest in self.directories() for name in self._names(guest)}
 
     def _names(self, guest):
         try:
@@ -7353,6 +7371,7 @@ class ElfStep(FileStep):
     def plan(self, since):
         libraries, loaders, shared = GuestLibraries(self.guest), {}, {}
         self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories()]
+        self.library_names = libraries.names()
         self.find_loader = lambda name: loaders[name] if name in loaders else loaders.setdefault(
             name, libraries.loader(name))
         for relative, status, descriptor in self.regular_files(since):
@@ -7402,13 +7421,15 @@ class ElfStep(FileStep):
         names = [(place, tag, elf.string(value)) for place, tag, value in needed]
         changes = [(place, tag, root + name) for place, tag, name in names if name.startswith(b"/")]
         entries = elf.entries(elf.RUNPATH) or elf.entries(elf.RPATH)       # with both, ld.so obeys the first
-        if not needed and not entries:
-            return changes
+        has_all = all(name in self.library_names or name.startswith(b"/") for _, _, name in names)
+        if not entries and (not needed or not elf.interpreter and not has_all):
+            return changes      # it finds libraries by the DT_RPATH of what loads it, unless it has a DT_RUNPATH
         place, tag, value = entries[0] if entries else (patcher.spare_entry(), elf.RUNPATH, None)
-        parts = [part for part in elf.string(value).split(b":") if part] if entries else []
-        parts = [root + part if part.startswith(b"/") else part for part in parts]
-        parts += [part for part in self.search_path if part not in parts]
-        return changes + [(place, tag, b":".join(parts))]
+        old = elf.string(value) if entries else b""
+        parts = [root + part if part.startswith(b"/") else part for part in old.split(b":") if part]
+        if elf.interpreter or tag == elf.RUNPATH:       # a library's DT_RPATH comes before LD_LIBRARY_REAL
+            parts += [part for part in self.search_path if part not in parts]
+        return changes + [(place, tag, b":".join(parts))] * (b":".join(parts) != old)
 
     @staticmethod
     def _pointers(elf, root):
@@ -8470,7 +8491,7 @@ class FakechrootEngine(Engine):
             return "set-id program, into which no library can be loaded"
         if elf.machine != self.guest.machine:
             return "program for another machine than the container's shell, for which the library is"
-        return "program made by Go, which does without the C library" if elf.is_of_go else ""
+        return "program made by Go, which does without the C library" if elf.go_notes else ""
 
     def _environment(self, spec, tree):
         """The variables for the command: its own, but for those of the loader, and the library's."""

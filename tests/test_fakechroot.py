@@ -360,6 +360,52 @@ def test_converted_libraries_are_linked_against(small, root, compiled, tmp_path)
     assert b"Warning" not in output and b"Error" not in output
 
 
+def with_notes_first(data):
+    """A 64-bit ELF file with its notes before what is loaded, as Go's linker and others put them."""
+    import struct
+    table, = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    entries = [data[table + size * place:table + size * (place + 1)] for place in range(count)]
+    entries.sort(key=lambda entry: entry[:4] != b"\4\0\0\0")
+    return data[:table] + b"".join(entries) + data[table + size * count:]
+
+
+def without_notes(data):
+    """A 64-bit ELF file whose notes are said to be something that nobody reads."""
+    import struct
+    table, = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    for place in range(table, table + size * count, size):
+        if data[place:place + 4] == b"\4\0\0\0":
+            data = data[:place] + b"\0\0\0\x60" + data[place + 4:]
+    return data
+
+
+@pytest.mark.parametrize("change", [bytes, with_notes_first, without_notes], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("is_shared", [True, False], ids=["DT_RPATH", "DT_RUNPATH"])
+def test_libraries_in_a_directory_of_their_own(small, root, tmp_path, change, is_shared):
+    """A program's DT_RPATH finds the libraries of its libraries as well, which a DT_RUNPATH does not."""
+    library("stock")
+    path = ["-L.", "-Wl,-rpath,/opt/lab", "-Wl,-rpath-link,.",
+            "-Wl,--disable-new-dtags" if is_shared else "-Wl,--enable-new-dtags"]
+    sources = {"libsecond.so": "int second(void) { return 7; }",
+               "libfirst.so": "int second(void); int first(void) { return second(); }",
+               "main": "int first(void); int main(void) { return first(); }"}
+    for name, options in ("libsecond.so", ["-shared"]), (
+            "libfirst.so", ["-shared", "-lsecond"] + ([] if is_shared else path)), ("main", ["-lfirst"] + path):
+        (tmp_path / "code.c").write_text(sources[name] + "\n")
+        subprocess.check_call([need("gcc"), "-o", name, "code.c", "-L."] + options, cwd=str(tmp_path))
+    (root / "opt/lab").mkdir(parents=True)
+    for name in "libfirst.so", "libsecond.so":
+        (root / "opt/lab" / name).write_bytes(change((tmp_path / name).read_bytes()))
+    shutil.copy(str(tmp_path / "main"), str(root / "opt/lab/main"))
+    before = listing(root)
+    small.ok("setup", "--execmode=F3", "small")
+    assert small("run", "small", "/opt/lab/main").status == 7
+    small.ok("setup", "--execmode=P1", "small")
+    assert listing(root) == before
+
+
 def elf(**fields):
     """The head of a 64-bit file with these fields, and nothing where they point."""
     head = bytearray(Path("/bin/sh").read_bytes()[:200])
