@@ -1648,11 +1648,12 @@ class GuestTree:
 
     MAX_LINKS = 40      # as the kernel has it, path_resolution(7)
 
-    def __init__(self, root, mounts=()):
+    def __init__(self, root, mounts=(), published_root=""):
+        """`published_root` is the path that the tree will have, where that is another one."""
         self.root = root
         self.mounts = mounts        # (guest, host path) pairs that lie over the tree, outermost first
         # How links begin that Fakechroot modes converted
-        self.inside = os.path.realpath(root) + "/" if root else "\0"
+        self.inside = (published_root or os.path.realpath(root)) + "/" if root else "\0"
 
     def _host_path(self, guest):
         for target, source in reversed(self.mounts):
@@ -6991,7 +6992,7 @@ class ConversionStep:
         """`directory` is the container's, `root` the path that its tree has when it is run."""
         self.directory = directory
         self.tree = OpenTree(directory + "/ROOT")
-        self.guest = GuestTree(self.tree.path)
+        self.guest = GuestTree(self.tree.path, published_root=root)
         self.root = root
         self.journal = Journal("%s/conversion-%s" % (directory, self.name))
         self.changed = []           # what was not as the journal says
@@ -7483,7 +7484,6 @@ class Conversion:
 
     ENV, PATCHER, LOADER = "fakechroot-env", "fakechroot-patch", "fakechroot-ld.so"     # beside the tree
     SHELL, NOTHING = "fakechroot-sh", "fakechroot-true"
-    MAX_FIRST_LINE = 127        # bytes that any kernel reads of a script, execve(2)
     # The stock library rewrites nothing in a program without its variables, so `env -i` must leave them. It starts
     # this in the place of env, loaded into the shell, but without the root: that is FAKECHROOT_BASE_ORIG.
     KEEPING_ENV = r"""
@@ -7611,7 +7611,7 @@ udocker.Conversion(sys.argv[2]).update()"""
 
     def _write_notes(self, names):
         """What the older udocker wants to know."""
-        libraries = GuestLibraries(GuestTree(os.path.realpath(self.directory + "/ROOT")))
+        libraries = GuestLibraries(GuestTree(os.path.realpath(self.directory + "/ROOT"), published_root=self.root))
         paths = [self.root + guest for guest in libraries.directories()]
         for note, text in zip(self.NOTES, (self.root, ":".join(paths), libraries.shell_loader())):
             write_atomic(self.directory + "/" + note, os.fsencode(text))
@@ -7639,7 +7639,8 @@ udocker.Conversion(sys.argv[2]).update()"""
         """What lets a kernel start a script by the container's shell; "" where that line would be too long."""
         shell = self.root + libraries.tree.resolve("/bin/sh") if has_direct_programs else self._beside(self.SHELL)
         line = "#!" + shell
-        if " " not in shell and len(os.fsencode(line)) < self.MAX_FIRST_LINE:
+        limit = 255 if version_numbers(os.uname().release) >= (5, 1) else 127       # bytes, execve(2)
+        if " " not in shell and len(os.fsencode(line)) < limit:
             return line
         return "#!/bin/sh" if has_direct_programs else ""       # the host's finds its own libraries in those modes
 

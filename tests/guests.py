@@ -113,7 +113,8 @@ def loader():
 
 def install(tree, programs):
     """Copy programs of the host, by their paths, with what they need. Their C library becomes one that loads with its
-    own loader alone, as that of another system: what the host's loader starts in such a tree ends at once."""
+    own loader alone, as that of another system: what the host's loader starts in such a tree ends at once. An absolute
+    link leads to the loader, as in Debian."""
     libraries = {path for program in programs for path in libraries_of(program)}
     for path in sorted(set(programs) | libraries):
         target = tree / str(path).lstrip("/")
@@ -121,6 +122,11 @@ def install(tree, programs):
         data = Path(os.path.realpath(str(path))).read_bytes()
         target.write_bytes(data.replace(b"GLIBC_PRIVATE", b"GLIBC_PRIVATX"))
         shutil.copystat(os.path.realpath(str(path)), str(target))
+    link, target = tree / loader().lstrip("/"), tree / "usr/lib/loader" / os.path.basename(loader())
+    if not link.is_symlink():
+        target.parent.mkdir(parents=True)
+        link.rename(target)
+        link.symlink_to("/" + str(target.relative_to(tree)))
 
 
 def build(tree, workshop):
