@@ -94,6 +94,10 @@ class EngineError(Error):
     """The engine cannot run this container here."""
 
 
+class EngineRefusedError(EngineError):
+    """What a mode needs is refused or missing on this host, whatever the container."""
+
+
 class CommandNotFoundError(EngineError):
     """The command does not exist in the container."""
 
@@ -498,6 +502,18 @@ class Settings:
 # 3  System
 # ======================================================================================================
 
+class found_once:
+    """A property whose value is found out when it is first asked for, and kept."""
+
+    def __init__(self, find):
+        self.find = find
+        self.__doc__ = find.__doc__
+
+    def __get__(self, owner, _=None):
+        value = owner.__dict__[self.find.__name__] = self.find(owner)
+        return value
+
+
 class Host:
     """Facts about the machine and the caller."""
 
@@ -528,6 +544,13 @@ class Host:
         """Architecture and variant in Go's words, as OCI documents spell them."""
         return self.ARCHITECTURES.get(self.machine, (self.machine, ""))
 
+    @property
+    def kernel_version(self):
+        """The first two numbers of the kernel's release."""
+        digits = "".join(letter if letter.isdigit() else " " for letter in self.kernel)
+        return tuple(int(number) for number in digits.split()[:2])
+
+    @found_once
     def account(self):
         """The caller's entry in the host's user database, None where there is none."""
         import pwd
@@ -743,6 +766,10 @@ class Kernel:
         """unshare(2); EINVAL where this process has threads."""
         self._check(self.libc.unshare(self.ctypes.c_int(flags)), "unshare")
 
+    def join(self, namespace):
+        """setns(2) into what a descriptor of /proc/PID/ns stands for."""
+        self._check(self.libc.setns(self.ctypes.c_int(namespace), self.ctypes.c_int(0)), "setns")
+
     def mount(self, source, target, flags):
         """mount(2) of no new file system: binds, remounts and propagation."""
         self._check(self.libc.mount(source and os.fsencode(source), os.fsencode(target), None,
@@ -816,12 +843,22 @@ class Kernel:
         self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
 
 
+def signal_module():
+    """The module signal, by preference the part of it that does the work: wrapping its numbers in enumerations costs
+    a start as long as importing this whole file."""
+    try:
+        import _signal as module
+    except ImportError:         # not CPython
+        import signal as module
+    return module
+
+
 def raise_on_signals():
     """From now on SIGTERM and SIGHUP unwind this process as Ctrl-C does, so that nothing half-made stays behind.
 
     A program executed later gets the default behaviour back: handlers do not outlive execve(2).
     """
-    import signal
+    signal = signal_module()
 
     def unwind(number, _):
         raise Interruption(number)
@@ -836,20 +873,22 @@ class Invocation:
 
     `enter` (None, or a function of no arguments) runs in the very process that then executes `path`.
     With `is_relayed` the program ignores signals, and its only child is the one that they are meant for. With
-    `is_lingering` it does not end with that child, but with the last process below it. `conclude` (None, or a
-    function of the exit status that gives the one to tell) tidies up when it has ended. With `successor` (None, or a
-    function that gives a process id, or None) the program ends at once and leaves that process, in a session of its
-    own, to be waited for. The program may pass on every descriptor up to `last_descriptor`.
+    `is_lingering` it does not end with that child, but with the last process below it. A WorkArea (or None) is there
+    while it runs; then `conclude` (None, or a function of the exit status) gives the exit status to tell. With
+    `successor` (None, or a function that gives a process id, or None) the program ends at once and leaves that
+    process, in a session of its own, to be waited for. The program may pass on every descriptor up to
+    `last_descriptor`.
     """
 
-    def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False, conclude=None,
-                 successor=None, last_descriptor=2):
+    def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False, area=None,
+                 conclude=None, successor=None, last_descriptor=2):
         self.path = path
         self.argv = argv
         self.environment = environment
         self.enter = enter
         self.is_relayed = is_relayed
         self.is_lingering = is_lingering
+        self.area = area
         self.conclude = conclude
         self.successor = successor
         self.last_descriptor = last_descriptor
@@ -857,11 +896,11 @@ class Invocation:
     @property
     def needs_supervisor(self):
         """Whether something remains to be done while the program runs or afterwards."""
-        return self.is_relayed or self.conclude is not None
+        return self.is_relayed or self.area is not None
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
-        import signal
+        signal = signal_module()
         if self.enter:
             self.enter()
         if before:
@@ -891,9 +930,8 @@ class Supervisor:
 
     def __init__(self, invocation, timeout=0):
         """With a `timeout`, in seconds, the command is killed when it has not ended by then."""
-        import signal
         import time
-        self.signal = signal
+        self.signal = signal = signal_module()
         self.clock = time.monotonic
         self.kernel = Kernel()
         self.invocation = invocation
@@ -911,13 +949,11 @@ class Supervisor:
         self.kernel.adopt_orphans()
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
         try:
-            status = 125
-            try:
+            if not self.invocation.area:
+                return self._wait(self._start(previous))
+            with self.invocation.area:
                 status = self._wait(self._start(previous))
-            finally:                # what was prepared goes also where the program could not be started
-                if self.invocation.conclude:
-                    status = self.invocation.conclude(status)
-            return status
+                return self.invocation.conclude(status) if self.invocation.conclude else status
         finally:
             self._end_orphans()
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
@@ -1111,7 +1147,7 @@ class Lock:
         """Wait for the lock and hold it."""
         import fcntl
         kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
@@ -1157,6 +1193,42 @@ class Lock:
             return time.time() - os.fstat(descriptor).st_mtime > 86400
         finally:
             os.close(descriptor)
+
+
+class _Decoding:
+    """What json's scanner wants to know of its decoder: all is as JSON has it."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int, parse_constant = float, int, None
+
+
+# The module json with what it imports costs a start as long as this whole file does: what does its work in CPython
+# is asked by preference, and json where that is not there, does not answer to this, or dislikes what it gets.
+
+def load_json(text):
+    """json.loads(text); ValueError, or RecursionError, where the text is no JSON."""
+    try:
+        from _json import make_scanner
+        text = text.strip(" \t\r\n")
+        value, end = make_scanner(_Decoding)(text, 0)
+        if end == len(text):
+            return value
+    except (ImportError, AttributeError, TypeError, ValueError, StopIteration, RecursionError):
+        pass
+    import json
+    return json.loads(text)
+
+
+def line_of_json(value):
+    """json.dumps(value): JSON in one line, ASCII alone."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+        encode = make_encoder(None, None, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+        return "".join(encode(value, 0))
+    except (ImportError, TypeError):
+        import json
+        return json.dumps(value)
 
 
 def write_all(descriptor, data):
@@ -1235,9 +1307,8 @@ class Journal:
         return self._value(first), self._value(last) if last.endswith(b"\n") else {}
 
     def _value(self, line):
-        import json
         try:
-            value = json.loads(line.decode("ascii"))
+            value = load_json(line.decode("ascii"))
         except ValueError:
             value = None
         if not isinstance(value, dict):
@@ -1249,8 +1320,7 @@ class Journal:
 
     @staticmethod
     def _line(value):
-        import json
-        return json.dumps(value).encode("ascii") + b"\n"
+        return line_of_json(value).encode("ascii") + b"\n"
 
 
 class Naming:
@@ -1367,6 +1437,17 @@ def open_directory(name, parent=None):
         os.close(anchor)
 
 
+def own_entries(directory, pattern):
+    """(path, status) of the caller's own entries in a directory that others may write to too, by their names."""
+    import re
+    try:
+        paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if re.match(pattern, name)]
+        found = [(path, os.lstat(path)) for path in paths]
+    except OSError:
+        return []
+    return [(path, status) for path, status in found if status.st_uid == os.getuid()]
+
+
 def _needs_emptying(name, parent):
     """Remove an entry that is no directory; True where it is one, which must be empty first."""
     try:
@@ -1418,6 +1499,164 @@ def remove_tree(path):
     finally:
         os.close(top)
     os.rmdir(path)
+
+
+class WorkArea:
+    """A directory for what is needed while one run lasts, in a `with` block or from make() to remove().
+
+    What a killed udocker leaves behind is known by its lock, which nobody holds any more.
+    """
+
+    NAME = r"^udocker-[0-9a-f]{16}$"
+
+    def __init__(self, parent):
+        """Nothing is made yet; `parent` is a directory for such."""
+        self.path = "%s/udocker-%s" % (parent, new_token())
+        self.lock = Lock(self.path + "/lock")
+
+    def make(self):
+        os.mkdir(self.path, 0o700)
+        try:
+            self.lock.acquire()
+        except BaseException:
+            remove_tree(self.path)
+            raise
+
+    def remove(self):
+        try:
+            remove_tree(self.path)
+        finally:
+            self.lock.release()
+
+    def __enter__(self):
+        self.make()
+        return self
+
+    def __exit__(self, *_):
+        self.remove()
+
+    @classmethod
+    def abandoned(cls, parent):
+        """Paths of the caller's own areas in `parent` that nobody uses."""
+        return [path for path, _ in own_entries(parent, cls.NAME) if Lock.is_free(path + "/lock")]
+
+
+class SharedNamespaces:
+    """Namespaces that several processes on this machine have in common, whichever of them comes first.
+
+    That one starts a holder, which makes them and does nothing else. The holder ends when all have joined, as their
+    members keep namespaces alive, or when patience ends. A file of the caller, in a directory of this machine, tells
+    who holds and how many have joined; its lock is held meanwhile.
+    """
+
+    NAME = r"^udocker-job-[0-9a-f]{8}$"
+    PATIENCE = 60       # seconds for the last of them to come
+    KINDS = ("user", "mnt", "uts")      # in the order in which they can be joined
+
+    def __init__(self, directory, key, count):
+        """`key` (text) is what those have in common who shall be together, and `count` how many they are."""
+        import zlib
+        self.path = "%s/udocker-job-%08x" % (directory, zlib.crc32(os.fsencode(key)))
+        self.key = os.fsencode(key)
+        self.count = count
+
+    @classmethod
+    def abandoned(cls, parent):
+        """Paths of the caller's own files in `parent` that nobody comes to any more."""
+        import time
+        limit = time.time() - 2 * cls.PATIENCE
+        return [path for path, status in own_entries(parent, cls.NAME) if status.st_mtime < limit]
+
+    def join(self, kernel, make):
+        """Enter them, made by `make()` where nobody has so far; OSError where that cannot be, Error from `make`."""
+        with Lock(self.path) as lock:
+            status = os.fstat(lock.descriptor)
+            if not lock.is_held or status.st_uid != os.getuid() or status.st_nlink != 1:
+                raise OSError(errno.ENOLCK, "no lock of our own", self.path)
+            holder, started, joined = self._read(lock.descriptor)
+            namespaces = self._open(holder, started)
+            if not namespaces:
+                holder, joined = self._start(make), 0
+                started = self._started(holder)
+                namespaces = self._open(holder, started)
+            if not namespaces:
+                raise OSError(errno.ESRCH, "the process that holds the namespaces has ended", self.path)
+            if joined + 1 >= self.count:
+                remove_file(self.path)
+                os.kill(holder, 9)
+            else:
+                os.ftruncate(lock.descriptor, 0)
+                os.pwrite(lock.descriptor, b"%d %s %d\n%s" % (holder, started, joined + 1, self.key), 0)
+        for namespace in namespaces:
+            kernel.join(namespace)
+            os.close(namespace)
+
+    def _read(self, descriptor):
+        """(id of the holder, when it was started, how many have joined); zeros where there is none of ours."""
+        head, _, key = os.pread(descriptor, 1 << 20, 0).partition(b"\n")
+        words = head.split()
+        if key != self.key or len(words) != 3:
+            return 0, b"", 0
+        return int(words[0]), words[1], int(words[2])
+
+    @staticmethod
+    def _started(pid):
+        """When a process was started, which tells it from a later one of the same id; b"" where it is gone."""
+        try:
+            with open("/proc/%d/stat" % pid, "rb") as file:
+                return file.read().rpartition(b")")[2].split()[19]
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return b""
+
+    def _open(self, pid, started):
+        """Descriptors of the namespaces of a process that are not our own; none where it has ended."""
+        opened = []
+        if started and self._started(pid) == started:
+            for kind in self.KINDS:
+                own, path = "/proc/self/ns/" + kind, "/proc/%d/ns/%s" % (pid, kind)
+                if os.readlink(path) != os.readlink(own):
+                    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        return opened
+
+    def _start(self, make):
+        """The id of a new holder. It is nobody's child, as a command may wait for all of its own."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                if os.fork() == 0:
+                    self._hold(make, writer)
+            finally:
+                os._exit(0)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        with os.fdopen(reader, "rb") as pipe:
+            report = pipe.read().decode("utf-8", "surrogateescape")
+        if not report.isdigit():
+            raise EngineError(report or "the namespaces could not be made")
+        return int(report)
+
+    def _hold(self, make, writer):
+        """The life of the holder: whoever waits for the end of our output does not wait for it."""
+        import time
+        try:
+            os.setsid()
+            for number in map(int, os.listdir("/proc/self/fd")):
+                if number != writer:
+                    try:
+                        os.close(number)
+                    except OSError:         # the one that listed them
+                        pass
+            for _ in range(3):
+                os.open(os.devnull, os.O_RDWR)
+            make()
+            report = "%d" % os.getpid()
+        except BaseException as error:
+            report = error.message if isinstance(error, Error) else "namespaces: %s" % error
+        os.write(writer, report.encode("utf-8", "surrogateescape"))
+        os.close(writer)
+        if report.isdigit():
+            time.sleep(self.PATIENCE)
 
 
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -1652,8 +1891,12 @@ class GuestTree:
         """`published_root` is the path that the tree will have, where that is another one."""
         self.root = root
         self.mounts = mounts        # (guest, host path) pairs that lie over the tree, outermost first
-        # How links begin that Fakechroot modes converted
-        self.inside = (published_root or os.path.realpath(root)) + "/" if root else "\0"
+        self.published_root = published_root
+
+    @found_once
+    def inside(self):
+        """How links begin that Fakechroot modes converted."""
+        return (self.published_root or os.path.realpath(self.root)) + "/" if self.root else "\0"
 
     def _host_path(self, guest):
         for target, source in reversed(self.mounts):
@@ -1719,11 +1962,12 @@ class GuestTree:
 
 def parse_json(data, what, kind=dict):
     """The JSON value in `data` (bytes), which must be of type `kind`; DocumentError names `what`."""
-    import json
     try:
-        value = json.loads(data.decode("utf-8"))
-        if b"\\u" in data and "\\u0000" in json.dumps(value, ensure_ascii=False).encode("utf-8").decode("utf-8"):
-            raise ValueError("a NUL, which no name, path or variable can hold")
+        value = load_json(data.decode("utf-8"))
+        if b"\\u" in data:
+            import json
+            if "\\u0000" in json.dumps(value, ensure_ascii=False).encode("utf-8").decode("utf-8"):
+                raise ValueError("a NUL, which no name, path or variable can hold")
     except (ValueError, RecursionError):        # one that encode() raises is for half a surrogate pair
         raise DocumentError("%s: not valid JSON" % what)
     if not isinstance(value, kind):
@@ -5355,7 +5599,7 @@ class Toolbox:
     FAILURE_AGE = 3600          # seconds for which what could not be fetched is not asked for again
     SYSTEM_DIRECTORIES = ":/usr/sbin:/sbin"         # of runC, which the search path of plain users may lack
 
-    def __init__(self, layout, host, notes, named, tarball, client):
+    def __init__(self, layout, host, notes, named, tarball, client, search_path):
         """`named` holds the path that a setting names, by kind; `client()` gives an HttpClient, and is not called
         while nothing is to be fetched."""
         self.layout = layout
@@ -5364,13 +5608,13 @@ class Toolbox:
         self.named = named
         self.tarball = tarball
         self.client = client
+        self.search_path = search_path
+        self._downloads = {}        # URL of a tarball: descriptor
 
     def builds(self, kind):
         """The released Tools of a kind for this machine and kernel, the best first."""
-        import re
-        version = tuple(int(number) for number in re.findall(r"\d+", self.host.kernel)[:2])
         return [tool for tool in RELEASED_TOOLS[kind].get(self.host.machine, ())
-                if tool.kernels[0] <= version < tool.kernels[1]]
+                if tool.kernels[0] <= self.host.kernel_version < tool.kernels[1]]
 
     def executables(self, kind):
         """Paths of executables of a kind in the order of preference; the later ones cost more to get.
@@ -5387,16 +5631,19 @@ class Toolbox:
 
     def executables_here(self, kind):
         """Paths of those that need not be fetched."""
-        named, variable = self.named.get(kind), TOOL_KINDS[kind].variable
-        if named:
-            path = os.path.abspath(os.path.expanduser(named))
-            if not Host.find_executable(os.path.basename(path), os.path.dirname(path)):
-                raise ToolError("%s: %s is no executable file" % (variable, path))
-            return [path]
+        if self.named.get(kind):
+            return [self._named_path(kind, os.X_OK, "executable file")]
         installed = [path for path in map(self.path, self.builds(kind)) if os.path.exists(path)]
-        search_path = ":".join(os.get_exec_path()) + self.SYSTEM_DIRECTORIES
-        found = [Host.find_executable(name, search_path) for name in TOOL_KINDS[kind].programs]
+        found = [Host.find_executable(name, self.search_path + self.SYSTEM_DIRECTORIES)
+                 for name in TOOL_KINDS[kind].programs]
         return installed + [path for path in found if path]
+
+    def _named_path(self, kind, access, wanted):
+        """The path that a setting names; ToolError where that is nothing to be used."""
+        path = os.path.abspath(os.path.expanduser(self.named[kind]))
+        if not os.path.isfile(path) or not os.access(path, access):
+            raise ToolError("%s: %s is no %s" % (TOOL_KINDS[kind].variable, path, wanted))
+        return path
 
     @staticmethod
     def is_released(digest):
@@ -5458,17 +5705,19 @@ class Toolbox:
         say.info("%s installed in %s" % (tool.file_name, directory))
         return self.path(tool)
 
-    def _obtain(self, tool, source):
-        """{name: verified bytes} of a tool out of a tarball."""
+    def _tarball(self, source):
+        """The path of a tarball. One from a URL is downloaded once, into a file that goes with this process."""
         if "://" not in source:
-            return self._extract(tool, os.path.abspath(os.path.expanduser(source)), source)
-        make_directory(self.layout.bin)
-        path = "%s/.new-%s" % (self.layout.bin, new_token())
-        try:
-            self._download(source, path)
-            return self._extract(tool, path, source)
-        finally:
-            remove_file(path)
+            return os.path.abspath(os.path.expanduser(source))
+        if source not in self._downloads:
+            make_directory(self.layout.bin)
+            path = "%s/.new-%s" % (self.layout.bin, new_token())
+            try:
+                self._download(source, path)
+                self._downloads[source] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            finally:
+                remove_file(path)
+        return "/proc/self/fd/%d" % self._downloads[source]
 
     def _download(self, url, path):
         say.info("fetching %s" % shown_url(url))
@@ -5482,8 +5731,9 @@ class Toolbox:
 
         client.persist(attempt)
 
-    def _extract(self, tool, path, source):
-        shown = shown_url(source)
+    def _obtain(self, tool, source):
+        """{name: verified bytes} of a tool out of a tarball, file or URL."""
+        shown, path = shown_url(source), self._tarball(source)
         try:
             members = self._members(tool, path)
             if not members:
@@ -5530,12 +5780,8 @@ class Toolbox:
     def libraries_here(self):
         """Paths of the libraries for Fakechroot that need not be fetched: the store's, then those of host packages."""
         import glob
-        named = self.named.get("fakechroot")
-        if named:
-            path = os.path.abspath(os.path.expanduser(named))
-            if not os.path.isfile(path):
-                raise ToolError("%s: %s is no file" % (TOOL_KINDS["fakechroot"].variable, path))
-            return [path]
+        if self.named.get("fakechroot"):
+            return [self._named_path("fakechroot", os.R_OK, "file that can be read")]
         patterns = [glob.escape(self.layout.lib) + "/libfakechroot-*.so"]
         patterns += [pattern + "/libfakechroot.so" for pattern in ("/usr/lib/*/fakechroot", "/usr/lib64/fakechroot",
                                                                    "/usr/lib/fakechroot")]
@@ -5614,6 +5860,16 @@ class Mount:
     def is_directory(self):
         return os.path.isdir(self.source)
 
+    @found_once
+    def real_source(self):
+        """The host path without links."""
+        return os.path.realpath(self.source)
+
+    @property
+    def place(self):
+        """(guest path, host path without links), as a GuestTree has it."""
+        return self.guest, self.real_source
+
 
 class MemoryMount:
     """A directory of the container that is empty, in memory, and gone afterwards. tmpfs(5)"""
@@ -5677,6 +5933,17 @@ def arrange_mounts(mounts):
     """The mounts whose source exists, outer ones first; of two on one place the later."""
     by_guest = {mount.guest: mount for mount in mounts if os.path.exists(mount.source)}
     return sorted(by_guest.values(), key=lambda mount: mount.guest.count("/"))
+
+
+def launcher_mounts(environment):
+    """The directories in which PMIx, of slurmd or of Open MPI's mpiexec, meets the ranks that it starts.
+
+    What appears keeps its place from job to job, as a place that the container's tree lacks is made in it.
+    """
+    paths = [os.path.normpath(environment[name]) for name in ("PMIX_SERVER_TMPDIR", "OMPI_MCA_orte_top_session_dir")
+             if environment.get(name, "").startswith("/")]
+    places = ["/".join(path.split("/")[:3]) if path.startswith("/tmp/") else os.path.dirname(path) for path in paths]
+    return [Mount(place, place, is_required=False) for place in places if place.strip("/")]
 
 
 class LoaderCache:
@@ -6434,7 +6701,7 @@ class Account:
         """
         user, _, group = (text or "0").partition(":")
         entries = cls._entries(tree.read("/etc/passwd"), 7)
-        own = host.account()
+        own = host.account
         if own and user in (own.pw_name, str(own.pw_uid)):
             listed = [entry for entry in entries if entry[0] == own.pw_name or entry[2] == str(own.pw_uid)]
             account = cls(own.pw_uid, own.pw_gid, own.pw_name, listed[0][5] if listed else "")
@@ -6535,6 +6802,45 @@ def script_interpreter(head):
     return interpreter, argument.strip()
 
 
+class JobStep:
+    """The ranks of a parallel job that a launcher started on this node: how many they are, and what tells them from
+    all others."""
+
+    # The variable that tells how many, and those that tell which: where none does, the parent process
+    LAUNCHERS = (
+        ("OMPI_COMM_WORLD_LOCAL_SIZE", ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "OMPI_MCA_orte_hnp_uri")),
+        ("MPI_LOCALNRANKS", ()),        # Hydra, of MPICH, Intel MPI and MVAPICH2
+        ("SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID")),
+    )
+    # For ranks that have user namespaces of their own, which keep them out of each other's memory: user_namespaces(7)
+    CAREFUL = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_smsc": "^cma",
+               "UCX_POSIX_USE_PROC_LINK": "n", "UCX_TLS": "^cma"}
+
+    def __init__(self, local_size, key):
+        self.local_size = local_size
+        self.key = key
+
+    @classmethod
+    def find(cls, environment, parent):
+        """The JobStep of a process by its environment and the id of its parent; None where it is alone on its node."""
+        for size_name, names in cls.LAUNCHERS:
+            if size_name in environment:
+                words = [name + "=" + environment[name] for name in names if name in environment]
+                size = cls._size(environment[size_name], environment.get("SLURM_NODEID", "0"))
+                return cls(size, " ".join(words) or "parent=%d" % parent) if size > 1 else None
+        return None
+
+    @staticmethod
+    def _size(text, node):
+        """The ranks on a node: a number, or as SLURM has it for all nodes, 2(x3),1; 0 where it is none."""
+        import re
+        sizes = []
+        for match in re.finditer(r"(\d{1,6})(?:\(x(\d{1,6})\))?(?:,|$)", text):
+            sizes += [int(match.group(1))] * int(match.group(2) or 1)
+        place = int(node) if node.isdigit() and len(sizes) > 1 else 0
+        return sizes[place] if place < len(sizes) else 0
+
+
 class RunSpec:
     """What is to be run, complete and free of engines and of images."""
 
@@ -6560,6 +6866,15 @@ class RunSpec:
         self.is_read_only = False
         self.is_ephemeral = False
         self.memory_mounts = []
+        self.step = None            # the JobStep that it is a rank of
+
+    @property
+    def view(self):
+        """Text that is the same for those that see the same files under the same ids."""
+        mounts = ["%s:%s:%d" % (mount.real_source, mount.guest, mount.is_read_only) for mount in self.mounts]
+        mounts += ["%s:%s" % (mount.guest, mount.options) for mount in self.memory_mounts]
+        return "\n".join([os.path.realpath(self.root), "%d:%d" % (self.account.uid, self.account.gid), self.host_name,
+                          "%d%d" % (self.is_read_only, self.is_ephemeral)] + mounts)
 
     def features(self):
         """Those of FEATURES that it asks for."""
@@ -6568,7 +6883,7 @@ class RunSpec:
     @property
     def tree(self):
         """The tree with its mounts, as the command will see it."""
-        return GuestTree(self.root, [(mount.guest, os.path.realpath(mount.source)) for mount in self.mounts])
+        return GuestTree(self.root, [mount.place for mount in self.mounts])
 
     def find_command(self):
         """The guest path of the program to start, by PATH where its name has no slash.
@@ -6991,11 +7306,19 @@ class ConversionStep:
     def __init__(self, directory, root):
         """`directory` is the container's, `root` the path that its tree has when it is run."""
         self.directory = directory
-        self.tree = OpenTree(directory + "/ROOT")
-        self.guest = GuestTree(self.tree.path, published_root=root)
         self.root = root
         self.journal = Journal("%s/conversion-%s" % (directory, self.name))
         self.changed = []           # what was not as the journal says
+
+    @found_once
+    def tree(self):
+        """The tree to be changed, as it lies on disk."""
+        return OpenTree(self.directory + "/ROOT")
+
+    @found_once
+    def guest(self):
+        """The same as its own programs see it."""
+        return GuestTree(self.tree.path, published_root=self.root)
 
     def state(self):
         """"" where the step is not done, "whole" where it is, "moved" where it is for another path, or "broken"."""
@@ -7778,7 +8101,7 @@ class PRootEngine(ExecutableEngine):
                 words = [setter] + ["%s=%s" % pair for pair in sorted(set_inside.items())] + words
             else:
                 say.warning("%s: left out, as the container has no env program to set it" % ", ".join(set_inside))
-        area = "%s/udocker-%s" % (self.temporary, new_token()) if spec.memory_mounts else ""
+        area = WorkArea(self.temporary) if spec.memory_mounts else None
         spec = self._with_directories(spec, area)
         ends_with_command = self._has_option("--kill-on-exit")
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
@@ -7793,8 +8116,7 @@ class PRootEngine(ExecutableEngine):
         if spec.kernel or spec.host_name:
             argv += ["-k", self._kernel(spec)]
         return Invocation(self.executable, argv + words, environment, lambda: self._enter(spec, area), is_relayed=True,
-                          is_lingering=not ends_with_command,
-                          conclude=(lambda status: self._conclude(area, status)) if area else None)
+                          is_lingering=not ends_with_command, area=area)
 
     def _emulation(self, spec, program):
         """PRoot's option for a program of another machine."""
@@ -7810,10 +8132,10 @@ class PRootEngine(ExecutableEngine):
     @staticmethod
     def _with_directories(spec, area):
         """The RunSpec with directories of the host, empty and in `area`, for those that would be in memory."""
-        if not spec.memory_mounts:
+        if not area:
             return spec
         import copy
-        places = [Mount("%s/%d" % (area, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
+        places = [Mount("%s/%d" % (area.path, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
         changed = copy.copy(spec)
         changed.mounts = sorted(spec.mounts + places, key=lambda mount: mount.guest.count("/"))
         return changed
@@ -7826,11 +8148,6 @@ class PRootEngine(ExecutableEngine):
         system = os.uname()
         words = (system.sysname, spec.host_name, spec.kernel or system.release, system.version, system.machine)
         return "\\".join(("",) + words + ("(none)", "0", ""))
-
-    @staticmethod
-    def _conclude(area, status):
-        remove_tree(area)
-        return status
 
     def _has_option(self, option):
         """Whether this PRoot knows an option: older ones lack some."""
@@ -7850,16 +8167,14 @@ class PRootEngine(ExecutableEngine):
         return environment, set_inside
 
     def _enter(self, spec, area):
-        if area:
-            os.mkdir(area, 0o700)
         for mount in spec.mounts:
-            if area and mount.source.startswith(area + "/"):
+            if area and mount.source.startswith(area.path + "/"):
                 os.mkdir(mount.source)
                 os.chmod(mount.source, 0o1777)
         # PRoot makes the places that the tree lacks too, and takes them away at its end from its neighbours
         for position, mount in enumerate(spec.mounts):
-            outer = [(other.guest, os.path.realpath(other.source)) for other in spec.mounts[:position]]
             try:
+                outer = [other.place for other in spec.mounts[:position]]
                 GuestTree(spec.root, outer).make_mount_point(mount.guest, mount.is_directory)
             except OSError as error:
                 say.debug("%s: %s" % (mount.guest, error.strerror))
@@ -7868,9 +8183,8 @@ class PRootEngine(ExecutableEngine):
     def explain(self, report):
         scope = Host.sysctl("kernel.yama.ptrace_scope")
         if scope in ("2", "3"):
-            return ("kernel.yama.ptrace_scope is %s, which forbids ptrace" % scope,
-                    "mode N1 needs no ptrace: udocker setup --execmode=N1 CONTAINER")
-        return report, "mode N1 needs no PRoot: udocker setup --execmode=N1 CONTAINER"
+            return "kernel.yama.ptrace_scope is %s, which forbids ptrace" % scope, ""
+        return report, ""
 
 
 # What root inside expects to be able to do and only needs to seem done: a plain user owns everything.
@@ -7912,16 +8226,48 @@ class NamespaceEngine(Engine):
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
     lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
 
+    def __init__(self, mode, host, temporary="/tmp"):
+        """`temporary` is a directory of this machine."""
+        super().__init__(mode, host)
+        self.temporary = temporary
+
     def invocation(self, spec):
         self.check(spec)
         program = spec.find_command()
         self.check_machine(spec, program)
         environment = dict(spec.environment, **variables_of_emulation(spec))
-        return Invocation(program, spec.argv, environment, lambda: self._enter(spec))
+        return Invocation(program, spec.argv, environment, lambda: self._enter(spec, environment))
 
-    def _enter(self, spec):
+    def _enter(self, spec, environment):
         """Move this process into the container; every step is checked, so it arrives or fails."""
-        kernel, account = Kernel(), spec.account
+        kernel = Kernel()
+        try:
+            if spec.step:
+                self._join(kernel, spec, environment)
+            else:
+                self._make(kernel, spec)
+            if spec.is_ephemeral or spec.memory_mounts:
+                make_directory(spec.directory)
+            os.chdir(spec.directory)
+            if spec.account.uid == 0:
+                kernel.answer_calls(EMULATED_CALLS, 0)
+        except OSError as error:
+            raise EngineError("%s: %s" % (error.filename, error.strerror))
+
+    def _join(self, kernel, spec, environment):
+        """The ranks of a job on this node are in the same namespaces; one that cannot be is warned, and alone."""
+        key = "%s\n%s" % (spec.step.key, spec.view)
+        try:
+            SharedNamespaces(self.temporary, key, spec.step.local_size).join(kernel, lambda: self._make(Kernel(), spec))
+        except OSError as error:
+            say.warning("this rank has namespaces of its own, so the others cannot copy from its memory: %s: %s" % (
+                error.filename, error.strerror))
+            environment.update({name: value for name, value in JobStep.CAREFUL.items() if name not in environment})
+            self._make(kernel, spec)
+
+    def _make(self, kernel, spec):
+        """Make the namespaces, in which the working directory is the root."""
+        account = spec.account
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)      # the container may show none
         try:
             kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS | (kernel.NEW_NAMES if spec.host_name else 0))
@@ -7943,11 +8289,6 @@ class NamespaceEngine(Engine):
                 # Mounts of another namespace are locked: root inside cannot make them writable again
                 kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
                 self._map_ids(proc, (account.uid, account.uid), (account.gid, account.gid))
-            if spec.is_ephemeral or spec.memory_mounts:
-                make_directory(spec.directory)
-            os.chdir(spec.directory)
-            if account.uid == 0:
-                kernel.answer_calls(EMULATED_CALLS, 0)
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
         finally:
@@ -7997,7 +8338,7 @@ class NamespaceEngine(Engine):
             target = cls._mount_point(kernel, tree, mount)
             if os.path.isdir(target) != mount.is_directory:
                 raise OSError(errno.ENOTDIR, "one is a directory and the other is not", mount.guest)
-            kernel.mount(os.path.realpath(mount.source), target, kernel.BIND | kernel.RECURSIVE)
+            kernel.mount(mount.real_source, target, kernel.BIND | kernel.RECURSIVE)
             if mount.is_read_only:
                 kernel.make_read_only(target)
         except OSError as error:
@@ -8083,14 +8424,25 @@ class RuncEngine(ExecutableEngine):
         for mount in spec.mounts:       # with the host's /proc what is at its own place there appears anyway
             if mount.guest.startswith("/proc/") and mount.source != mount.guest:
                 raise EngineError("%s: mode R1 mounts nothing inside /proc" % mount.guest)
-        if spec.account.uid and not self.is_crun:
-            raise EngineError("runC without root can only run commands as root inside, not as %d" % spec.account.uid,
-                              "crun in the search path can, and mode N1: udocker setup --execmode=N1 CONTAINER")
+
+    def _words(self, spec):
+        """The words to execute: runC can only make root inside, whom the container's unshare gives the ids that are
+        asked for. unshare(1)"""
+        account = spec.account
+        if self.is_crun or (account.uid, account.gid) == (0, 0):
+            return spec.argv
+        program = spec.find_program("unshare", DEFAULT_PATH)
+        if not program or b"map-user\0" not in read_file(spec.tree.path(program)):
+            raise EngineError("runC can only run commands as root inside, and the container has no unshare program "
+                              "that would give them the ids %d:%d" % (account.uid, account.gid),
+                              "crun in the search path can, and mode N1: " + SETUP_HINT % "N1")
+        return [program, "--map-user=%d" % account.uid, "--map-group=%d" % account.gid, "--"] + spec.argv
 
     def invocation(self, spec):
         self.check(spec)
         self.check_machine(spec, spec.find_command())       # both answer with status 1 where there is none
-        bundle = "%s/udocker-%s" % (self.temporary, new_token())
+        area = WorkArea(self.temporary)
+        bundle = area.path
         inherited = max(self._inherited(), default=2)
         has_terminal = all(map(os.isatty, range(3)))
         document = self._document(spec, bundle, has_terminal)
@@ -8102,7 +8454,7 @@ class RuncEngine(ExecutableEngine):
             argv += ["--detach", "--pid-file", bundle + "/pid"]
         environment = {"PATH": DEFAULT_PATH, "HOME": bundle, "XDG_RUNTIME_DIR": bundle}
         return Invocation(self.executable, argv + [os.path.basename(bundle)], environment,
-                          lambda: self._prepare(bundle, document, inherited),
+                          lambda: self._prepare(bundle, document, inherited), area=area,
                           conclude=lambda status: self._conclude(bundle, status),
                           successor=(lambda: self._process(bundle)) if is_detached else None,
                           last_descriptor=inherited)
@@ -8119,10 +8471,9 @@ class RuncEngine(ExecutableEngine):
 
     @staticmethod
     def _prepare(bundle, document, inherited):
-        os.mkdir(bundle, 0o700)
         os.mkdir(bundle + "/state", 0o700)
         os.close(os.open(bundle + "/console", NEW_FILE, 0o600))
-        write_atomic(bundle + "/config.json", dump_json(document).encode("utf-8", "surrogateescape"))
+        write_atomic(bundle + "/config.json", line_of_json(document).encode("ascii"))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for number in range(3, inherited + 1):          # there must be no gaps
             try:
@@ -8148,8 +8499,6 @@ class RuncEngine(ExecutableEngine):
             log = read_file(bundle + "/log").decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
             log = []
-        finally:
-            remove_tree(bundle)
         failures = [line for line in log if '"level":"error"' in line.replace(" ", "")]
         if not status or not failures:
             return status
@@ -8163,7 +8512,12 @@ class RuncEngine(ExecutableEngine):
         """config.json of the run."""
         import resource
         account, (soft, hard) = spec.account, resource.getrlimit(resource.RLIMIT_NOFILE)
+        words = self._words(spec)
+        if words is not spec.argv:
+            account = Account(0, 0)
         environment = dict(spec.environment, **variables_of_emulation(spec))
+        if spec.step:
+            environment = dict(JobStep.CAREFUL, **environment)
         mounts = [self._mount(mount) for mount in sorted(
             spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))
                   if not mount.guest.startswith("/proc/")]
@@ -8174,7 +8528,7 @@ class RuncEngine(ExecutableEngine):
             # They put the terminal over /dev/console, which on the host is root's
             position = [mount["destination"] for mount in mounts].index("/dev") + 1
             mounts.insert(position, self._mount(Mount(bundle + "/console", "/dev/console")))
-        process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": spec.argv,
+        process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": words,
                    "env": ["%s=%s" % pair for pair in environment.items()], "cwd": spec.directory,
                    "noNewPrivileges": True,
                    # runC, being a Go program, raises the soft limit for itself
@@ -8203,8 +8557,7 @@ class RuncEngine(ExecutableEngine):
             return {"destination": mount.guest, "source": "tmpfs", "type": "tmpfs",
                     "options": ["nosuid", "nodev"] + mount.options.split(",")}
         options = ["rbind", "rprivate"] + (["ro"] if mount.is_read_only else [])
-        return {"destination": mount.guest, "source": os.path.realpath(mount.source), "type": "bind",
-                "options": options}
+        return {"destination": mount.guest, "source": mount.real_source, "type": "bind", "options": options}
 
     def _emulation(self):
         """Root emulation, as in mode N1: the calls succeed and do nothing. OCI runtime-spec, config-linux.md"""
@@ -8220,9 +8573,9 @@ class RuncEngine(ExecutableEngine):
     def explain(self, report):
         for name, refusing, allowing in NamespaceEngine.SWITCHES:
             if Host.sysctl(name) == refusing:
-                return ("%s needs user namespaces, and %s is %s" % (
-                    os.path.basename(self.executable), name, refusing), "modes P1 and P2 need none")
-        return report, "mode P1 needs no namespaces, and mode N1 no runC"
+                return "%s needs user namespaces, and %s is %s" % (
+                    os.path.basename(self.executable), name, refusing), ""
+        return report, ""
 
 
 def newest_glibc(data):
@@ -8436,7 +8789,7 @@ class FakechrootEngine(Engine):
         elif (account.uid, account.gid) != (self.host.uid, self.host.gid) and account.uid:
             say.warning("mode %s cannot change ids: the command runs as %d:%d" % (
                 self.mode, self.host.uid, self.host.gid))
-        tree = GuestTree(self.root, [(mount.guest, os.path.realpath(mount.source)) for mount in spec.mounts])
+        tree = GuestTree(self.root, [mount.place for mount in spec.mounts])
         program, words = self._interpreted(spec, tree, program)
         environment = self._environment(spec, tree)
         substitute = dict(self._substitutes()).get(program)
@@ -8547,7 +8900,7 @@ class FakechrootEngine(Engine):
         variables = {"FAKECHROOT_EXCLUDE_PATH": ":".join(excluded)} if excluded else {}
         if pairs:
             variables["FAKECHROOT_DIR_MAP"] = ":".join(
-                os.path.realpath(mount.source) + "!" + mount.guest for mount in pairs)
+                mount.real_source + "!" + mount.guest for mount in pairs)
         return variables
 
     def _enter(self, spec, tree):
@@ -8605,37 +8958,43 @@ class Prover:
         self.temporary = temporary
 
     def check(self, engine):
-        """EngineError unless the engine is proved here, now or earlier."""
+        """EngineRefusedError unless the engine is proved here, now or earlier."""
+        refusal = self.refusal(engine)
+        if refusal:
+            reason, hint = refusal
+            raise EngineRefusedError("mode %s does not work on this host: %s" % (engine.mode, reason), hint)
+
+    def refusal(self, engine):
+        """(reason, hint) where the engine does not work here, None where that is proved, now or earlier."""
         subject = engine.identity()
         report = self.notes.recall(subject)
         if report is None:
             say.debug("proving mode %s" % engine.mode)
             report = self._prove(engine)
             self.notes.remember(subject, report)
-        if report:
-            reason, hint = engine.explain(report)
-            raise EngineError("mode %s does not work on this host: %s" % (engine.mode, reason), hint)
+        return engine.explain(report) if report else None
 
     def _prove(self, engine):
         """"" when it is proved, else what the attempt said."""
-        area = "%s/udocker-%s" % (self.temporary, new_token())
-        token = new_token()
         try:
-            for directory in (area, area + "/root", area + "/volume"):
-                os.mkdir(directory, 0o700)
-            write_atomic(area + "/root/probe-root", b"")
-            write_atomic(area + "/volume/word", token.encode("ascii") + b"\n")
-            log = area + "/log"
-            status = self._attempt(engine, area, token, log)
-            made = read_file(area + "/volume/linked").decode("ascii", "replace").strip()
-            if status == 42 and made == token:
-                return ""
-            talk = read_file(log, 1000).decode("utf-8", "replace").strip().splitlines()
-            return printable(talk[-1]) if talk else "a command did not stay in its root (status %d)" % status
+            with WorkArea(self.temporary) as area:
+                return self._try(engine, area.path)
         except (Error, OSError) as error:
             return str(error)
-        finally:
-            remove_tree(area)
+
+    def _try(self, engine, area):
+        token = new_token()
+        for directory in (area + "/root", area + "/volume"):
+            os.mkdir(directory, 0o700)
+        write_atomic(area + "/root/probe-root", b"")
+        write_atomic(area + "/volume/word", token.encode("ascii") + b"\n")
+        log = area + "/log"
+        status = self._attempt(engine, area, token, log)
+        made = read_file(area + "/volume/linked").decode("ascii", "replace").strip()
+        if status == 42 and made == token:
+            return ""
+        talk = read_file(log, 1000).decode("utf-8", "replace").strip().splitlines()
+        return printable(talk[-1]) if talk else "a command did not stay in its root (status %d)" % status
 
     def _attempt(self, engine, area, token, log):
         mounts = [Mount(path, path) for path in self.PROGRAM_DIRECTORIES if os.path.isdir(path)]
@@ -8678,7 +9037,7 @@ class Context:
     @property
     def home(self):
         """The caller's home directory on the host."""
-        account, home = self.host.account(), self.environment.get("HOME", "")
+        account, home = self.host.account, self.environment.get("HOME", "")
         return home if home.startswith("/") else account.pw_dir if account else "/"
 
     def client(self):
@@ -8713,7 +9072,8 @@ class Context:
     def toolbox(self):
         named = {"proot": self.settings["use_proot_executable"], "runc": self.settings["use_runc_executable"],
                  "fakechroot": self.settings["fakechroot_so"]}
-        return Toolbox(self.layout, self.host, self.notes(), named, self.settings["tarball"], self.client)
+        return Toolbox(self.layout, self.host, self.notes(), named, self.settings["tarball"], self.client,
+                       self.environment.get("PATH", os.defpath))
 
     def temporary(self):
         """A directory for short-lived files from which programs may be executed."""
@@ -9208,6 +9568,7 @@ def find_rubbish(context, age=0):
         paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
     ages = {path: time.time() - os.lstat(path).st_mtime for path in paths if os.path.lexists(path)}
     found = [path for path in ages if ages[path] >= age] + context.notes().stale()
+    found += WorkArea.abandoned(context.temporary()) + SharedNamespaces.abandoned(context.temporary())
     return [(path, allocated_size(path)) for path in found]
 
 
@@ -9307,37 +9668,44 @@ class ModeReport:
         self.hint = hint
 
 
-def examine_mode(context, code):
-    """The ModeReport of a mode; nothing is fetched for it, and what is here is proved anew."""
-    engine_class = next(engine for engine in ENGINES if any(mode.code == code for mode in engine.modes))
-    prover, reasons = context.prover(), []
+def examine_fakechroot(box, code):
+    """The ModeReport of a mode that depends on the container."""
     try:
-        if not engine_class.tool_kind:
-            prover.check(engine_class(code, context.host))
-            return ModeReport(code, True, "proved")
-        if engine_class is FakechrootEngine:        # that depends on the container
-            paths = context.toolbox().libraries_here()
-            if paths:
-                return ModeReport(code, None, "may work, with %s, as the container's system has it" % ", ".join(paths))
-            return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
-        for executable in context.toolbox().executables_here(engine_class.tool_kind):
-            try:
-                prover.check(engine_class(code, context.host, executable, prover.temporary))
-                return ModeReport(code, True, "proved with %s" % executable)
-            except EngineError as error:
-                reasons.append(error)
-    except (EngineError, ToolError) as error:
-        reasons.append(error)
-    if reasons:
-        return ModeReport(code, False, "; ".join(sorted({error.message for error in reasons})), reasons[0].hint)
+        paths = box.libraries_here()
+    except ToolError as error:
+        return ModeReport(code, False, error.message, error.hint)
+    if paths:
+        return ModeReport(code, None, "may work, with %s, as the container's system has it" % ", ".join(paths))
+    return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
+
+
+def examine_mode(context, code):
+    """The ModeReport of a mode; nothing is fetched for it."""
+    engine_class = next(engine for engine in ENGINES if any(mode.code == code for mode in engine.modes))
+    prover, box, refusals = context.prover(), context.toolbox(), []
+    if engine_class is FakechrootEngine:
+        return examine_fakechroot(box, code)
+    try:
+        engines = [(engine_class(code, context.host, path, prover.temporary), "proved with " + path)
+                   for path in box.executables_here(engine_class.tool_kind)] if engine_class.tool_kind else [
+                       (engine_class(code, context.host, prover.temporary), "proved")]
+    except ToolError as error:
+        return ModeReport(code, False, error.message, error.hint)
+    for engine, detail in engines:
+        refusal = prover.refusal(engine)
+        if not refusal:
+            return ModeReport(code, True, detail)
+        refusals.append(refusal)
+    if refusals:
+        return ModeReport(code, False, "; ".join(sorted({reason for reason, _ in refusals})), refusals[0][1])
     return ModeReport(code, False, "no %s here" % TOOL_KINDS[engine_class.tool_kind].title,
                       "udocker install %s fetches one; --list tells what to bring where there is no internet" % code)
 
 
-def advised_mode(reports):
-    """The fastest of the modes that work; "" where none does."""
+def working_modes(reports):
+    """The modes that work, the fastest first."""
     working = [report.code for report in reports if report.works]
-    return next((code for code in ("N1", "R1", "P1", "P2") if code in working), "")
+    return [code for code in ("N1", "R1", "P1", "P2") if code in working]
 
 
 def store_condition(context):
@@ -9742,15 +10110,15 @@ def find_with_executable(context, engine_class, code):
         say.debug(error.message)
     if reasons:
         raise reasons[0]
-    raise EngineError("there is no %s for a machine of type %s" % (
-        TOOL_KINDS[engine_class.tool_kind].title, context.host.machine),
-                      "put one into the search path, or use mode N1")
+    raise EngineRefusedError("there is no %s for a machine of type %s" % (
+        TOOL_KINDS[engine_class.tool_kind].title, context.host.machine), "put one into the search path")
 
 
 def find_namespaces(context):
     """A proved NamespaceEngine."""
-    engine = NamespaceEngine("N1", context.host)
-    context.prover().check(engine)
+    prover = context.prover()
+    engine = NamespaceEngine("N1", context.host, prover.temporary)
+    prover.check(engine)
     return engine
 
 
@@ -9813,40 +10181,62 @@ def find_fakechroot(context, code, container):
     raise reasons[0]
 
 
-def choose_engine(context, mode, spec, container=None):
-    """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a PRoot that is missing
-    or cannot do what `spec` asks."""
-    code = mode or context.default_mode
-    is_default = not mode and context.settings.origin("default_execution_mode") == "default"
-    if code not in MODES:
-        raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
+def find_engine(context, code, container):
+    """The proved engine of mode `code` for a container."""
     if code in [offered.code for offered in FakechrootEngine.modes]:
         return find_fakechroot(context, code, container)
-    if container:
-        Conversion(container.path).check(())
     if code == "N1":
         return find_namespaces(context)
-    if code == "R1":
-        return find_with_executable(context, RuncEngine, code)
-    try:
-        engine = find_with_executable(context, PRootEngine, code)
-        if is_default:
-            engine.check(spec)
-        return engine
-    except (EngineError, ToolError) as error:
-        if not is_default:
-            raise
-        refusal = error
+    return find_with_executable(context, RuncEngine if code == "R1" else PRootEngine, code)
+
+
+def tell_once(context, text):
+    """Information that not every run of a batch has to repeat."""
+    if context.notes().recall(text) is None:
+        context.notes().remember(text, "")
+        say.info(text)
+    else:
+        say.debug(text)
+
+
+def stand_in(context, spec, refusal):
+    """A proved NamespaceEngine for what PRoot, for the reason given, cannot run; an error that names both reasons."""
     try:
         engine = find_namespaces(context)
-    except EngineError as error:
-        raise EngineError("no mode works on this host. P1: %s. N1: %s" % (refusal.message, error.message), error.hint)
-    try:
         engine.check(spec)
     except EngineError as error:
-        raise EngineError("no mode can do all that is asked. P1: %s. N1: %s" % (refusal.message, error.message))
-    say.info("mode N1 is used: " + refusal.message)
+        raise type(error)("neither mode P1 nor mode N1 can run this. P1: %s. N1: %s" % (
+            refusal.message, error.message), error.hint or refusal.hint)
+    tell_once(context, "mode N1 is used: " + refusal.message)
     return engine
+
+
+def choose_engine(context, mode, spec, container=None):
+    """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a PRoot that is missing
+    or cannot do what `spec` asks. What is refused on this host is told with the modes that work."""
+    code = mode or context.default_mode
+    if code not in MODES:
+        raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
+    if container and not MODES[code].steps:
+        Conversion(container.path).check(())
+    is_default = code == "P1" and not mode and context.settings.origin("default_execution_mode") == "default"
+    try:
+        try:
+            engine = find_engine(context, code, container)
+            if is_default:
+                engine.check(spec)
+            return engine
+        except (EngineError, ToolError) as error:
+            if not is_default:
+                raise
+            return stand_in(context, spec, error)
+    except (EngineRefusedError, ToolError) as error:
+        working = working_modes([examine_mode(context, other) for other in MODES])
+        advice = "of the modes here %s work%s: %s" % (
+            " and ".join(working), "s" * (len(working) == 1), SETUP_HINT % working[0]
+        ) if working else "no mode works here: udocker doctor tells why"
+        error.hint = "; ".join(filter(None, (error.hint, advice)))
+        raise
 
 
 def parse_processors(text):
@@ -9937,6 +10327,9 @@ class RunRequest:
             own.append(Mount(context.home, context.home))
         elif options.bindhome:
             say.warning("--bindhome: your home directory is %s, which cannot appear" % context.home)
+        if options.hostenv:
+            own += [mount for mount in launcher_mounts(context.environment) if not any(
+                (mount.guest + "/").startswith(volume.guest + "/") for volume in self.mounts)]
         if options.hostauth:
             own += [Mount(path, path) for path in ("/etc/passwd", "/etc/group")]
         own = [mount for mount in own if not {mount.source, mount.guest} & self.excluded]
@@ -10094,10 +10487,11 @@ def guest_command(request, config, argv, tree):
 def default_user(context):
     """Who runs a command when neither the user nor the image says: root, as docker has it.
 
-    Under srun --mpi=pmix it is the caller: PMIx and munge compare the ids of both ends of their sockets.
+    Where PMIx starts the ranks of a job, as mpiexec of Open MPI and srun --mpi=pmix have it, it is the caller: PMIx
+    compares the ids of both ends of its sockets.
     """
-    if {"SLURM_STEP_ID", "PMIX_RANK"} <= set(context.environment):
-        say.debug("srun with PMIx: the command runs under your own id")
+    if "PMIX_RANK" in context.environment:
+        say.debug("a rank of PMIx: the command runs under your own id")
         return str(context.host.uid)
     return ""
 
@@ -10132,6 +10526,7 @@ def build_spec(context, root, config, argv, request):
     spec.host_name = request.options.hostname or ""
     spec.is_read_only, spec.is_ephemeral = request.options.read_only, request.options.ephemeral
     spec.memory_mounts = request.memory_mounts
+    spec.step = JobStep.find(context.environment, os.getppid())
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
@@ -10163,7 +10558,7 @@ def locate_container(context, word, request):
     """The Container that `run` shall run: by id or name, else a new one of an image, pulled where it is not here."""
     options = request.options
     container = context.containers.find(word)
-    if container and not is_for(container.config(), request.platform):
+    if container and request.platform and not is_for(container.config(), request.platform):
         raise ConflictError("%s is a container for %s, not for %s" % (
             word, container.config().platform, request.platform))
     if container and options.name is not None and options.name not in container.names:
@@ -10189,22 +10584,19 @@ def remove_after_run(context, container):
         say.warning("the container %s is not removed: %s: %s" % (container.id, error.filename, error.strerror))
 
 
-def hosts_file(context, request):
-    """The path of a new file: the host's /etc/hosts with the lines of --add-host; "" where none is asked for."""
-    if not request.host_lines:
-        return ""
-    path = "%s/udocker-hosts-%s" % (context.temporary(), new_token())
+def add_hosts(spec, lines, area):
+    """Lines for /etc/hosts: the command sees a file in `area`, the host's with these behind it."""
     try:
         known = read_file("/etc/hosts")
     except OSError:
         known = b""
-    write_atomic(path, known.rstrip(b"\n") + b"\n" + "".join(request.host_lines).encode("ascii"), 0o644)
-    return path
+    path = area.path + "/hosts"
+    write_atomic(path, known.rstrip(b"\n") + b"\n" + "".join(lines).encode("ascii"), 0o644)
+    spec.mounts = [mount for mount in spec.mounts if mount.guest != "/etc/hosts"] + [Mount(path, "/etc/hosts")]
 
 
 def apply_limits(request):
     """Processors and limits, which this process has from now on and passes on to the command."""
-    import resource
     if request.processors:
         try:
             os.sched_setaffinity(0, request.processors)
@@ -10212,6 +10604,7 @@ def apply_limits(request):
             raise EngineError("--cpuset-cpus: %s" % error.strerror, "here there are %s" % ", ".join(
                 map(str, sorted(os.sched_getaffinity(0)))))
     for number, soft, hard in request.limits:
+        import resource
         try:
             resource.setrlimit(number, (soft, hard))
         except (OSError, ValueError) as error:
@@ -10234,21 +10627,22 @@ def run_in_tree(context, spec, mode, title, request, container):
     `container` is None where the tree is no container of the store.
     """
     options = request.options
-    hosts = hosts_file(context, request)
+    area = WorkArea(context.temporary()) if request.host_lines else None
     try:
-        if hosts:
-            spec.mounts = [mount for mount in spec.mounts if mount.guest != "/etc/hosts"] + [Mount(hosts, "/etc/hosts")]
+        if area:
+            area.make()
+            add_hosts(spec, request.host_lines, area)
         engine = choose_engine(context, mode, spec, container)
         apply_limits(request)
         invocation = engine.invocation(spec)
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (title, engine.mode))
-        if not (options.rm or options.init or hosts or invocation.needs_supervisor):
+        if not (options.rm or options.init or area or invocation.needs_supervisor):
             invocation.execute()
         return Supervisor(invocation).run()
     finally:
-        if hosts:
-            remove_file(hosts)
+        if area:
+            area.remove()
 
 
 def run_container(context, word, argv, options):
@@ -10272,13 +10666,6 @@ def run_container(context, word, argv, options):
     finally:
         if options.rm and container:
             remove_after_run(context, container)
-
-
-def execute_in_container(context, word, argv, options):
-    """Run a command in a container that is there, without its entrypoint; as run_container() otherwise."""
-    context.containers.get(word)
-    options.entrypoint = ""
-    return run_container(context, word, argv, options)
 
 
 # ======================================================================================================
@@ -10310,7 +10697,11 @@ class Option:
 
 
 class Arguments:
-    """The options and operands of a command line, as attributes."""
+    """The options and operands of a command line, as attributes; the options have their defaults at first."""
+
+    def __init__(self, options):
+        for option in options:
+            setattr(self, option.attribute, option.default)
 
 
 def wrapped(text, head="", indent=""):
@@ -10524,9 +10915,7 @@ class Parser:
 
     def parse(self, words, stops_at_operand):
         """(Arguments, operands); with `stops_at_operand` all from the first operand on is operands."""
-        arguments, operands, words = Arguments(), [], list(words)
-        for option in self.options:
-            setattr(arguments, option.attribute, option.default)
+        arguments, operands, words = Arguments(self.options), [], list(words)
         while words:
             word = words.pop(0)
             if word == "--":
@@ -11310,10 +11699,10 @@ def command_exec(context, arguments):
 
     Nothing of a run that is going on is needed for it: both see the same tree. Volumes are to be named again.
     """
-    for option in RUN_OPTIONS + (PULL_OPTION,) + REGISTRY_OPTIONS:
-        if not hasattr(arguments, option.attribute):
-            setattr(arguments, option.attribute, option.default)
-    return execute_in_container(context, arguments.container, [arguments.command] + arguments.argument, arguments)
+    options = Arguments(COMMANDS["run"].options)
+    vars(options).update(vars(arguments), entrypoint="")
+    context.containers.get(arguments.container)         # an image will not do
+    return run_container(context, arguments.container, [arguments.command] + arguments.argument, options)
 
 
 @command("df", examples=("udocker df",))
@@ -11370,7 +11759,7 @@ def command_doctor(context, arguments):
     Every engine that is here is tried. The exit status is 1 where no mode works.
     """
     facts, reports = host_facts(context), [examine_mode(context, code) for code in MODES]
-    advice = advised_mode(reports)
+    advice = (working_modes(reports) or [""])[0]
     if arguments.json:
         modes = [{"mode": report.code, "works": report.works, "detail": report.detail, "hint": report.hint}
                  for report in reports]
@@ -11596,7 +11985,8 @@ def main():
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    sys.exit(run_main(sys.argv[1:], os.environ))
+    status = run_main(sys.argv[1:], os.environ)
+    os._exit(status)        # all is written and closed, and taking the interpreter apart would cost 3 ms
 
 
 if __name__ == "__main__":

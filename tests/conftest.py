@@ -23,6 +23,18 @@ CREDENTIAL = ("green", "secret:word")
 def pytest_addoption(parser):
     parser.addoption("--modes", default=",".join(MODES + FAKECHROOT_MODES),
                      help="the modes to test, separated by commas (default: all)")
+    parser.addoption("--sample", action="store_true", help="of each test with many cases the first and the last alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("sample"):
+        return
+    cases = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {case for group in cases.values() for case in (group[0], group[-1])}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 def pytest_generate_tests(metafunc):

@@ -26,11 +26,14 @@ def fake_proot(tmp_path):
 
 @pytest.mark.parametrize("text", [LIAR, FAILING, "#!/bin/sh\n", "#!/nowhere\n", "no program"],
                          ids=["on the host", "failing", "nothing", "no interpreter", "no program"])
-def test_a_proot_that_does_not_contain_is_not_used(containers, fake_proot, text):
+def test_a_proot_that_does_not_contain_is_not_used(containers, fake_proot, broken_modes, text):
+    """The modes that work are named."""
     box = containers.with_env(UDOCKER_USE_PROOT_EXECUTABLE=fake_proot(text))
+    advice = "no mode works here" if broken_modes["N1"] and broken_modes["R1"] else "udocker setup --execmode="
     for mode in "P1", "P2":
         result = box.fails(125, "run", "busybox", "echo", "inside", env={"UDOCKER_DEFAULT_EXECUTION_MODE": mode})
-        assert mode in result.err and "N1" in result.err
+        assert "mode %s does not work on this host" % mode in result.err and advice in result.err
+        assert ("N1" in result.err) is not bool(broken_modes["N1"])
 
 
 def test_the_default_falls_back_to_namespaces_with_one_line(namespace_box, containers, fake_proot):
@@ -38,6 +41,7 @@ def test_the_default_falls_back_to_namespaces_with_one_line(namespace_box, conta
     result = box.ok("run", "busybox", "echo", "inside")
     assert result.out == "inside\n"
     assert result.err.count("\n") == 1 and "mode N1 is used" in result.err and "no ptrace for you" in result.err
+    assert box.ok("run", "busybox", "echo", "inside").err == "", "once is enough"
 
 
 def test_the_default_takes_the_mode_that_can_do_what_is_asked(namespace_box, containers, proot, tmp_path):
@@ -144,7 +148,7 @@ class Toolkit:
         self.layout.make()
         host = program_under_test.Host()
         notes = program_under_test.Notes(self.layout, host, str(directory))
-        self.box = program_under_test.Toolbox(self.layout, host, notes, {}, source, None)
+        self.box = program_under_test.Toolbox(self.layout, host, notes, {}, source, None, "")
         self.box.builds = lambda kind: [tool]
 
 

@@ -64,6 +64,22 @@ def ended_by(number):
     return -number, 128 + number
 
 
+def test_what_a_killed_udocker_leaves_is_known_from_what_is_used(box, token, tmp_path):
+    """prune takes the directory of a run that was killed, and not that of one that goes on."""
+    own = box.with_env(UDOCKER_TMPDIR=str(tmp_path))
+    words = ["--add-host=a:10.0.0.1", "busybox", "sh", "-c", "echo ready; exec sleep 1000", token]
+    with running(own, *words) as process:
+        left = list(tmp_path.iterdir())
+        assert left and str(tmp_path) not in own.ok("prune").out
+        process.kill()
+        process.wait(PATIENCE)
+        for pid in processes_with(token):       # runC's command goes on
+            os.kill(pid, signal.SIGKILL)
+        assert_all_ended(token)
+        shown = own.ok("prune").out
+        assert all(str(path) in shown for path in left) and list(tmp_path.iterdir()) == []
+
+
 # Signals
 
 @pytest.mark.parametrize("number", ENDING)

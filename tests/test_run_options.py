@@ -242,3 +242,13 @@ def test_fixperm(udocker, images):
     paths = root / "deep", root / "deep/er", root / "deep/er/file", outside
     assert [path.stat().st_mode & 0o777 for path in paths] == [0o700, 0o755, 0o640, 0o400]
     assert "0 files" in udocker.ok("setup", "--fixperm", "box").err
+
+
+@pytest.mark.parametrize("user, expected", [("1000:1001", "1000 1001"), ("5", "5 60"), ("0:7", "0 7")])
+def test_any_id_with_the_programs_of_debian(debian_box, mode, user, expected, tmp_path):
+    """runC makes root alone; the container's unshare makes the others of it."""
+    script = "echo $(id -u) $(id -g); touch /data/made; stat -c '%u %g' /data/made; exit 3"
+    result = debian_box("run", "--user=" + user, "-v", "%s:/data" % tmp_path, "debian", "sh", "-c", script)
+    owner = "0 0" if mode.startswith("P") and user.startswith("0:") else expected      # PRoot's root has root's group
+    assert (result.status, result.out) == (3, "%s\n%s\n" % (expected, owner)), result
+    assert (tmp_path / "made").stat().st_uid == os.getuid()
