@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PROGRAMS = "cat chmod chown env false head id ln ls mkdir mv pwd readlink rm rmdir sh sleep sort tr true uname".split()
+PROGRAMS = "cat chown env head id ln ls mkdir mv pwd readlink rm sh sort tr uname unshare".split()
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\ngreen:x:1000:1001:Green:/home/green:/bin/sh\n",
     "etc/group": "root:x:0:\ngreens:x:1001:green\n",
