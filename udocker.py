@@ -1887,14 +1887,16 @@ class GuestTree:
 
     MAX_LINKS = 40      # as the kernel has it, path_resolution(7)
 
-    def __init__(self, root, mounts=()):
+    def __init__(self, root, mounts=(), published_root=""):
+        """`published_root` is the path that the tree will have, where that is another one."""
         self.root = root
         self.mounts = mounts        # (guest, host path) pairs that lie over the tree, outermost first
+        self.published_root = published_root
 
     @found_once
     def inside(self):
         """How links begin that Fakechroot modes converted."""
-        return os.path.realpath(self.root) + "/" if self.root else "\0"
+        return (self.published_root or os.path.realpath(self.root)) + "/" if self.root else "\0"
 
     def _host_path(self, guest):
         for target, source in reversed(self.mounts):
@@ -6967,8 +6969,9 @@ class ElfFile:
     Nothing is read but what lies in the file and is no larger than an honest one's. System V ABI, chapters 4 and 5
     """
 
-    LOAD, DYNAMIC, INTERPRETER, NOTE = 1, 2, 3, 4                               # p_type
+    LOAD, DYNAMIC, INTERPRETER, NOTE, PROTECTED = 1, 2, 3, 4, 0x6474E552        # p_type, the last one PT_GNU_RELRO
     NEEDED, STRING_TABLE, STRING_SIZE, RPATH, RUNPATH = 1, 5, 10, 15, 29        # d_tag
+    COUNTS = 0x6FFFFFF9, 0x6FFFFFFA                                             # DT_RELACOUNT, DT_RELCOUNT
     MAX_TABLE, MAX_STRINGS, MAX_STRING = 1 << 16, 4 << 20, 1 << 16              # bytes
 
     def __init__(self, descriptor, size):
@@ -6978,6 +6981,7 @@ class ElfFile:
         if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
             raise ValueError("no ELF file")
         self.order, self.is_64 = "<" if head[5] == 1 else ">", head[4] == 2
+        self.machine = head[4:6] + head[18:20]
         if not self.is_64 and size > 1 << 31:
             raise ValueError("too large")
         wide = "Q" if self.is_64 else "I"
@@ -7038,6 +7042,12 @@ class ElfFile:
             return self.read(offset, length, 1 << 12).partition(b"\0")[0]
         return b""
 
+    @property
+    def go_notes(self):
+        """The places in the table of segments of notes that Go's linker left, which are of Go's programs alone."""
+        return [place for place in self.positions(self.NOTE)
+                if b"Go\0\0" in self.read(*self.extent(self.segments[place]), self.MAX_TABLE)]
+
     def entries(self, *tags):
         """(place in the table, tag, value) of the dynamic entries with these tags, up to the end mark."""
         found = []
@@ -7092,13 +7102,22 @@ class ElfFile:
 class ElfPatcher:
     """Makes an ELF file start and load from a tree: bytes appended to the file, and a few that are overwritten.
 
-    The strings that ld.so reads are appended as a whole, in a segment of their own that takes the place of a note.
+    The strings that ld.so reads are appended as a whole, in a segment of their own that takes the place of one which a
+    program can do without: a note, or what says which pages become read-only once it is loaded.
     """
 
     def __init__(self, elf):
         self.elf = elf
-        self.edits = []             # (offset, bytes to write there)
+        self.table = [elf.segment.pack(*segment) for segment in elf.segments]
+        self._edits = []
         self.tail = b""
+
+    @property
+    def edits(self):
+        """[(offset, bytes to write there)]."""
+        elf = self.elf
+        return self._edits + [(elf.segment_table + place * elf.segment.size, data) for place, data in enumerate(
+            self.table) if data != elf.segment.pack(*elf.segments[place])]
 
     def _next_place(self):
         end = self.elf.size + len(self.tail)
@@ -7117,17 +7136,17 @@ class ElfPatcher:
         offset = self._append(path + b"\0")
         if elf.is_64:
             _, flags, _, address, physical, _, size, alignment = elf.segments[place]
-            data = elf.segment.pack(elf.INTERPRETER, flags, offset, address, physical, len(path) + 1, size, alignment)
+            values = flags, offset, address, physical, len(path) + 1, size, alignment
         else:
             _, _, address, physical, _, size, flags, alignment = elf.segments[place]
-            data = elf.segment.pack(elf.INTERPRETER, offset, address, physical, len(path) + 1, size, flags, alignment)
-        self.edits.append((elf.segment_table + place * elf.segment.size, data))
+            values = offset, address, physical, len(path) + 1, size, flags, alignment
+        self.table[place] = elf.segment.pack(elf.INTERPRETER, *values)
 
     def set_strings(self, changes):
         """Dynamic entries get new strings: `changes` are (place, tag, string). ValueError where there is no room."""
         elf = self.elf
         _, address, length = elf.strings
-        place, note = self._next_place(), self._spare_segment()
+        place, spare = self._next_place(), self._spare_segment()
         new_address, alignment = self._free_address(place)
         strings, values = elf.string_data, {}
         for entry, tag, text in changes:
@@ -7135,21 +7154,28 @@ class ElfPatcher:
             strings += text + b"\0"
         for entry, tag, _ in elf.entries(elf.STRING_TABLE, elf.STRING_SIZE):
             values[entry] = (tag, new_address if tag == elf.STRING_TABLE else len(strings))
-        self.edits += [(elf.dynamic_place + entry * elf.entry.size, elf.entry.pack(*pair))
-                       for entry, pair in values.items()]
-        self.edits.append((elf.segment_table + note * elf.segment.size, elf.pack_segment(
-            elf.LOAD, 6, place, new_address, len(strings), alignment)))
+        self._edits += [(elf.dynamic_place + entry * elf.entry.size, elf.entry.pack(*pair))
+                        for entry, pair in values.items()]
+        del self.table[spare]           # what is loaded must be in the order of its addresses
+        self.table.insert(max(spare, elf.positions(elf.LOAD)[-1]), elf.pack_segment(
+            elf.LOAD, 6, place, new_address, len(strings), alignment))
         section = elf.string_section(address)
         if section is not None:         # gcc and readelf find the strings by it: sh_addr, sh_offset, sh_size
             where = section + 8 + elf.word.size
-            self.edits.append((where, b"".join(map(elf.word.pack, (new_address, place, len(strings))))))
+            self._edits.append((where, b"".join(map(elf.word.pack, (new_address, place, len(strings))))))
         self._append(strings)
 
+    def patched(self):
+        """The bytes of the file with what was set."""
+        data = bytearray(os.pread(self.elf.descriptor, self.elf.size, 0))
+        for offset, text in self.edits:
+            data[offset:offset + len(text)] = text
+        return bytes(data) + self.tail
+
     def _spare_segment(self):
-        """The place of a note behind the last loaded segment: those must be in the order of their addresses."""
+        """The place of a segment that can go, but no note by which a program of Go is known."""
         elf = self.elf
-        loaded = elf.positions(elf.LOAD)
-        spare = [place for place in elf.positions(elf.NOTE) if place > loaded[-1]]
+        spare = [place for place in elf.positions(elf.NOTE) if place not in elf.go_notes] + elf.positions(elf.PROTECTED)
         if not spare:
             raise ValueError("no segment to spare")
         return spare[0]
@@ -7165,12 +7191,16 @@ class ElfPatcher:
         return end + -end % alignment + offset % alignment, alignment
 
     def spare_entry(self):
-        """The place of a dynamic entry that is free, so that an end mark remains. ValueError where there is none."""
+        """The place of a dynamic entry that is free, so that an end mark remains, or of one that only saves time.
+        ValueError where there is none."""
         tags = [tag for tag, _ in self.elf.dynamic]
         place = tags.index(0)
-        if place + 1 >= len(tags) or tags[place + 1] != 0:
+        if tags[place + 1:place + 2] == [0]:
+            return place
+        counts = self.elf.entries(*self.elf.COUNTS)
+        if not counts:
             raise ValueError("no dynamic entry to spare")
-        return place
+        return counts[0][0]
 
 
 def elf_magic(descriptor):
@@ -7182,12 +7212,12 @@ def elf_magic(descriptor):
     return head if head == b"\x7fELF" else b""
 
 
-def loader_of(path):
-    """(the loader that a program asks for, b"" where it is static, and its status); OSError, ValueError."""
+def read_elf(path, read):
+    """What `read` makes of an ElfFile and its status; OSError, ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
-        return ElfFile(descriptor, status.st_size).interpreter, status
+        return read(ElfFile(descriptor, status.st_size), status)
     finally:
         os.close(descriptor)
 
@@ -7216,6 +7246,10 @@ class GuestLibraries:
             if guest not in found and ":" not in guest and os.path.isdir(self.tree.root + guest):
                 found.append(guest)
         return found
+
+    def names(self):
+        """The names (bytes) of what lies in the directories."""
+        return {os.fsencode(name) for guest in self.directories() for name in self._names(guest)}
 
     def _names(self, guest):
         try:
@@ -7253,7 +7287,7 @@ class GuestLibraries:
     def shell_loader(self):
         """The guest path of the loader of the container's shell; "" where it has none."""
         try:
-            return self.loader(loader_of(self.tree.path("/bin/sh"))[0])
+            return self.loader(read_elf(self.tree.path("/bin/sh"), lambda elf, status: elf.interpreter))
         except (OSError, ValueError):
             return ""
 
@@ -7284,7 +7318,7 @@ class ConversionStep:
     @found_once
     def guest(self):
         """The same as its own programs see it."""
-        return GuestTree(self.tree.path)
+        return GuestTree(self.tree.path, published_root=self.root)
 
     def state(self):
         """"" where the step is not done, "whole" where it is, "moved" where it is for another path, or "broken"."""
@@ -7625,10 +7659,11 @@ class LoaderStep(FileStep):
         return bool(re.search(r"(?:^|/)ld(?:-linux[^/]*|-[0-9.]+|64)?\.so(?:\.[0-9]+)*$", path))
 
     @staticmethod
-    def is_renamed(data):
-        """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
+    def has_known_variable(data):
+        """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH once it is
+        changed."""
         import re
-        return bool(re.search(rb"\0LIBRARY_REAL\0|\x81[\x78-\x7f]\x08REAL", data))
+        return bool(re.search(rb"\0LIBRARY_(?:PATH|REAL)\0|\x81[\x78-\x7f]\x08(?:PATH|REAL)", data))
 
     @classmethod
     def edits(cls, data, is_back=False):
@@ -7660,6 +7695,7 @@ class ElfStep(FileStep):
     def plan(self, since):
         libraries, loaders, shared = GuestLibraries(self.guest), {}, {}
         self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories()]
+        self.library_names = libraries.names()
         self.find_loader = lambda name: loaders[name] if name in loaders else loaders.setdefault(
             name, libraries.loader(name))
         for relative, status, descriptor in self.regular_files(since):
@@ -7709,13 +7745,15 @@ class ElfStep(FileStep):
         names = [(place, tag, elf.string(value)) for place, tag, value in needed]
         changes = [(place, tag, root + name) for place, tag, name in names if name.startswith(b"/")]
         entries = elf.entries(elf.RUNPATH) or elf.entries(elf.RPATH)       # with both, ld.so obeys the first
-        if not needed and not entries:
-            return changes
+        has_all = all(name in self.library_names or name.startswith(b"/") for _, _, name in names)
+        if not entries and (not needed or not elf.interpreter and not has_all):
+            return changes      # it finds libraries by the DT_RPATH of what loads it, unless it has a DT_RUNPATH
         place, tag, value = entries[0] if entries else (patcher.spare_entry(), elf.RUNPATH, None)
-        parts = [part for part in elf.string(value).split(b":") if part] if entries else []
-        parts = [root + part if part.startswith(b"/") else part for part in parts]
-        parts += [part for part in self.search_path if part not in parts]
-        return changes + [(place, tag, b":".join(parts))]
+        old = elf.string(value) if entries else b""
+        parts = [root + part if part.startswith(b"/") else part for part in old.split(b":") if part]
+        if elf.interpreter or tag == elf.RUNPATH:       # a library's DT_RPATH comes before LD_LIBRARY_REAL
+            parts += [part for part in self.search_path if part not in parts]
+        return changes + [(place, tag, b":".join(parts))] * (b":".join(parts) != old)
 
     @staticmethod
     def _pointers(elf, root):
@@ -7768,7 +7806,7 @@ class Conversion:
     NOTES = ("root.path", "ld.lib.dirs", "ld.so.path")      # of the older udocker, which so can run the container too
 
     ENV, PATCHER, LOADER = "fakechroot-env", "fakechroot-patch", "fakechroot-ld.so"     # beside the tree
-    MAX_FIRST_LINE = 127        # bytes that any kernel reads of a script, execve(2)
+    SHELL, NOTHING = "fakechroot-sh", "fakechroot-true"
     # The stock library rewrites nothing in a program without its variables, so `env -i` must leave them. It starts
     # this in the place of env, loaded into the shell, but without the root: that is FAKECHROOT_BASE_ORIG.
     KEEPING_ENV = r"""
@@ -7791,8 +7829,8 @@ while [ "$left" -gt 0 ]; do
         -*) ;;
         *)
             reads_options=
-            for name in FAKECHROOT_BASE FAKECHROOT_CMD_SUBST FAKECHROOT_ELFLOADER FAKECHROOT_ELFLOADER_OPT_ARGV0 \
-                FAKECHROOT_EXCLUDE_PATH FAKECHROOT_AF_UNIX_PATH LD_PRELOAD LD_LIBRARY_PATH LD_LIBRARY_REAL; do
+            for name in FAKECHROOT_BASE FAKECHROOT_CMD_SUBST FAKECHROOT_ELFLOADER FAKECHROOT_EXCLUDE_PATH \
+                FAKECHROOT_AF_UNIX_PATH LD_PRELOAD LD_LIBRARY_PATH LD_LIBRARY_REAL; do
                 eval "value=\$$name"
                 set -- "$@" ${value:+"$name=$value"}
             done ;;
@@ -7846,7 +7884,7 @@ udocker.Conversion(sys.argv[2]).update()"""
             is_forced or step.name not in names or step.state() != "whole")]
         missing = [step for step in steps if step.name in names and (step in stale or not step.journal.exists)]
         # First: with the notes and without a journal the older udocker did it
-        for note in self.NOTES + (self.ENV, self.PATCHER, self.LOADER):
+        for note in self.NOTES + (self.ENV, self.PATCHER, self.LOADER, self.SHELL, self.NOTHING):
             remove_file(self.directory + "/" + note)
         for step in stale:
             say.debug("undoing the conversion of the " + step.name)
@@ -7896,11 +7934,15 @@ udocker.Conversion(sys.argv[2]).update()"""
 
     def _write_notes(self, names):
         """What the older udocker wants to know."""
-        libraries = GuestLibraries(GuestTree(os.path.realpath(self.directory + "/ROOT")))
+        libraries = GuestLibraries(GuestTree(os.path.realpath(self.directory + "/ROOT"), published_root=self.root))
         paths = [self.root + guest for guest in libraries.directories()]
         for note, text in zip(self.NOTES, (self.root, ":".join(paths), libraries.shell_loader())):
             write_atomic(self.directory + "/" + note, os.fsencode(text))
-        self._write_loader(libraries)
+        if not libraries.shell_loader():
+            return
+        self._write_loader(libraries, "loader" in names)
+        if "elf" not in names:
+            self._write_shell(libraries, "loader" in names)
         for name, text in self._scripts(libraries, "elf" in names):
             write_atomic(self.directory + "/" + name, os.fsencode(text), 0o755)
 
@@ -7909,21 +7951,42 @@ udocker.Conversion(sys.argv[2]).update()"""
         import shlex
         words = map(shlex.quote, (sys.executable, "-c", self.UPDATE, os.path.realpath(__file__)))
         yield self.PATCHER, "#!/bin/sh\nexec %s \"${0%%/*}\"\n" % " ".join(words)
-        yield self.ENV, self._shell(libraries, has_direct_programs) + self.KEEPING_ENV
+        line = self._first_line(libraries, has_direct_programs)
+        if line:
+            yield self.ENV, line + self.KEEPING_ENV
+            yield self.NOTHING, line + "\n"
+        else:
+            say.warning("%s: so long a path that env and ldconfig cannot be run with the stock library" % self.root)
 
-    def _shell(self, libraries, has_direct_programs):
-        """The first line of a script for the container's shell, or the host's where that line would be too long."""
-        loader = libraries.shell_loader()
-        words = [self.root + guest for guest in (loader, libraries.tree.resolve("/bin/sh"))] if loader else []
-        line = "#!" + " ".join(words[1:] if has_direct_programs else words)
-        is_possible = loader and " " not in self.root and len(os.fsencode(line)) < self.MAX_FIRST_LINE
-        return line if is_possible else "#!/bin/sh"
+    def _first_line(self, libraries, has_direct_programs):
+        """What lets a kernel start a script by the container's shell; "" where that line would be too long."""
+        shell = self.root + libraries.tree.resolve("/bin/sh") if has_direct_programs else self._beside(self.SHELL)
+        line = "#!" + shell
+        limit = 255 if version_numbers(os.uname().release) >= (5, 1) else 127       # bytes, execve(2)
+        if " " not in shell and len(os.fsencode(line)) < limit:
+            return line
+        return "#!/bin/sh" if has_direct_programs else ""       # the host's finds its own libraries in those modes
 
-    def _write_loader(self, libraries):
-        """A loader beside the tree that finds nothing of the host's either, and obeys LD_LIBRARY_PATH."""
-        guest = libraries.shell_loader()
-        data = bytearray(read_file(libraries.tree.root + guest, LoaderStep.MAX_LOADER) if guest else b"")
-        for offset, text in LoaderStep.edits(bytes(data), is_back=True):
+    def _beside(self, name):
+        """The path that a file beside the tree will have."""
+        return "%s/%s" % (os.path.dirname(self.root), name)
+
+    def _write_shell(self, libraries, has_renamed_variable):
+        """The container's shell with a loader that obeys LD_LIBRARY_PATH: the kernel would start the host's for it, and
+        that is for another C library."""
+        loader = self._beside(self.LOADER) if has_renamed_variable else self.root + libraries.shell_loader()
+
+        def patched(elf, status):
+            patcher = ElfPatcher(elf)
+            patcher.set_interpreter(os.fsencode(loader))
+            return patcher.patched()
+
+        write_atomic(self.directory + "/" + self.SHELL, read_elf(libraries.tree.path("/bin/sh"), patched), 0o755)
+
+    def _write_loader(self, libraries, has_renamed_variable):
+        """A loader beside the tree that finds nothing of the host's; it obeys the variable that the tree's does not."""
+        data = bytearray(read_file(libraries.tree.root + libraries.shell_loader(), LoaderStep.MAX_LOADER))
+        for offset, text in LoaderStep.edits(bytes(data), is_back=has_renamed_variable):
             data[offset:offset + len(text)] = text
         write_atomic(self.directory + "/" + self.LOADER, data, 0o755)
 
@@ -8551,13 +8614,14 @@ class FakechrootLibrary:
         if not self.data.startswith(b"\x7fELF"):
             return "no library"
         if self.data[4:6] + self.data[18:20] != guest.machine:
-            return "made for another machine"
+            return "made for another machine than the container's"
         if (b"libc.musl-" in self.data) != guest.is_musl:
             return "made for another C library than the container's, which is %s" % (
                 "musl" if guest.is_musl else "glibc")
         needed = newest_glibc(self.data)
         if needed > guest.glibc:
-            return "made for glibc %d.%d, and the container has %d.%d" % (needed + guest.glibc)
+            return "it needs the symbols of glibc %d.%d, and the container's has none after %d.%d" % (
+                needed + guest.glibc)
         return ""
 
     @staticmethod
@@ -8605,7 +8669,7 @@ class GuestSystem:
         self.machine = data[4:6] + data[18:20]
         self.is_musl = "musl" in self.loader
         self.has_name_option = b"--argv0" in data
-        self.has_renamed_variable = LoaderStep.is_renamed(data)
+        self.has_known_variable = LoaderStep.has_known_variable(data)
         self.libc = self.loader if self.is_musl else self._find("libc.so.6")
         self.glibc = newest_glibc(read_file(tree.path(self.libc), FakechrootLibrary.MAX_SIZE))
 
@@ -8648,14 +8712,14 @@ class FakechrootEngine(Engine):
     SCRIPT = ('[ ! -e "$2/root" ] || exit 1; cd "$2/volume" && read word <word && [ "$word" = "$1" ] &&'
               ' /bin/sh -c \'[ ! -e "$2/root" ] && echo "$1" >linked\' sh "$1" "$2" && exit 42')
 
-    def __init__(self, mode, host, library, guest, libc="", expands_links="", sockets="/tmp"):
+    def __init__(self, mode, host, library, guest, libc="", expands_links="", temporary="/tmp"):
         """`libc` and `expands_links` are told to udocker's family in the place of what is found out."""
         super().__init__(mode, host)
         self.library = library
         self.guest = guest
         self.libc = libc or guest.libc
         self.expands_links = expands_links or "true"
-        self.sockets = sockets
+        self.temporary = temporary
 
     @property
     def root(self):
@@ -8668,9 +8732,10 @@ class FakechrootEngine(Engine):
 
     @property
     def has_own_loader(self):
-        """Whether programs are started by the loader beside the tree: to a program with an empty environment the stock
-        library passes LD_LIBRARY_PATH on, and not LD_LIBRARY_REAL, which the tree's obeys."""
-        return self.mode == "F2" and not self.library.is_udockers
+        """Whether programs are started by the loader beside the tree, which obeys the variable that the tree's does
+        not: to a program with an empty environment a library passes LD_LIBRARY_REAL on, the stock one LD_LIBRARY_PATH.
+        """
+        return "elf" not in self.steps and self.library.is_udockers != ("loader" in self.steps)
 
     @property
     def loader(self):
@@ -8679,9 +8744,20 @@ class FakechrootEngine(Engine):
         return beside if self.has_own_loader else self.root + self.guest.loader
 
     @property
+    def needs_short_root(self):
+        """Whether names of sockets that begin with the tree's path could be longer than a socket's name may be."""
+        return len(os.fsencode(self.root)) > self.MAX_SOCKET
+
+    @property
+    def short_root(self):
+        """The path of a link to the tree, the same in all runs of the container."""
+        import hashlib
+        return "%s/udocker-tree-%s" % (self.temporary, hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16])
+
+    @property
     def obeys_own_variable(self):
         """Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
-        return self.guest.has_renamed_variable and not self.has_own_loader
+        return self.guest.has_known_variable and self.has_own_loader != ("loader" in self.steps)
 
     def identity(self):
         status = os.stat(self.library.path)
@@ -8718,6 +8794,9 @@ class FakechrootEngine(Engine):
         environment = self._environment(spec, tree)
         substitute = dict(self._substitutes()).get(program)
         if substitute:
+            if not os.path.exists(substitute):
+                raise EngineError("%s: the container's path is too long for it to be kept in the container" % program,
+                                  self.HINT)
             environment.update(FAKECHROOT_BASE_ORIG=environment.pop("FAKECHROOT_BASE"), FAKECHROOT_CMD_ORIG=program)
             return Invocation(substitute, words, environment, lambda: self._enter(spec, tree))
         path, words = self._started(tree, program, words)
@@ -8740,23 +8819,33 @@ class FakechrootEngine(Engine):
         """(host path to execute, words): through the loader, or directly where the program names the tree's."""
         path = tree.path(program)
         try:
-            interpreter, status = loader_of(path)
+            interpreter, obstacle = read_elf(path, lambda elf, status: (elf.interpreter, self._obstacle(elf, status)))
         except (OSError, ValueError) as error:
             raise EngineError("%s: Fakechroot cannot tell how it is started: %s" % (program, error), self.HINT)
-        if not interpreter:
-            raise EngineError("%s: a static program, into which no library can be loaded" % program, self.HINT)
-        if status.st_mode & stat.S_ISUID and status.st_uid != self.host.uid or (
-                status.st_mode & stat.S_ISGID and status.st_gid != self.host.gid):
-            raise EngineError("%s: a set-id program, into which no library can be loaded" % program, self.HINT)
-        if "elf" in self.steps and os.fsdecode(interpreter).startswith(self.root + "/"):
-            return path, words
+        if obstacle:
+            raise EngineError("%s: a %s" % (program, obstacle), self.HINT)
         loader = self.guest.libraries.loader(interpreter)
         if not loader:
             raise InterpreterNotFoundError("%s: its loader %s does not exist in the container" % (
                 program, os.fsdecode(interpreter)))
+        if ("musl" in loader) != self.guest.is_musl:
+            raise EngineError("%s: a program with another C library than the container's shell" % program, self.HINT)
+        if "elf" in self.steps and os.fsdecode(interpreter).startswith(self.root + "/"):
+            return path, words
         loader = self.loader if loader == self.guest.loader else self.root + loader
         name = ["--argv0", words[0]] if self.guest.has_name_option else []
         return loader, [loader] + name + [path] + words[1:]
+
+    def _obstacle(self, elf, status):
+        """What a program is that the library has no hold on; "" where it has."""
+        if not elf.interpreter:
+            return "static program, into which no library can be loaded"
+        if status.st_mode & stat.S_ISUID and status.st_uid != self.host.uid or (
+                status.st_mode & stat.S_ISGID and status.st_gid != self.host.gid):
+            return "set-id program, into which no library can be loaded"
+        if elf.machine != self.guest.machine:
+            return "program for another machine than the container's shell, for which the library is"
+        return "program made by Go, which does without the C library" if elf.go_notes else ""
 
     def _environment(self, spec, tree):
         """The variables for the command: its own, but for those of the loader, and the library's."""
@@ -8768,20 +8857,18 @@ class FakechrootEngine(Engine):
         wanted = [part for part in environment.pop("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
         own = ":".join(self.root + guest for guest in self.guest.directories)
         search_path = ":".join([tree.path(part) for part in wanted] + [own])
-        if "loader" not in self.steps or not self.obeys_own_variable:
+        if not self.obeys_own_variable:
             environment["LD_LIBRARY_PATH"] = search_path
         elif wanted:
             environment["LD_LIBRARY_PATH"] = ":".join(wanted)
-        if "loader" in self.steps:
+        if self.has_own_loader or "loader" in self.steps:
             environment["LD_LIBRARY_REAL"] = search_path
-        if "elf" not in self.steps:
+        if "elf" not in self.steps:     # without FAKECHROOT_ELFLOADER_OPT_ARGV0, with which scripts lose their words
             environment["FAKECHROOT_ELFLOADER"] = self.loader
-            if self.guest.has_name_option:
-                environment["FAKECHROOT_ELFLOADER_OPT_ARGV0"] = "--argv0"
         environment["FAKECHROOT_BASE"] = self.root
         environment["FAKECHROOT_CMD_SUBST"] = ":".join("%s=%s" % pair for pair in self._substitutes())
-        if len(os.fsencode(self.root)) > self.MAX_SOCKET:
-            environment["FAKECHROOT_AF_UNIX_PATH"] = self.sockets
+        if self.needs_short_root:
+            environment["FAKECHROOT_AF_UNIX_PATH"] = self.short_root
         environment.update(self._volume_variables(spec))
         if self.library.is_udockers:
             environment.update(FAKECHROOT_DISALLOW_ENV_CHANGES="true", FAKECHROOT_LIBRARY_ORIG=own,
@@ -8795,10 +8882,11 @@ class FakechrootEngine(Engine):
 
     def _substitutes(self):
         """(guest path of a program, host path of what is started in its place)."""
-        pairs = [(guest, "/bin/true") for guest in self.USELESS]
-        if not self.library.is_udockers:
-            pairs += [(guest, "%s/%s" % (os.path.dirname(self.root), Conversion.ENV)) for guest in self.ENV]
-        return pairs
+        if self.library.is_udockers:
+            return [(guest, "/bin/true") for guest in self.USELESS]
+        beside = os.path.dirname(self.root) + "/"
+        return [(guest, beside + Conversion.NOTHING) for guest in self.USELESS] + [
+            (guest, beside + Conversion.ENV) for guest in self.ENV]
 
     @staticmethod
     def _volume_variables(spec):
@@ -8815,8 +8903,9 @@ class FakechrootEngine(Engine):
                 mount.real_source + "!" + mount.guest for mount in pairs)
         return variables
 
-    @staticmethod
-    def _enter(spec, tree):
+    def _enter(self, spec, tree):
+        if self.needs_short_root:
+            self._make_short_root()
         for mount in (mount for mount in spec.mounts if mount.is_required):
             try:        # only to be seen in listings: what is in it is found without
                 GuestTree(tree.root).make_mount_point(mount.guest, mount.is_directory)
@@ -8826,6 +8915,16 @@ class FakechrootEngine(Engine):
             os.chdir(tree.path(spec.directory))
         except OSError as error:
             raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror))
+
+    def _make_short_root(self):
+        """EngineError where somebody else has made it: the container's sockets would be theirs."""
+        path = self.short_root
+        try:
+            os.symlink(self.root, path)
+        except FileExistsError:
+            if os.lstat(path).st_uid != self.host.uid or not os.path.samefile(path, self.root):
+                raise EngineError("%s: is not udocker's own link to the container" % path,
+                                  "UDOCKER_TMPDIR names another directory for temporary files")
 
     def probe(self, area, token):
         mounts = [Mount(path, path, is_required=False) for path in ("/dev", "/proc", area + "/volume")]

@@ -1,8 +1,10 @@
 """Fixtures: the program as its user runs it, real registries with real images, the modes that work here."""
+import glob
 import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +13,16 @@ from program import PATH, Program
 from registries import DockerRegistry
 
 MODES = ("P1", "P2", "N1", "R1")
+FAKECHROOT_MODES = ("F1", "F2", "F3", "F4")
+STOCK = sorted(glob.glob("/usr/lib/*/fakechroot/libfakechroot.so"))
+# Built from https://github.com/jorge-lip/libfakechroot-glibc-udocker, where somebody did
+UDOCKERS = Path("/var/cache/udocker-tests/libfakechroot-udocker.so")
 CREDENTIAL = ("green", "secret:word")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--modes", default=",".join(MODES), help="the modes to test, separated by commas (default: all)")
+    parser.addoption("--modes", default=",".join(MODES + FAKECHROOT_MODES),
+                     help="the modes to test, separated by commas (default: all)")
     parser.addoption("--sample", action="store_true", help="of each test with many cases the first and the last alone")
 
 
@@ -31,8 +38,12 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_generate_tests(metafunc):
-    if "mode" in metafunc.fixturenames:
-        metafunc.parametrize("mode", metafunc.config.getoption("modes").split(","), indirect=True)
+    modes = metafunc.config.getoption("modes").split(",")
+    if "mode" in metafunc.fixturenames:         # those that need nothing in the container
+        metafunc.parametrize("mode", [mode for mode in modes if mode in MODES], indirect=True)
+    if "every" in metafunc.fixturenames:
+        modes += [mode + "-udocker" for mode in modes if mode in FAKECHROOT_MODES and UDOCKERS.exists()]
+        metafunc.parametrize("every", modes, indirect=True, scope="module")
 
 
 def need(executable):

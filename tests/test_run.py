@@ -1,6 +1,6 @@
-"""`udocker run` in each mode that works on this host, on containers that the tests share."""
+"""`udocker run` in each mode that works on this host, on containers that the tests share; what commands can expect in
+every mode is the table of test_behaviours.py."""
 import os
-import signal
 import subprocess
 import textwrap
 
@@ -15,33 +15,8 @@ def output(box, *arguments, **options):
 # Outputs and exit status
 
 def test_nothing_but_the_commands_own_output(box):
-    result = box("run", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3")
-    assert (result.out, result.err, result.status) == ("out\n", "err\n", 3)
-
-
-@pytest.mark.parametrize("status, command", [
-    (0, ["true"]),
-    (1, ["false"]),
-    (77, ["sh", "-c", "exit 77"]),
-    (125, ["sh", "-c", "exit 125"]),
-])
-def test_exit_status_is_the_commands(box, status, command):
-    assert box("run", "busybox", *command).status == status
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
-def test_exit_status_of_a_command_that_a_signal_ended(box, mode, number):
-    """As a shell tells it: udocker may itself end by that signal. PRoot gives its caller 255 and no more."""
-    result = box("run", "busybox", "sh", "-c", "kill -%d $$" % number)
-    assert result.status in ((255,) if mode.startswith("P") else (-number, 128 + number)), result
-
-
-@pytest.mark.parametrize("status, command", [
-    (127, "missing"), (127, "/usr/bin/missing"), (127, "./missing"), (127, ""),
-    (126, "/etc/not-executable"), (126, "/etc"),
-])
-def test_a_command_that_cannot_be_started(box, status, command):
-    box.fails(status, "run", "busybox", command)
+    result = box("run", "busybox", "sh", "-c", "echo out; echo err >&2; exit 125")
+    assert (result.out, result.err, result.status) == ("out\n", "err\n", 125)
 
 
 @pytest.mark.parametrize("status, name", [
@@ -75,24 +50,11 @@ def listing(directory):
     return found
 
 
-def test_many_runs_at_once(box):
-    processes = [box.start("run", "busybox", "sh", "-c", "echo %d; exit %d" % (number, number),
-                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) for number in range(12)]
-    for number, process in enumerate(processes):
-        with process:
-            assert process.stdout.read() == b"%d\n" % number
-        assert process.returncode == number
-
-
-# Standard input and descriptors
+# Standard streams
 
 def test_a_pipe_on_standard_input(box):
     data = bytes(range(256)) * 4096
     assert box.ok("run", "busybox", "cat", input=data).out_bytes == data
-
-
-def test_a_heredoc(box):
-    assert output(box, "busybox", "sh", input=b"cd /etc\ncat marker\nexit 0\n") == "inside"
 
 
 def test_udocker_itself_leaves_standard_input_alone(box, tmp_path):
@@ -113,26 +75,7 @@ def test_closed_standard_streams(box, closed):
     assert result.returncode == 5, result.stderr
 
 
-def test_descriptors_above_two_reach_the_command(box):
-    """Process managers speak to their ranks over such descriptors (PMI_FD, make's job server)."""
-    here, there = os.pipe()
-    with box.start("run", "busybox", "sh", "-c", "echo through >&%d" % there, pass_fds=[there]) as process:
-        os.close(there)
-        with os.fdopen(here) as reader:
-            assert reader.read() == "through\n"
-        assert process.wait() == 0
-
-
 # The command's words
-
-@pytest.mark.parametrize("words", [
-    [""], ["", "a", ""], ["two words"], ["-v", "--help", "--"], ["$HOME", "`id`", "*", "'", '"', "\\"],
-    ["new\nline"], ["\u00e9\u20ac\U0001f600"],
-])
-def test_words_reach_the_command_as_they_are(box, words):
-    assert box.ok("run", "busybox", "describe", *words).out.startswith(
-        "".join("<%s>" % word for word in words) + "\n")
-
 
 def test_options_after_the_container_belong_to_the_command(box):
     assert output(box, "busybox", "echo", "--rm", "-v", "/x") == "--rm -v /x"
@@ -235,17 +178,6 @@ def test_a_user_that_cannot_be(box, user):
     box.fails(125, "run", "--user=" + user, "busybox", "true")
 
 
-def test_the_callers_own_name_needs_no_passwd(box):
-    """Batch scripts say --user=$(id -un), and the image knows nobody of that name."""
-    name = subprocess.check_output(["id", "-un"]).decode().strip()
-    assert output(box, "--user=" + name, "busybox", "id", "-u") == str(os.getuid())
-
-
-def test_home_is_the_users(box):
-    assert output(box, "--user=green", "busybox", "sh", "-c", "echo $HOME") == "/home/green"
-    assert output(box, "busybox", "sh", "-c", "echo $HOME") == "/root"
-
-
 def test_the_users_name_is_known_inside(box):
     assert output(box, "--user=green", "busybox", "whoami") == "green"
 
@@ -300,10 +232,6 @@ def test_volume_of_a_directory(box, volume, form, target):
     script = "cat %s/file %s/below/file; echo written > %s/new" % (target, target, target)
     assert output(box, *options + ["busybox", "sh", "-c", script]) == "of host\nbelow"
     assert (volume / "new").read_text() == "written\n"
-
-
-def test_volume_at_its_own_path(box, volume):
-    assert output(box, "-v", volume, "busybox", "cat", volume / "file") == "of host"
 
 
 @pytest.mark.parametrize("target", ["/etc/marker", "/etc/new-file", "/made/for/a/file"])
