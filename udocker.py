@@ -1569,8 +1569,19 @@ class SharedNamespaces:
 
     def join(self, kernel, make):
         """Enter them, made by `make()` where nobody has so far; OSError where that cannot be, Error from `make`."""
+        namespaces = self._find(make)
+        while namespaces is None:
+            namespaces = self._find(make)
+        for namespace in namespaces:
+            kernel.join(namespace)
+            os.close(namespace)
+
+    def _find(self, make):
+        """Descriptors of the namespaces; None where the last one came while we waited, so that others begin anew."""
         with Lock(self.path) as lock:
             status = os.fstat(lock.descriptor)
+            if lock.is_held and status.st_nlink == 0:
+                return None
             if not lock.is_held or status.st_uid != os.getuid() or status.st_nlink != 1:
                 raise OSError(errno.ENOLCK, "no lock of our own", self.path)
             holder, started, joined = self._read(lock.descriptor)
@@ -1587,9 +1598,7 @@ class SharedNamespaces:
             else:
                 os.ftruncate(lock.descriptor, 0)
                 os.pwrite(lock.descriptor, b"%d %s %d\n%s" % (holder, started, joined + 1, self.key), 0)
-        for namespace in namespaces:
-            kernel.join(namespace)
-            os.close(namespace)
+        return namespaces
 
     def _read(self, descriptor):
         """(id of the holder, when it was started, how many have joined); zeros where there is none of ours."""
@@ -6810,7 +6819,7 @@ class JobStep:
     LAUNCHERS = (
         ("OMPI_COMM_WORLD_LOCAL_SIZE", ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "OMPI_MCA_orte_hnp_uri")),
         ("MPI_LOCALNRANKS", ()),        # Hydra, of MPICH, Intel MPI and MVAPICH2
-        ("SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID")),
+        ("SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NODEID")),
     )
     # For ranks that have user namespaces of their own, which keep them out of each other's memory: user_namespaces(7)
     CAREFUL = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_smsc": "^cma",
