@@ -6921,14 +6921,27 @@ class RunSpec:
 
     def emulator(self, host, program):
         """The name of QEMU's emulator that a program (guest path) needs on a Host, "" where it needs none."""
+        return host.emulator(self._executed_head(program))
+
+    def _executed_head(self, program):
+        """The beginning of the file that is executed for a program (guest path): of a script, of its interpreter's."""
         tree = self.tree
         try:
             head = read_file(tree.path(program), 4096)
             if head.startswith(b"#!"):
-                head = read_file(tree.path(os.path.join("/", script_interpreter(head)[0])), 20)
+                head = read_file(tree.path(os.path.join("/", script_interpreter(head)[0])), 4096)
+            return head
         except OSError:         # executable and not readable is fine
-            return ""
-        return host.emulator(head)
+            return b""
+
+    def needs_pretence(self):
+        """Whether it shows another kernel or host name to a program that a dynamic loader starts."""
+        if not (self.kernel or self.host_name):
+            return False
+        try:
+            return bool(elf_interpreter(self._executed_head(self.find_command())))
+        except EngineError:         # that is told when it is started
+            return False
 
     def find_program(self, name, search_path):
         """The guest path of a helper program in directories of the container; None where it has none."""
@@ -8019,6 +8032,7 @@ class Engine:
     name = ""
     modes = ()
     tool_kind = ""      # of TOOL_KINDS what it needs
+    shown_kernel = ""   # what the proof shows programs in the place of the host's kernel
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
     def __init__(self, mode, host):
@@ -8088,6 +8102,9 @@ class PRootEngine(ExecutableEngine):
     # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without
     # them the C library falls back to calls that every PRoot knows
     NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
+
+    def identity(self):
+        return super().identity() + (self.shown_kernel and " another kernel")
 
     def check(self, spec):
         """EngineError where `spec` asks for what PRoot cannot do."""
@@ -8190,6 +8207,9 @@ class PRootEngine(ExecutableEngine):
         Kernel().answer_calls(self.NEWER_CALLS, errno.ENOSYS)
 
     def explain(self, report):
+        if self.shown_kernel:       # Debian's 5.1.0 does not let glibc since 2.33 ask for the size of a library
+            return ("%s shows no other kernel or host name to programs with a loader" % self.executable,
+                    "udocker install %s brings one that can" % self.mode)
         scope = Host.sysctl("kernel.yama.ptrace_scope")
         if scope in ("2", "3"):
             return "kernel.yama.ptrace_scope is %s, which forbids ptrace" % scope, ""
@@ -9010,7 +9030,7 @@ class Prover:
         mounts.append(Mount(area + "/volume", "/probe-volume"))
         spec = engine.probe(area, token) or RunSpec(
             area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, area], {"PATH": DEFAULT_PATH}, Account(0, 0),
-            mounts)
+            mounts, kernel=engine.shown_kernel)
         invocation = engine.invocation(spec)
         enter = invocation.enter
 
@@ -10097,7 +10117,15 @@ def copy_between(context, source_text, target_text, is_followed=False):
 
 # --- run ----------------------------------------------------------------------------------------------
 
-def find_with_executable(context, engine_class, code):
+def check_pretence(prover, engine):
+    """EngineError unless this PRoot can show another kernel to what a dynamic loader starts, now or earlier."""
+    engine.shown_kernel = engine.host.kernel
+    refusal = prover.refusal(engine)
+    if refusal:
+        raise EngineError(*refusal)
+
+
+def find_with_executable(context, engine_class, code, spec):
     """A proved engine of mode `code` that is an executable; of P2 where P1 does not contain here."""
     prover, reasons = context.prover(), []
     try:
@@ -10106,6 +10134,8 @@ def find_with_executable(context, engine_class, code):
                 engine = engine_class(tried, context.host, executable, prover.temporary)
                 try:
                     prover.check(engine)
+                    if engine_class is PRootEngine and spec.needs_pretence():
+                        check_pretence(prover, engine)
                 except EngineError as error:
                     reasons.append(error)
                     say.debug("%s: %s" % (executable, error.message))
@@ -10190,13 +10220,13 @@ def find_fakechroot(context, code, container):
     raise reasons[0]
 
 
-def find_engine(context, code, container):
-    """The proved engine of mode `code` for a container."""
+def find_engine(context, code, spec, container):
+    """The proved engine of mode `code` for a RunSpec."""
     if code in [offered.code for offered in FakechrootEngine.modes]:
         return find_fakechroot(context, code, container)
     if code == "N1":
         return find_namespaces(context)
-    return find_with_executable(context, RuncEngine if code == "R1" else PRootEngine, code)
+    return find_with_executable(context, RuncEngine if code == "R1" else PRootEngine, code, spec)
 
 
 def tell_once(context, text):
@@ -10231,7 +10261,7 @@ def choose_engine(context, mode, spec, container=None):
     is_default = code == "P1" and not mode and context.settings.origin("default_execution_mode") == "default"
     try:
         try:
-            engine = find_engine(context, code, container)
+            engine = find_engine(context, code, spec, container)
             if is_default:
                 engine.check(spec)
             return engine
