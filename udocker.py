@@ -1378,16 +1378,26 @@ def _needs_emptying(name, parent):
     return False
 
 
-def _empty_directory(name, top):
-    """Empty a directory of `top`: the directories in it go to `top`, under the new names that are returned."""
+def _empty_directory(name, parent, top):
+    """Empty a directory of `parent`: the directories in it go to `top`, under the new names that are returned.
+
+    Where a disk or a quota is full there may be no room for a name at the top: those are emptied where they are.
+    """
     moved = []
-    inner = open_directory(name, top)
+    inner = open_directory(name, parent)
     try:
         for child in os.listdir(inner):
             if _needs_emptying(child, inner):
                 os.close(open_directory(child, inner))      # moving it writes its "..": it must be writable
-                moved.append(".removed-" + new_token())
-                os.rename(child, moved[-1], src_dir_fd=inner, dst_dir_fd=top)
+                new = ".removed-" + new_token()
+                try:
+                    os.rename(child, new, src_dir_fd=inner, dst_dir_fd=top)
+                    moved.append(new)
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    moved += _empty_directory(child, inner, top)
+                    os.rmdir(child, dir_fd=inner)
     finally:
         os.close(inner)
     return moved
@@ -1413,7 +1423,7 @@ def remove_tree(path):
         while pending:
             name = pending.pop()
             if _needs_emptying(name, top):
-                pending += _empty_directory(name, top)
+                pending += _empty_directory(name, top, top)
                 os.rmdir(name, dir_fd=top)
     finally:
         os.close(top)
