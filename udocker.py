@@ -1130,7 +1130,8 @@ class Lock:
 
     def release(self):
         """Let others have it."""
-        os.close(self.descriptor)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
     def __enter__(self):
         self.acquire()
@@ -3982,9 +3983,9 @@ class ContainerStore:
         """Remove a container with its names and its tree; at no moment is half of one listed."""
         names = [name for listed in self.list() if listed.id == container.id for name in listed.names]
         hidden = self.layout.container(Layout.REMOVED + new_token())
+        lock = Lock(container.path + "/lock")
         try:
-            lock = Lock(container.path + "/lock")       # keeps another command's sweep() away
-            lock.acquire()
+            self._keep_sweeps_away(lock)
             os.rename(container.path, hidden)
         except FileNotFoundError:
             raise NotFoundError("%s: no such container: another command just removed it" % container.id)
@@ -3994,6 +3995,14 @@ class ContainerStore:
             remove_tree(hidden)
         finally:
             lock.release()
+
+    @staticmethod
+    def _keep_sweeps_away(lock):
+        try:
+            lock.acquire()
+        except OSError as error:        # what is to be removed must go also where there is no room for one more file
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
 
     def rubbish(self):
         """Paths of what killed commands left behind: hidden directories that no living command holds."""
