@@ -3258,6 +3258,19 @@ class Layout:
         return self.home + "/.proofs"
 
 
+def left_behind(directory):
+    """Paths of what killed commands were about to rename in a directory: nobody has touched it for a minute."""
+    import time
+    found = []
+    try:
+        for name in sorted(os.listdir(directory)):
+            if name.startswith(Layout.NEW) and time.time() - os.lstat(directory + "/" + name).st_ctime > 60:
+                found.append(directory + "/" + name)
+    except OSError as error:
+        say.debug("%s: %s" % (directory, error))
+    return found
+
+
 class Notes:
     """What was found out about this host, one small file each: proofs of engines, downloads that failed.
 
@@ -9123,6 +9136,10 @@ def find_rubbish(context, age=0):
     import time
     paths = [image.path for image in context.images.unfinished()] + context.images.unused_files()
     paths += context.containers.rubbish()
+    layout, own = context.layout, context.home + "/.udocker"        # where the credentials are, whatever the store
+    for place in [own, layout.home, layout.bin, layout.lib, layout.doc] + [
+            one.path for one in context.images.list() + context.containers.list()]:
+        paths += left_behind(place)
     # The blobs of images that are not finished count with them
     files = {file for image in context.images.list() for file in image.links().values()}
     for image in context.images.unfinished():
