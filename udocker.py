@@ -3923,6 +3923,8 @@ class ContainerStore:
         try:
             with os.scandir(self.layout.containers) as entries:
                 for entry in entries:
+                    if entry.name.startswith((Layout.NEW, Layout.REMOVED)):
+                        continue
                     if entry.is_symlink():
                         target = os.path.basename(os.readlink(entry.path).rstrip("/"))
                         names.setdefault(target, []).append(entry.name)
@@ -3984,7 +3986,11 @@ class ContainerStore:
             error.filename, error.filename2 = link, None
             raise
         if takes_over:
-            os.rename(link, self.layout.container(name))
+            try:
+                os.rename(link, self.layout.container(name))
+            except BaseException:
+                remove_file(link)
+                raise
 
     def remove_name(self, name):
         path = self.layout.container(name)
@@ -4037,13 +4043,14 @@ class ContainerStore:
 
     @staticmethod
     def _is_rubbish(path):
-        """Whether nobody holds the lock inside, which is made and locked within the first minute."""
+        """Whether nobody holds the lock inside, which is made and locked within the first minute; a name has none."""
         import time
         try:
             age = time.time() - os.lstat(path).st_ctime
         except FileNotFoundError:
             return False
-        return age > 60 and (Lock.is_free(path + "/lock") or age > 3600 and not os.path.lexists(path + "/lock"))
+        lock = path + "/lock"
+        return age > 60 and (os.path.islink(path) or Lock.is_free(lock) or age > 3600 and not os.path.lexists(lock))
 
 
 class NewContainer:
