@@ -8705,6 +8705,7 @@ def open_registry(context, address):
 def login(context, address, user, password):
     """Keep a credential that the registry accepts, by default of the registry that is set; AuthError where it does
     not. Returns the registry's name."""
+    raise_on_signals()
     credential = Credential(user, password)
     registry = open_registry(context, address or context.settings["registry"])
     registry.find_credential = lambda url: credential
@@ -8887,13 +8888,13 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
 
 def bringing_blobs(context):
     """A `with` block in which blobs come into the store: what nothing claims yet is safe from prune."""
+    raise_on_signals()
     context.layout.make()
     return Lock(context.layout.use, is_shared=True)
 
 
 def pull_image(context, reference, platform=None, address=""):
     """Bring an image into the store, or up to date; returns the Image."""
-    raise_on_signals()
     with bringing_blobs(context):
         registry, repositories = find_registry(context, reference, address)
         wanted = platform or Platform("linux", *context.host.architecture)
@@ -9046,6 +9047,7 @@ def change_mode(container, code, is_forced=False):
 
     Where it is forced the tree is converted anew, and so what was added to it since.
     """
+    raise_on_signals()
     if code not in MODES:
         raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
     conversion = Conversion(container.path)
@@ -9101,6 +9103,7 @@ def rename_container(context, word, name):
 
 def set_protection(context, word, is_protected):
     """Protect a container, or else an image, against removal, or end that."""
+    raise_on_signals()
     found = context.containers.find(word) or context.images.find(Reference.parse(word))
     if not found:
         raise NotFoundError("%s: no such container or image" % word,
@@ -9379,7 +9382,6 @@ def store_image(context, reference, manifest, blobs):
 
 def load_images(context, source, name="", platform=None):
     """Bring the images of an archive (file, directory or "-") into the store; returns the Images."""
-    raise_on_signals()
     wanted = platform or Platform("linux", *context.host.architecture)
     with bringing_blobs(context):
         is_directory = os.path.isdir(source)
@@ -9449,7 +9451,6 @@ def import_image(context, source, reference, platform=None, is_moved=False):
 
     The source of a move goes when the image is there.
     """
-    raise_on_signals()
     if is_moved and source == "-":
         raise UsageError("--mv: standard input cannot be moved")
     with bringing_blobs(context):
