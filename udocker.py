@@ -4066,10 +4066,14 @@ class NewContainer:
         self.published_root = layout.container(self.id) + "/ROOT"
 
     def __enter__(self):
-        os.mkdir(self.path)
         self.lock = Lock(self.path + "/lock")
-        self.lock.acquire()
-        os.mkdir(self.root)
+        try:
+            os.mkdir(self.path)
+            self.lock.acquire()
+            os.mkdir(self.root)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def scratch(self):
