@@ -9097,10 +9097,12 @@ def copy_tree(source, new, steps=()):
 def rename_container(context, word, name):
     """Give a container another name in place of the one it has; ConflictError where it has several."""
     container = context.containers.get(word)
-    names = container.names or next(found.names for found in context.containers.list() if found.id == container.id)
+    all_names = next(found.names for found in context.containers.list() if found.id == container.id)
+    names = container.names or all_names
     if len(names) > 1:
         raise ConflictError("%s has several names: %s" % (word, ", ".join(names)), "say which one is to be changed")
-    context.containers.add_name(container, name)
+    if name not in all_names or name in names:      # a rename that was killed may have come that far
+        context.containers.add_name(container, name)
     for old in names:
         context.containers.remove_name(old)
 
