@@ -4544,7 +4544,7 @@ class TarReader:
         entry.segments = None
         if pax:
             size = self._apply_pax(entry, size, pax)
-        if entry.kind == TarEntry.FILE and entry.name.endswith(b"/"):       # before ustar there was no type for them
+        if kind == b"\0" and entry.name.endswith(b"/"):         # before ustar there was no type for directories
             entry.kind = TarEntry.DIRECTORY
         if entry.kind not in (TarEntry.FILE, TarEntry.OTHER):
             size = 0        # links and directories have no data, whatever their size says
