@@ -3389,6 +3389,8 @@ class BlobPart:
             lock = Lock(self.path)
             lock.acquire()
             if not lock.is_held and "+" not in self.path:       # without locks each process has a part of its own
+                if not os.fstat(lock.descriptor).st_size:
+                    remove_file(self.path)
                 lock.release()
                 self.path += "+" + new_token()
                 continue
