@@ -1094,14 +1094,17 @@ def standard_input():
 
 
 class Lock:
-    """An advisory lock on a file, held in a `with` block; file systems without locks are gone on without.
+    """An advisory lock on a file, held in a `with` block; file systems without locks are gone on without, and full ones
+    too, for what is there must be removable.
 
     Any number of processes hold a shared one at a time, and nobody holds an exclusive one meanwhile.
     """
 
-    def __init__(self, path, is_shared=False, is_patient=True):
-        """Without `is_patient`, ConflictError where others hold it."""
+    def __init__(self, path, is_shared=False, is_patient=True, needs_file=False):
+        """Without `is_patient`, ConflictError where others hold it; with `needs_file`, OSError where there is no room
+        for one."""
         self.path = path
+        self.needs_file = needs_file
         self.is_shared = is_shared
         self.is_patient = is_patient
         self.descriptor = -1
@@ -1111,7 +1114,14 @@ class Lock:
         """Wait for the lock and hold it."""
         import fcntl
         kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if self.needs_file or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.is_held = False
+            say.debug("%s: no room for a lock, going on without" % self.path)
+            return
         try:
             try:
                 fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
@@ -3386,7 +3396,7 @@ class BlobPart:
     def _open(self):
         """The locked file; where it was published or removed while we waited for the lock, a new one."""
         while True:
-            lock = Lock(self.path)
+            lock = Lock(self.path, needs_file=True)
             lock.acquire()
             if not lock.is_held and "+" not in self.path:       # without locks each process has a part of its own
                 if not os.fstat(lock.descriptor).st_size:
@@ -4004,9 +4014,9 @@ class ContainerStore:
         """Remove a container with its names and its tree; at no moment is half of one listed."""
         names = [name for listed in self.list() if listed.id == container.id for name in listed.names]
         hidden = self.layout.container(Layout.REMOVED + new_token())
-        lock = Lock(container.path + "/lock")
+        lock = Lock(container.path + "/lock")           # keeps another command's sweep() away
         try:
-            self._keep_sweeps_away(lock)
+            lock.acquire()
             os.rename(container.path, hidden)
         except FileNotFoundError:
             raise NotFoundError("%s: no such container: another command just removed it" % container.id)
@@ -4016,14 +4026,6 @@ class ContainerStore:
             remove_tree(hidden)
         finally:
             lock.release()
-
-    @staticmethod
-    def _keep_sweeps_away(lock):
-        try:
-            lock.acquire()
-        except OSError as error:        # what is to be removed must go also where there is no room for one more file
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
 
     def rubbish(self):
         """Paths of what killed commands left behind: hidden directories that no living command holds."""
