@@ -121,6 +121,7 @@ class Laboratory:
         if FAKECHROOT:
             ok("create", "--name=converted", "lab/kept:1")
             ok("setup", "--execmode=F3", "converted")
+        self.new_tree = tree_of(self.root("kept"))
         ok("export", "--clone", "-o", self.directory / "clone.tar", "kept")
         self.registry.gate = BasicGate(dict([CREDENTIAL]))
         ok("login", "-u", CREDENTIAL[0], "--password-stdin", self.host, input=CREDENTIAL[1].encode())
