@@ -3622,7 +3622,10 @@ class Image:
         return read_file(self.path + "/" + file_name)
 
     def manifest(self):
-        found = parse_manifest(self.read("manifest"), str(self))
+        data = self.read("manifest")
+        if not data:        # an rmi that goes on at the same time has come that far
+            raise NotFoundError("%s: its manifest is not in the store" % self, "udocker pull fetches what is missing")
+        found = parse_manifest(data, str(self))
         if isinstance(found, ImageIndex):
             raise DocumentError("%s: an index where a manifest was expected" % self)
         return found
