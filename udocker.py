@@ -5671,6 +5671,7 @@ class MemoryMount:
     IGNORED = {"rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "noatime", "relatime"}
 
     def __init__(self, guest, options=()):
+        import re
         self.guest = Mount("/", guest).guest        # refuses the root, as a Mount does
         if not guest.startswith("/"):
             raise UsageError("--tmpfs=%s: an absolute path is needed" % guest)
@@ -5680,7 +5681,7 @@ class MemoryMount:
             raise UsageError("--tmpfs=%s: unknown option %r" % (guest, sorted(unknown)[0]),
                              "there are size=BYTES and mode=OCTAL")
         kept = dict({"mode": "1777"}, **{name: given[name] for name in ("size", "mode", "nr_inodes") if name in given})
-        if not all(value.strip("kmgKMG%").isdigit() for value in kept.values()):
+        if not all(re.fullmatch("[0-9]+[kmgKMG%]?", value) for value in kept.values()):
             raise UsageError("--tmpfs=%s: %s is no number" % (guest, ",".join("%s=%s" % pair for pair in kept.items())))
         self.options = ",".join("%s=%s" % pair for pair in sorted(kept.items()))
 
@@ -5694,7 +5695,10 @@ class MemoryMount:
 def parse_mount(text):
     """The Mount or MemoryMount that docker's --mount describes: one record of comma-separated KEY=VALUE."""
     import csv
-    fields = [field.partition("=") for field in next(csv.reader([text]), [])]
+    try:
+        fields = [field.partition("=") for field in next(csv.reader([text]), [])]
+    except csv.Error as error:
+        raise UsageError("--mount=%s: %s" % (text, error))
     given = {name: value if equals else "true" for name, equals, value in fields}
     aliases = {"source": ("source", "src"), "target": ("target", "destination", "dst"), "readonly": ("readonly", "ro")}
     words = {name: next((given.pop(alias) for alias in spellings if alias in given), "")
@@ -9819,11 +9823,12 @@ def parse_processors(text):
 
 def parse_limit(text):
     """(number of the limit, soft, hard) of --ulimit=NAME=SOFT[:HARD], -1 being none. getrlimit(2)"""
+    import re
     import resource
     name, _, values = text.partition("=")
     number = getattr(resource, "RLIMIT_" + name.upper(), None)
     words = values.split(":") if values else []
-    if number is None or len(words) not in (1, 2) or not all(word.lstrip("-").isdigit() for word in words):
+    if number is None or len(words) not in (1, 2) or not all(re.fullmatch("-?[0-9]{1,18}", word) for word in words):
         raise UsageError("--ulimit=%s: write NAME=SOFT[:HARD], for instance nofile=1024:4096" % text)
     return number, int(words[0]), int(words[-1])
 
