@@ -2265,7 +2265,7 @@ class Transfer:
 
     def _begin(self):
         words = self._head[0].split() if self._head else []
-        self.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+        self.status = int(words[1][:3]) if len(words) > 1 and words[1].isdigit() else 0
         for field in self._head[1:]:
             name, _, value = field.decode("latin-1").partition(":")
             self.fields.setdefault(name.strip().lower(), []).append(value.strip())
@@ -3117,7 +3117,7 @@ class Registry:
     def _continues(header, offset):
         """Whether an answer of status 206 begins at `offset` and goes on to the end."""
         import re
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", header.get("content-range", [""])[0].strip())
+        match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", header.get("content-range", [""])[0].strip())
         return bool(match) and int(match.group(1)) == offset and (
             match.group(3) == "*" or int(match.group(2)) + 1 == int(match.group(3)))
 
@@ -5864,7 +5864,7 @@ class ContainerEdits:
 
 def version_numbers(text):
     """"550.54.14" as numbers, to compare."""
-    return tuple(int(word) for word in text.split(".") if word.isdecimal())
+    return tuple(int(word[:9]) for word in text.split(".") if word.isdecimal())     # a stranger's may have any length
 
 
 class GpuRequest:
