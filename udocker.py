@@ -393,6 +393,8 @@ class Setting:
 
     def parse(self, text):
         """The value that `text` stands for; ValueError says what was expected."""
+        if "\0" in text:
+            raise ValueError("text without a NUL")
         if isinstance(self.default, bool):
             if text.lower() not in self.TRUE + self.FALSE:
                 raise ValueError("true or false")
@@ -6353,7 +6355,8 @@ class DeviceSpecs:
     def _path(document, *keys):
         """The first of the paths that the object has under these keys."""
         path = next((document[key] for key in keys if document.get(key)), None)
-        if not isinstance(path, str) or not path.startswith("/") or not os.path.normpath(path).strip("/"):
+        is_path = isinstance(path, str) and path.startswith("/") and "\0" not in path
+        if not is_path or not os.path.normpath(path).strip("/"):
             raise DocumentError("%s is no absolute path" % keys[0])
         return os.path.normpath(path)
 

@@ -15,6 +15,7 @@ CREDENTIAL = ("green", "secret:word")
 
 
 def pytest_addoption(parser):
+    parser.addoption("--examples", type=int, help="inputs that each parser gets, by chance (default: a few, the same)")
     parser.addoption("--modes", default=",".join(MODES), help="the modes to test, separated by commas (default: all)")
 
 
