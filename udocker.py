@@ -1364,8 +1364,16 @@ def has_size(path, size):
 
 
 def make_directory(path, mode=0o755):
-    """Make a directory and those above it, where missing."""
-    os.makedirs(path, mode, exist_ok=True)
+    """Make a directory and those above it, where missing: all of them with this mode, which a umask can only narrow."""
+    if os.path.isdir(path):
+        return
+    if os.path.dirname(path) not in ("", path):
+        make_directory(os.path.dirname(path), mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:         # another process was faster
+        if not os.path.isdir(path):
+            raise
 
 
 def open_directory(name, parent=None):
@@ -4077,9 +4085,9 @@ class NewContainer:
     def __enter__(self):
         self.lock = Lock(self.path + "/lock")
         try:
-            os.mkdir(self.path)
+            os.mkdir(self.path, 0o755)
             self.lock.acquire()
-            os.mkdir(self.root)
+            os.mkdir(self.root, 0o755)
         except BaseException:
             self.__exit__()
             raise

@@ -10,7 +10,7 @@ import pytest
 from conftest import need, working
 from program import CHECKOUT, Program
 from soaking.hostile import Layers
-from soaking.laboratory import CREDENTIAL, LATER, Laboratory, remove
+from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, Laboratory, remove
 from soaking.mishaps import Disk, Kills
 
 
@@ -99,6 +99,30 @@ def test_ctrl_c_while_the_program_is_read(tmp_path):
     (tmp_path / "udocker.py").write_text("raise KeyboardInterrupt\n")
     result = Program(tmp_path, [tmp_path / "udocker"])("ps")
     assert (result.status, result.out, result.err) == (130, "", "")
+
+
+# Files
+
+@pytest.mark.parametrize("umask", ["000", "002", "027", "077"])
+def test_what_others_may_do_in_a_store(stocked, umask):
+    """Nothing to what udocker makes, whatever the umask allows; and nothing at all where it allows nothing."""
+    store, words = stocked.home / "tmp/deep/store", ["sh", "-c", 'umask "$0"; exec "$@"', umask]
+    program = Program(stocked.home, words + stocked.program.entry, dict(
+        stocked.program.env, UDOCKER_DIR=str(store), UDOCKER_KEYSTORE=str(store / "own/keystore")))
+    program.ok("load", "-i", stocked.directory / "kept.tar")
+    program.ok("login", "-u", CREDENTIAL[0], "--password-stdin", stocked.host, input=CREDENTIAL[1].encode())
+    program.ok("pull", stocked.host + "/lab/app")
+    program.ok("create", "--name=new", "lab/kept:1")
+    program.ok("setup", "--execmode=F3" if FAKECHROOT else "--execmode=N1", "new")
+    program.ok("clone", "--name=copy", "new")
+    program.ok("import", "--tocontainer", "--name=third", stocked.directory / "tree.tar", "x:1")
+    program.ok("run", "-v", "%s:/a/new/place" % stocked.directory, "-w", "/an/other", "third", "/bin/sh", "-c", ":")
+    paths = [path for path in [store.parent] + sorted(store.parent.rglob("*")) if not path.is_symlink()]
+    assert [str(path) for path in paths if path.stat().st_mode & 0o002] == []
+    if umask == "077":
+        assert [path for path in (store.parent, store) if path.stat().st_mode & 0o077] == []
+    assert (store / "own").stat().st_mode & 0o777 == 0o700
+    assert (store / "own/keystore").stat().st_mode & 0o777 == 0o600
 
 
 # Disks
