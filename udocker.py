@@ -6534,7 +6534,7 @@ class Account:
 
     @staticmethod
     def _entries(text, width):
-        rows = (line.split(":") for line in text.split("\n") if "\0" not in line)
+        rows = (line.split(":", width) for line in text.split("\n") if "\0" not in line)
         return [row for row in rows if len(row) == width]
 
 
