@@ -125,6 +125,13 @@ def test_what_others_may_do_in_a_store(stocked, umask):
     assert (store / "own/keystore").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_user_database_without_line_ends_costs_no_memory(stocked):
+    (stocked.root("kept") / "etc/passwd").write_bytes(b"root:" * 3000000)
+    program = stocked.program
+    limited = Program(program.home, ["prlimit", "--as=%d" % (140 << 20)] + program.entry, program.env)
+    assert "no such user" in limited.fails(125, "run", "--user=green", "kept", "/bin/sh", "-c", ":").err
+
+
 # Disks
 
 def test_a_container_in_the_making_finds_no_room(stocked):
