@@ -1179,10 +1179,10 @@ def write_all(descriptor, data):
         view = view[os.write(descriptor, view):]
 
 
-def remove_file(path):
+def remove_file(path, directory=None):
     """Remove a file or link that may be gone already."""
     try:
-        os.unlink(path)
+        os.unlink(path, dir_fd=directory)
     except FileNotFoundError:
         pass
 
@@ -1267,7 +1267,8 @@ class Journal:
 
 
 class Naming:
-    """Errors of the system that name no file, as those of write(2), name `path` when they leave the `with` block."""
+    """Errors of the system that name no file, as those of write(2), or one that nobody knows, as those of rename(2),
+    name `path` when they leave the `with` block."""
 
     def __init__(self, path):
         self.path = path
@@ -1276,8 +1277,9 @@ class Naming:
         return self
 
     def __exit__(self, _, error, __):
-        if isinstance(error, OSError) and error.errno and error.filename is None:
-            error.filename = self.path
+        if isinstance(error, OSError) and error.errno:
+            if not isinstance(error.filename, (str, bytes)) or os.fsdecode(error.filename).startswith(".new-"):
+                error.filename = self.path
 
 
 class NewFile:
@@ -1644,8 +1646,12 @@ class TreeCopy:
                 if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
                     raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where))
                 temporary = ".new-" + new_token()
-                self._make(name, status, source, where, temporary, target)
-                os.rename(temporary, base, src_dir_fd=target, dst_dir_fd=target)
+                try:
+                    self._make(name, status, source, where, temporary, target)
+                    os.rename(temporary, base, src_dir_fd=target, dst_dir_fd=target)
+                except BaseException:
+                    remove_file(temporary, target)
+                    raise
 
     def _make(self, name, status, source, where, base, target):
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
@@ -11551,7 +11557,8 @@ def run_main(words, environment):
         if is_output:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # Python would try once more at its end
         reason = error.strerror or str(error)
-        say.error(Error("%s: %s" % (os.fsdecode(error.filename), reason) if error.filename else reason,
+        is_named = isinstance(error.filename, (str, bytes))         # in newer Pythons a descriptor may stand there
+        say.error(Error("%s: %s" % (os.fsdecode(error.filename), reason) if is_named else reason,
                         "" if is_output else SYSTEM_HINTS.get(error.errno, "")))
         say.traceback()
         return failure_status

@@ -4,14 +4,18 @@ import os
 import random
 import shutil
 import signal
+from functools import partial
 
 import pytest
 
 from conftest import need, working
 from program import CHECKOUT, Program
+from soaking.credentials import Secrets
+from soaking.crowds import Crowds
 from soaking.hostile import Layers
 from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, Laboratory, remove
 from soaking.mishaps import Disk, Kills
+from soaking.trees import Trees
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +33,13 @@ def stocked(laboratory):
     return laboratory
 
 
-@pytest.mark.parametrize("kind, count", [(Kills, 4), (Disk, 4), (Layers, 12)], ids=lambda value: getattr(
-    value, "__name__", None))
-def test_soak(laboratory, kind, count):
+@pytest.mark.parametrize("kind, numbers", [
+    (Kills, range(4)), (Disk, range(4)), (Layers, range(10)), (Secrets, range(5)), (Trees, range(2)),
+    (partial(Crowds, size=4), (0, 3, 5, 6, 8)),
+], ids=["kills", "disk", "layers", "secrets", "trees", "crowds"])
+def test_soak(laboratory, kind, numbers):
     soak = kind(laboratory)
-    for number in range(count):
+    for number in numbers:
         assert soak.round(number, random.Random("suite/%d" % number)) == [], number
 
 
@@ -142,6 +148,20 @@ def test_a_container_in_the_making_finds_no_room(stocked):
         err = stocked.run(["create", "lab/kept:1"], at=at, do=errno.EDQUOT).err
         assert [name for name in os.listdir(str(stocked.program.store / "containers")) if name[0] == "."] == []
         assert at < 30
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_copy_that_finds_no_room_leaves_nothing(stocked, number):
+    """In the place of a file that is there."""
+    result = stocked.run(["cp", stocked.directory / "tree.tar", "kept:/etc/passwd"], at=number, do=errno.ENOSPC)
+    assert result.status == 1 and ".new-" not in result.err and result.err.count("\n") == 2, result
+    assert stocked.strange_names() == []
+    assert "root:x:0" in (stocked.root("kept") / "etc/passwd").read_text()
+
+
+def test_directories_that_cannot_be_listed(stocked):
+    result = stocked.run(["rm", "gone"], closed=1)
+    assert result.status == 1 and result.err.count("\n") == 1 and "Input/output error" in result.err, result
 
 
 FULL = """

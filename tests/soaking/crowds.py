@@ -17,12 +17,13 @@ class Crowds:
     """A crowd of commands that begin at the same moment, or nearly; each round is one kind of crowd, by its number."""
 
     total = None
-    SIZE = 32
 
-    def __init__(self, laboratory):
+    def __init__(self, laboratory, size=32):
         self.laboratory = laboratory
+        self.size = size
         self.kinds = (self.pulls, self.runs_of_an_absent_image, self.creates, self.creates_of_one_name,
-                      self.removal_of_the_image, self.prunes_against_pulls, self.successors_of_the_dead, self.chaos)
+                      self.removal_of_the_image, self.prunes_against_pulls, self.pulls_without_locks,
+                      self.successors_of_the_dead, self.chaos)
         self.works = works(laboratory)
 
     def round(self, number, random):
@@ -35,14 +36,13 @@ class Crowds:
             self.laboratory.run(words, later=LATER)
         return ["%s: %s" % (kind.__name__, complaint) for complaint in found + self.laboratory.strange_names()]
 
-    def crowd(self, commands):
+    def crowd(self, commands, program=None):
         """Start these commands; their Results. A command is words, or (words, seconds to wait before, input)."""
-        running = []
+        running, program = [], program or self.laboratory.program
         for command in commands:
             words, delay, data = command if isinstance(command, tuple) else (command, 0, None)
             time.sleep(delay)
-            process = self.laboratory.program.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                                    stderr=subprocess.PIPE)
+            process = program.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             process.stdin.write(data or b"")
             process.stdin.close()
             process.stdin = None
@@ -63,16 +63,16 @@ class Crowds:
                 for path in set(paths) if paths.count(path) > 1]
 
     def pulls(self, _):
-        results = self.crowd([["pull", self.laboratory.host + "/lab/app"]] * self.SIZE)
+        results = self.crowd([["pull", self.laboratory.host + "/lab/app"]] * self.size)
         return self.failed(results) + self.downloads()
 
     def runs_of_an_absent_image(self, _):
         words = ["run", self.laboratory.host + "/lab/app", "/bin/cat", "/etc/os-release"]
-        results = self.crowd([words] * (2 * self.SIZE))
+        results = self.crowd([words] * (2 * self.size))
         return self.failed(results) + self.downloads() + [repr(result) for result in results if "ID=" not in result.out]
 
     def creates(self, _):
-        results = self.crowd([["create", "lab/kept:1"]] * self.SIZE)
+        results = self.crowd([["create", "lab/kept:1"]] * self.size)
         kept = without_times(self.laboratory.new_tree)
         return self.failed(results) + [
             "the tree of %s is another one" % result.out for result in results
@@ -80,7 +80,7 @@ class Crowds:
 
     def creates_of_one_name(self, _):
         before = len(self.laboratory.containers())
-        results = self.crowd([["create", "--name=new", "lab/kept:1"]] * self.SIZE)
+        results = self.crowd([["create", "--name=new", "lab/kept:1"]] * self.size)
         winners = [result for result in results if result.status == 0]
         found = self.failed(results, "is taken")
         if len(winners) != 1 or len(self.laboratory.containers()) != before + 1:
@@ -90,16 +90,21 @@ class Crowds:
         return found + hidden
 
     def removal_of_the_image(self, random):
-        commands = [["create", "lab/gone:1"] for _ in range(self.SIZE)]
-        commands.insert(random.randrange(self.SIZE), (["rmi", "lab/gone:1"], random.random() / 2, None))
-        return self.failed(self.crowd(commands), "no such image", "not in the store")
+        commands = [["create", "lab/gone:1"] for _ in range(self.size)]
+        commands.insert(random.randrange(self.size), (["rmi", "lab/gone:1"], random.random() / 2, None))
+        return self.failed(self.crowd(commands), "no such image", "not in the store", "No such file")
 
     def prunes_against_pulls(self, random):
         commands = [["pull", self.laboratory.host + "/lab/app"]] * 4
         commands += [["load", "-i", self.laboratory.directory / "app.tar"]] * 2
-        commands += [(["prune"], random.random() / 10, None) for _ in range(self.SIZE // 2)]
+        commands += [(["prune"], random.random() / 10, None) for _ in range(self.size // 2)]
         random.shuffle(commands)
         return self.failed(self.crowd(commands), "another udocker is at work")
+
+    def pulls_without_locks(self, _):
+        """Where locks do not work, each downloads for itself."""
+        program = self.laboratory.faulty(no_locks=1)
+        return self.failed(self.crowd([["pull", self.laboratory.host + "/lab/app"]] * (self.size // 4), program))
 
     def successors_of_the_dead(self, random):
         """Whatever a command that was killed had locked, the next one does not wait for it."""
@@ -118,11 +123,11 @@ class Crowds:
         """What one of several commands may say that meet."""
         return ("is taken", "no such container", "no such image", "not in the store", "another udocker is at work",
                 "was removed while", "was just removed", "just removed it", "wholly converted", "is protected",
-                "a link in a place where", "converted for", "not converted")
+                "a link in a place where", "converted for", "not converted", "No such file")
 
     def chaos(self, random):
         """Commands of all kinds, but not two at once that write the same output."""
         chosen = [random.choice([work for work in self.works if work.words[0] not in ("save", "export")])
-                  for _ in range(self.SIZE // 2)]
+                  for _ in range(self.size // 2)]
         results = self.crowd([(work.words, random.random() / 20, work.input) for work in chosen])
         return self.failed(results, *self.refusals())

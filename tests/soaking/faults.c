@@ -7,9 +7,11 @@
  * FAULTS_FOREVER  set: from that call on all answer the error, as a full disk does
  * FAULTS_ALL      set: calls that remove something or change modes and times count, too
  * FAULTS_NO_LOCKS set: flock answers ENOLCK, and counts for nothing
+ * FAULTS_CLOSED   set: no directory that is open can be listed
  * FAULTS_LATER    seconds by which the clock is ahead
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +31,7 @@
 
 static uint64_t *counter;
 static uint64_t at;
-static int everything, forever, without_locks, error_number, signal_number;
+static int everything, forever, without_locks, closed, error_number, signal_number;
 static long later;
 static const char *trees;
 
@@ -39,6 +41,7 @@ __attribute__((constructor)) static void begin(void)
     trees = getenv("FAULTS_TREES");
     later = getenv("FAULTS_LATER") ? atol(getenv("FAULTS_LATER")) : 0;
     without_locks = getenv("FAULTS_NO_LOCKS") != NULL;
+    closed = getenv("FAULTS_CLOSED") != NULL;
     if (!path || !trees)
         return;
     everything = getenv("FAULTS_ALL") != NULL;
@@ -176,6 +179,15 @@ int flock(int file, int operation)
         return -1;
     }
     return real(file, operation);
+}
+
+DIR *fdopendir(int file)
+{
+    REAL(fdopendir);
+    if (!closed)
+        return real(file);
+    errno = EIO;
+    return NULL;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now)

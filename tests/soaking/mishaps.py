@@ -3,6 +3,7 @@ import collections
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -32,6 +33,7 @@ def works(laboratory):
         work("create", "--name=new", "lab/kept:1", undo=new),
         work("load", "-i", directory / "app.tar"), work("load", "-i", directory / "app.tar", "lab/kept:1"),
         work("import", directory / "tree.tar", "lab/imported:1"),
+        work("import", "--mv", laboratory.home / "tmp/source.tar", "lab/imported:1", done="no such file"),
         work("import", "--tocontainer", "--name=new", directory / "tree.tar", "lab/x:1", undo=new),
         work("import", "--clone", "--name=new", directory / "clone.tar", undo=new),
         work("clone", "--name=new", "kept", undo=new),
@@ -54,6 +56,12 @@ def works(laboratory):
     return found
 
 
+def copies(laboratory):
+    """Copies over a file, from host to container and back; what kill -9 leaves of one, in a tree, is nobody else's."""
+    return [work("cp", laboratory.directory / "tree.tar", "gone:/etc/passwd"),
+            work("cp", "kept:/etc/passwd", laboratory.home / "tmp/source.tar")]
+
+
 class Mishaps:
     """What kills and full disks have in common."""
 
@@ -67,6 +75,7 @@ class Mishaps:
     def prepare(self):
         """The store and the directory of outputs as they were at the beginning."""
         self.laboratory.renew()
+        shutil.copy(str(self.laboratory.directory / "tree.tar"), str(self.laboratory.home / "tmp/source.tar"))
         output = self.laboratory.directory / "output"
         output.mkdir(exist_ok=True)
         for path in output.iterdir():
@@ -101,6 +110,8 @@ class Mishaps:
         keystore = (here.program.store / "keystore").read_bytes()
         if keystore != (here.template / ".udocker/keystore").read_bytes():
             found.append("the keystore is another one")
+        if not (here.home / "tmp/source.tar").exists() and "lab/imported:1" not in here.images():
+            found.append("what was to be moved is lost")
         return found
 
     def repeated(self, chosen):
@@ -131,8 +142,8 @@ class Kills(Mishaps):
     SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 
     def round(self, number, random):
-        chosen = random.choice(self.works)
         what = random.choice(("kill", "kill", "kill", "term", "int"))
+        chosen = random.choice(self.works if what == "kill" else self.works + copies(self.laboratory))
         calls, seconds = self.count(chosen, all=1)
         self.prepare()
         if random.random() < 0.75:
@@ -179,7 +190,7 @@ class Disk(Mishaps):
     NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
     def round(self, number, random):
-        chosen = random.choice(self.works)
+        chosen = random.choice(self.works + copies(self.laboratory))
         calls, _ = self.count(chosen)
         self.prepare()
         error, at = random.choice(self.NUMBERS), random.randint(1, max(calls, 1))
