@@ -11557,8 +11557,8 @@ def run_main(words, environment):
         if is_output:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # Python would try once more at its end
         reason = error.strerror or str(error)
-        is_named = isinstance(error.filename, (str, bytes))         # in newer Pythons a descriptor may stand there
-        say.error(Error("%s: %s" % (os.fsdecode(error.filename), reason) if is_named else reason,
+        name = error.filename if isinstance(error.filename, (str, bytes)) else ""       # newer Pythons: a descriptor
+        say.error(Error("%s: %s" % (os.fsdecode(name), reason) if name else reason,
                         "" if is_output else SYSTEM_HINTS.get(error.errno, "")))
         say.traceback()
         return failure_status
