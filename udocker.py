@@ -3539,6 +3539,13 @@ class NewBlob:
         """Where its bytes are now."""
         return self.path or self.layout.blob(self.digest)
 
+    def read(self):
+        """Its bytes, where it is small; ConflictError where the store had it, and an `rmi` took it away meanwhile."""
+        data = read_file(self.file)
+        if self.size and not data:
+            raise ConflictError("%s was removed while it was brought" % self.digest, "do it again")
+        return data
+
     def publish(self):
         """Put it into the store, where an image has claimed it; returns the digest."""
         target = self.layout.blob(self.digest)
@@ -5038,7 +5045,7 @@ class ArchivedImage:
     def config_data(self):
         """The bytes of the config."""
         manifest = parse_manifest(self.manifest, "manifest")
-        return read_file(self.blobs[manifest.config.digest].file) if manifest.config else manifest.embedded_config
+        return self.blobs[manifest.config.digest].read() if manifest.config else manifest.embedded_config
 
     @property
     def config_digest(self):
@@ -5117,7 +5124,7 @@ class ImageArchive:
         claimed = os.path.basename(name).partition(".")[0]
         if len(claimed) == 64 and config.digest != "sha256:" + claimed:
             raise DigestError("%s: its content is not what its name says" % printable(name))
-        data = read_file(config.file)
+        data = config.read()
         diff_ids = ImageConfig.parse(data, name).diff_ids
         if len(diff_ids) != len(layers):
             raise DocumentError("%s: it names %d layers, and there are %d" % (name, len(diff_ids), len(layers)))
@@ -5156,7 +5163,7 @@ class ImageArchive:
             if len(present) > 1 or len(entries) > 1:
                 chosen = ImageIndex({"manifests": [entry.document for entry in present]}, "index").choose(
                     self.platform, str(what), can_read_zstd())
-            data = read_file(self.members.blob(blob_name(chosen.digest)).file)
+            data = self.members.blob(blob_name(chosen.digest)).read()
             manifest = parse_manifest(data, str(what))
             if isinstance(manifest, Manifest):
                 blobs = {descriptor.digest: self._needed(blob_name(descriptor.digest)) for descriptor in manifest.blobs}

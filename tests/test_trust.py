@@ -4,11 +4,15 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import time
 from functools import partial
 
 import pytest
 
+from archives import archive, blob, docker_25, made, without
 from conftest import need, working
+from layers import END
 from program import CHECKOUT, Program
 from soaking.credentials import Secrets
 from soaking.crowds import Crowds
@@ -105,6 +109,25 @@ def test_ctrl_c_while_the_program_is_read(tmp_path):
     (tmp_path / "udocker.py").write_text("raise KeyboardInterrupt\n")
     result = Program(tmp_path, [tmp_path / "udocker"])("ps")
     assert (result.status, result.out, result.err) == (130, "", "")
+
+
+def test_a_load_that_meets_an_rmi_of_the_same_image(stocked):
+    """It reads the archive while the blobs that were here already go."""
+    image = made(stocked.base, stocked.upper)
+    members = docker_25((image, ["lab/app:1"]))
+    last = {name: members[name] for name in ("manifest.json", "index.json")}
+    first = dict(without(members, *last), **{blob(b"of no image"): b"of no image"})
+    with stocked.program.start("load", stdin=subprocess.PIPE, stderr=subprocess.PIPE) as load:
+        load.stdin.write(archive(first)[:-len(END)])
+        load.stdin.flush()
+        end = time.monotonic() + 20
+        while not list((stocked.program.store / "layers").glob(".new-*")):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        stocked.program.ok("rmi", "lab/gone:1")
+        err = load.communicate(archive(last))[1].decode()
+    assert load.returncode == 1 and "was removed while it was brought" in err, err
+    assert stocked.unsound_images() + stocked.strange_names() == []
 
 
 # Files

@@ -185,20 +185,25 @@ class Kills(Mishaps):
 
 
 class Disk(Mishaps):
-    """A disk that is full, a quota that is used up, a disk that fails: at one call that writes, or from it on."""
+    """A disk that is full, a quota that is used up, a disk that fails: at one call that writes, or from it on; a file
+    system that refuses to remove something, or to set a mode or a time: at one such call."""
 
     NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
     def round(self, number, random):
-        chosen = random.choice(self.works + copies(self.laboratory))
-        calls, _ = self.count(chosen)
+        chosen, error = random.choice(self.works + copies(self.laboratory)), random.choice(self.NUMBERS)
+        faults = {"all": 1} if error == errno.EIO and random.random() < 0.7 else {}
+        calls, _ = self.count(chosen, **faults)
         self.prepare()
-        error, at = random.choice(self.NUMBERS), random.randint(1, max(calls, 1))
-        faults = {"forever": 1} if error != errno.EIO and random.random() < 0.5 else {}
+        at = random.randint(1, max(calls, 1))
+        if error != errno.EIO and random.random() < 0.5:
+            faults["forever"] = 1
         result = self.laboratory.run(chosen.words, chosen.input, at=at, do=error, **faults)
-        told = "%s at call %d of %d%s" % (os.strerror(error), at, calls, " and later" if faults else "")
-        found = self.after_error(result) + self.left_outputs() + [
-            text for text in self.laboratory.strange_names() if not KEPT[error != errno.EIO].search(text)]
+        told = "%s at call %d of %d %s" % (os.strerror(error), at, calls, " ".join(faults))
+        found = self.after_error(result)
+        if "all" not in faults:
+            found += self.left_outputs() + [text for text in self.laboratory.strange_names()
+                                            if not KEPT[error != errno.EIO].search(text)]
         return ["%s, %s: %s" % (" ".join(map(str, chosen.words)), told, complaint)
                 for complaint in found + self.aftermath(chosen)]
 
