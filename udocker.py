@@ -1367,10 +1367,9 @@ def has_size(path, size):
 
 def make_directory(path, mode=0o755):
     """Make a directory and those above it, where missing: all of them with this mode, which a umask can only narrow."""
-    if os.path.isdir(path):
-        return
-    if os.path.dirname(path) not in ("", path):
-        make_directory(os.path.dirname(path), mode)
+    above = os.path.dirname(path)
+    if above and not os.path.exists(above):
+        make_directory(above, mode)
     try:
         os.mkdir(path, mode)
     except FileExistsError:         # another process was faster
