@@ -1,5 +1,6 @@
 """Many commands at once on one store."""
 import os
+import shutil
 import subprocess
 import time
 
@@ -29,6 +30,7 @@ class Crowds:
     def round(self, number, random):
         self.laboratory.renew()
         (self.laboratory.directory / "output").mkdir(exist_ok=True)
+        shutil.copy(str(self.laboratory.directory / "tree.tar"), str(self.laboratory.home / "tmp/source.tar"))
         del self.laboratory.registry.requests[:]
         kind = self.kinds[number % len(self.kinds)]
         found = kind(random) + self.laboratory.unsound_images() + self.laboratory.unsound_containers("gone")
@@ -123,7 +125,7 @@ class Crowds:
         """What one of several commands may say that meet."""
         return ("is taken", "no such container", "no such image", "not in the store", "another udocker is at work",
                 "was removed while", "was just removed", "just removed it", "wholly converted", "is protected",
-                "a link in a place where", "converted for", "not converted", "No such file")
+                "a link in a place where", "converted for", "not converted", "No such file", "no such file")
 
     def chaos(self, random):
         """Commands of all kinds, but not two at once that write the same output."""
