@@ -5717,15 +5717,16 @@ class MemoryMount:
 def parse_mount(text):
     """The Mount or MemoryMount that docker's --mount describes: one record of comma-separated KEY=VALUE."""
     import csv
+    hint = "write type=bind,source=/HOST,target=/PATH[,readonly]"
     try:
         fields = [field.partition("=") for field in next(csv.reader([text]), [])]
-    except csv.Error as error:
-        raise UsageError("--mount=%s: %s" % (text, error))
+    except csv.Error:
+        raise UsageError("--mount=%s: it cannot be understood" % text, hint)
     given = {name: value if equals else "true" for name, equals, value in fields}
     aliases = {"source": ("source", "src"), "target": ("target", "destination", "dst"), "readonly": ("readonly", "ro")}
     words = {name: next((given.pop(alias) for alias in spellings if alias in given), "")
              for name, spellings in aliases.items()}
-    kind, hint = given.pop("type", "volume"), "write type=bind,source=/HOST,target=/PATH[,readonly]"
+    kind = given.pop("type", "volume")
     if not words["target"].startswith("/"):
         raise UsageError("--mount=%s: it has no absolute target" % text, hint)
     if words["readonly"] not in ("", "true", "false", "0", "1"):
@@ -9131,7 +9132,7 @@ def copy_tree(source, new, steps=()):
 def rename_container(context, word, name):
     """Give a container another name in place of the one it has; ConflictError where it has several."""
     container = context.containers.get(word)
-    all_names = next(found.names for found in context.containers.list() if found.id == container.id)
+    all_names = next((found.names for found in context.containers.list() if found.id == container.id), [])
     names = container.names or all_names
     if len(names) > 1:
         raise ConflictError("%s has several names: %s" % (word, ", ".join(names)), "say which one is to be changed")
