@@ -397,6 +397,8 @@ class Setting:
 
     def parse(self, text):
         """The value that `text` stands for; ValueError says what was expected."""
+        if "\0" in text:
+            raise ValueError("text without a NUL")
         if isinstance(self.default, bool):
             if text.lower() not in self.TRUE + self.FALSE:
                 raise ValueError("true or false")
@@ -1130,14 +1132,17 @@ def standard_input():
 
 
 class Lock:
-    """An advisory lock on a file, held in a `with` block; file systems without locks are gone on without.
+    """An advisory lock on a file, held in a `with` block; file systems without locks are gone on without, and full ones
+    too, for what is there must be removable.
 
     Any number of processes hold a shared one at a time, and nobody holds an exclusive one meanwhile.
     """
 
-    def __init__(self, path, is_shared=False, is_patient=True):
-        """Without `is_patient`, ConflictError where others hold it."""
+    def __init__(self, path, is_shared=False, is_patient=True, needs_file=False):
+        """Without `is_patient`, ConflictError where others hold it; with `needs_file`, OSError where there is no room
+        for one."""
         self.path = path
+        self.needs_file = needs_file
         self.is_shared = is_shared
         self.is_patient = is_patient
         self.descriptor = -1
@@ -1147,7 +1152,14 @@ class Lock:
         """Wait for the lock and hold it."""
         import fcntl
         kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if self.needs_file or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.is_held = False
+            say.debug("%s: no room for a lock, going on without" % self.path)
+            return
         try:
             try:
                 fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
@@ -1166,7 +1178,8 @@ class Lock:
 
     def release(self):
         """Let others have it."""
-        os.close(self.descriptor)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
     def __enter__(self):
         self.acquire()
@@ -1238,10 +1251,10 @@ def write_all(descriptor, data):
         view = view[os.write(descriptor, view):]
 
 
-def remove_file(path):
+def remove_file(path, directory=None):
     """Remove a file or link that may be gone already."""
     try:
-        os.unlink(path)
+        os.unlink(path, dir_fd=directory)
     except FileNotFoundError:
         pass
 
@@ -1324,7 +1337,8 @@ class Journal:
 
 
 class Naming:
-    """Errors of the system that name no file, as those of write(2), name `path` when they leave the `with` block."""
+    """Errors of the system that name no file, as those of write(2), or one that nobody knows, as those of rename(2),
+    name `path` when they leave the `with` block."""
 
     def __init__(self, path):
         self.path = path
@@ -1333,8 +1347,9 @@ class Naming:
         return self
 
     def __exit__(self, _, error, __):
-        if isinstance(error, OSError) and error.errno and error.filename is None:
-            error.filename = self.path
+        if isinstance(error, OSError) and error.errno:
+            if not isinstance(error.filename, (str, bytes)) or os.fsdecode(error.filename).startswith(".new-"):
+                error.filename = self.path
 
 
 class NewFile:
@@ -1421,8 +1436,15 @@ def has_size(path, size):
 
 
 def make_directory(path, mode=0o755):
-    """Make a directory and those above it, where missing."""
-    os.makedirs(path, mode, exist_ok=True)
+    """Make a directory and those above it, where missing: all of them with this mode, which a umask can only narrow."""
+    above = os.path.dirname(path)
+    if above and not os.path.exists(above):
+        make_directory(above, mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:         # another process was faster
+        if not os.path.isdir(path):
+            raise
 
 
 def open_directory(name, parent=None):
@@ -1459,16 +1481,26 @@ def _needs_emptying(name, parent):
     return False
 
 
-def _empty_directory(name, top):
-    """Empty a directory of `top`: the directories in it go to `top`, under the new names that are returned."""
+def _empty_directory(name, parent, top):
+    """Empty a directory of `parent`: the directories in it go to `top`, under the new names that are returned.
+
+    Where a disk or a quota is full there may be no room for a name at the top: those are emptied where they are.
+    """
     moved = []
-    inner = open_directory(name, top)
+    inner = open_directory(name, parent)
     try:
         for child in os.listdir(inner):
             if _needs_emptying(child, inner):
                 os.close(open_directory(child, inner))      # moving it writes its "..": it must be writable
-                moved.append(".removed-" + new_token())
-                os.rename(child, moved[-1], src_dir_fd=inner, dst_dir_fd=top)
+                new = ".removed-" + new_token()
+                try:
+                    os.rename(child, new, src_dir_fd=inner, dst_dir_fd=top)
+                    moved.append(new)
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    moved += _empty_directory(child, inner, top)
+                    os.rmdir(child, dir_fd=inner)
     finally:
         os.close(inner)
     return moved
@@ -1494,7 +1526,7 @@ def remove_tree(path):
         while pending:
             name = pending.pop()
             if _needs_emptying(name, top):
-                pending += _empty_directory(name, top)
+                pending += _empty_directory(name, top, top)
                 os.rmdir(name, dir_fd=top)
     finally:
         os.close(top)
@@ -1861,8 +1893,12 @@ class TreeCopy:
                 if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
                     raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where))
                 temporary = ".new-" + new_token()
-                self._make(name, status, source, where, temporary, target)
-                os.rename(temporary, base, src_dir_fd=target, dst_dir_fd=target)
+                try:
+                    self._make(name, status, source, where, temporary, target)
+                    os.rename(temporary, base, src_dir_fd=target, dst_dir_fd=target)
+                except BaseException:
+                    remove_file(temporary, target)
+                    raise
 
     def _make(self, name, status, source, where, base, target):
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
@@ -2498,7 +2534,7 @@ class Transfer:
 
     def _begin(self):
         words = self._head[0].split() if self._head else []
-        self.status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+        self.status = int(words[1][:3]) if len(words) > 1 and words[1].isdigit() else 0
         for field in self._head[1:]:
             name, _, value = field.decode("latin-1").partition(":")
             self.fields.setdefault(name.strip().lower(), []).append(value.strip())
@@ -3350,7 +3386,7 @@ class Registry:
     def _continues(header, offset):
         """Whether an answer of status 206 begins at `offset` and goes on to the end."""
         import re
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", header.get("content-range", [""])[0].strip())
+        match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", header.get("content-range", [""])[0].strip())
         return bool(match) and int(match.group(1)) == offset and (
             match.group(3) == "*" or int(match.group(2)) + 1 == int(match.group(3)))
 
@@ -3501,6 +3537,19 @@ class Layout:
         return self.home + "/.proofs"
 
 
+def left_behind(directory):
+    """Paths of what killed commands were about to rename in a directory: nobody has touched it for a minute."""
+    import time
+    found = []
+    try:
+        for name in sorted(os.listdir(directory)):
+            if name.startswith(Layout.NEW) and time.time() - os.lstat(directory + "/" + name).st_ctime > 60:
+                found.append(directory + "/" + name)
+    except OSError as error:
+        say.debug("%s: %s" % (directory, error))
+    return found
+
+
 class Notes:
     """What was found out about this host, one small file each: proofs of engines, downloads that failed.
 
@@ -3616,9 +3665,11 @@ class BlobPart:
     def _open(self):
         """The locked file; where it was published or removed while we waited for the lock, a new one."""
         while True:
-            lock = Lock(self.path)
+            lock = Lock(self.path, needs_file=True)
             lock.acquire()
             if not lock.is_held and "+" not in self.path:       # without locks each process has a part of its own
+                if not os.fstat(lock.descriptor).st_size:
+                    remove_file(self.path)
                 lock.release()
                 self.path += "+" + new_token()
                 continue
@@ -3741,6 +3792,13 @@ class NewBlob:
         """Where its bytes are now."""
         return self.path or self.layout.blob(self.digest)
 
+    def read(self):
+        """Its bytes, where it is small; ConflictError where the store had it, and an `rmi` took it away meanwhile."""
+        data = read_file(self.file)
+        if self.size and not data:
+            raise ConflictError("%s was removed while it was brought" % self.digest, "do it again")
+        return data
+
     def publish(self):
         """Put it into the store, where an image has claimed it; returns the digest."""
         target = self.layout.blob(self.digest)
@@ -3840,7 +3898,10 @@ class Image:
         return read_file(self.path + "/" + file_name)
 
     def manifest(self):
-        found = parse_manifest(self.read("manifest"), str(self))
+        data = self.read("manifest")
+        if not data:        # an rmi that goes on at the same time has come that far
+            raise NotFoundError("%s: its manifest is not in the store" % self, "udocker pull fetches what is missing")
+        found = parse_manifest(data, str(self))
         if isinstance(found, ImageIndex):
             raise DocumentError("%s: an index where a manifest was expected" % self)
         return found
@@ -4153,6 +4214,8 @@ class ContainerStore:
         try:
             with os.scandir(self.layout.containers) as entries:
                 for entry in entries:
+                    if entry.name.startswith((Layout.NEW, Layout.REMOVED)):
+                        continue
                     if entry.is_symlink():
                         target = os.path.basename(os.readlink(entry.path).rstrip("/"))
                         names.setdefault(target, []).append(entry.name)
@@ -4214,7 +4277,11 @@ class ContainerStore:
             error.filename, error.filename2 = link, None
             raise
         if takes_over:
-            os.rename(link, self.layout.container(name))
+            try:
+                os.rename(link, self.layout.container(name))
+            except BaseException:
+                remove_file(link)
+                raise
 
     def remove_name(self, name):
         path = self.layout.container(name)
@@ -4226,8 +4293,8 @@ class ContainerStore:
         """Remove a container with its names and its tree; at no moment is half of one listed."""
         names = [name for listed in self.list() if listed.id == container.id for name in listed.names]
         hidden = self.layout.container(Layout.REMOVED + new_token())
+        lock = Lock(container.path + "/lock")           # keeps another command's sweep() away
         try:
-            lock = Lock(container.path + "/lock")       # keeps another command's sweep() away
             lock.acquire()
             os.rename(container.path, hidden)
         except FileNotFoundError:
@@ -4259,13 +4326,14 @@ class ContainerStore:
 
     @staticmethod
     def _is_rubbish(path):
-        """Whether nobody holds the lock inside, which is made and locked within the first minute."""
+        """Whether nobody holds the lock inside, which is made and locked within the first minute; a name has none."""
         import time
         try:
             age = time.time() - os.lstat(path).st_ctime
         except FileNotFoundError:
             return False
-        return age > 60 and (Lock.is_free(path + "/lock") or age > 3600 and not os.path.lexists(path + "/lock"))
+        lock = path + "/lock"
+        return age > 60 and (os.path.islink(path) or Lock.is_free(lock) or age > 3600 and not os.path.lexists(lock))
 
 
 class NewContainer:
@@ -4281,10 +4349,14 @@ class NewContainer:
         self.published_root = layout.container(self.id) + "/ROOT"
 
     def __enter__(self):
-        os.mkdir(self.path)
         self.lock = Lock(self.path + "/lock")
-        self.lock.acquire()
-        os.mkdir(self.root)
+        try:
+            os.mkdir(self.path, 0o755)
+            self.lock.acquire()
+            os.mkdir(self.root, 0o755)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def scratch(self):
@@ -4755,7 +4827,7 @@ class TarReader:
         entry.segments = None
         if pax:
             size = self._apply_pax(entry, size, pax)
-        if entry.kind == TarEntry.FILE and entry.name.endswith(b"/"):       # before ustar there was no type for them
+        if kind == b"\0" and entry.name.endswith(b"/"):         # before ustar there was no type for directories
             entry.kind = TarEntry.DIRECTORY
         if entry.kind not in (TarEntry.FILE, TarEntry.OTHER):
             size = 0        # links and directories have no data, whatever their size says
@@ -5226,7 +5298,7 @@ class ArchivedImage:
     def config_data(self):
         """The bytes of the config."""
         manifest = parse_manifest(self.manifest, "manifest")
-        return read_file(self.blobs[manifest.config.digest].file) if manifest.config else manifest.embedded_config
+        return self.blobs[manifest.config.digest].read() if manifest.config else manifest.embedded_config
 
     @property
     def config_digest(self):
@@ -5305,7 +5377,7 @@ class ImageArchive:
         claimed = os.path.basename(name).partition(".")[0]
         if len(claimed) == 64 and config.digest != "sha256:" + claimed:
             raise DigestError("%s: its content is not what its name says" % printable(name))
-        data = read_file(config.file)
+        data = config.read()
         diff_ids = ImageConfig.parse(data, name).diff_ids
         if len(diff_ids) != len(layers):
             raise DocumentError("%s: it names %d layers, and there are %d" % (name, len(diff_ids), len(layers)))
@@ -5344,7 +5416,7 @@ class ImageArchive:
             if len(present) > 1 or len(entries) > 1:
                 chosen = ImageIndex({"manifests": [entry.document for entry in present]}, "index").choose(
                     self.platform, str(what), can_read_zstd())
-            data = read_file(self.members.blob(blob_name(chosen.digest)).file)
+            data = self.members.blob(blob_name(chosen.digest)).read()
             manifest = parse_manifest(data, str(what))
             if isinstance(manifest, Manifest):
                 blobs = {descriptor.digest: self._needed(blob_name(descriptor.digest)) for descriptor in manifest.blobs}
@@ -5887,6 +5959,7 @@ class MemoryMount:
     IGNORED = {"rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "noatime", "relatime"}
 
     def __init__(self, guest, options=()):
+        import re
         self.guest = Mount("/", guest).guest        # refuses the root, as a Mount does
         if not guest.startswith("/"):
             raise UsageError("--tmpfs=%s: an absolute path is needed" % guest)
@@ -5896,7 +5969,7 @@ class MemoryMount:
             raise UsageError("--tmpfs=%s: unknown option %r" % (guest, sorted(unknown)[0]),
                              "there are size=BYTES and mode=OCTAL")
         kept = dict({"mode": "1777"}, **{name: given[name] for name in ("size", "mode", "nr_inodes") if name in given})
-        if not all(value.strip("kmgKMG%").isdigit() for value in kept.values()):
+        if not all(re.fullmatch("[0-9]+[kmgKMG%]?", value) for value in kept.values()):
             raise UsageError("--tmpfs=%s: %s is no number" % (guest, ",".join("%s=%s" % pair for pair in kept.items())))
         self.options = ",".join("%s=%s" % pair for pair in sorted(kept.items()))
 
@@ -5910,12 +5983,16 @@ class MemoryMount:
 def parse_mount(text):
     """The Mount or MemoryMount that docker's --mount describes: one record of comma-separated KEY=VALUE."""
     import csv
-    fields = [field.partition("=") for field in next(csv.reader([text]), [])]
+    hint = "write type=bind,source=/HOST,target=/PATH[,readonly]"
+    try:
+        fields = [field.partition("=") for field in next(csv.reader([text]), [])]
+    except csv.Error:
+        raise UsageError("--mount=%s: it cannot be understood" % text, hint)
     given = {name: value if equals else "true" for name, equals, value in fields}
     aliases = {"source": ("source", "src"), "target": ("target", "destination", "dst"), "readonly": ("readonly", "ro")}
     words = {name: next((given.pop(alias) for alias in spellings if alias in given), "")
              for name, spellings in aliases.items()}
-    kind, hint = given.pop("type", "volume"), "write type=bind,source=/HOST,target=/PATH[,readonly]"
+    kind = given.pop("type", "volume")
     if not words["target"].startswith("/"):
         raise UsageError("--mount=%s: it has no absolute target" % text, hint)
     if words["readonly"] not in ("", "true", "false", "0", "1"):
@@ -6087,7 +6164,7 @@ class ContainerEdits:
 
 def version_numbers(text):
     """"550.54.14" as numbers, to compare."""
-    return tuple(int(word) for word in text.split(".") if word.isdecimal())
+    return tuple(int(word[:9]) for word in text.split(".") if word.isdecimal())     # a stranger's may have any length
 
 
 class GpuRequest:
@@ -6576,7 +6653,8 @@ class DeviceSpecs:
     def _path(document, *keys):
         """The first of the paths that the object has under these keys."""
         path = next((document[key] for key in keys if document.get(key)), None)
-        if not isinstance(path, str) or not path.startswith("/") or not os.path.normpath(path).strip("/"):
+        is_path = isinstance(path, str) and path.startswith("/") and "\0" not in path
+        if not is_path or not os.path.normpath(path).strip("/"):
             raise DocumentError("%s is no absolute path" % keys[0])
         return os.path.normpath(path)
 
@@ -6746,7 +6824,7 @@ class Account:
 
     @staticmethod
     def _entries(text, width):
-        rows = (line.split(":") for line in text.split("\n") if "\0" not in line)
+        rows = (line.split(":", width) for line in text.split("\n") if "\0" not in line)
         return [row for row in rows if len(row) == width]
 
 
@@ -9153,6 +9231,7 @@ def open_registry(context, address):
 def login(context, address, user, password):
     """Keep a credential that the registry accepts, by default of the registry that is set; AuthError where it does
     not. Returns the registry's name."""
+    raise_on_signals()
     credential = Credential(user, password)
     registry = open_registry(context, address or context.settings["registry"])
     registry.find_credential = lambda url: credential
@@ -9335,13 +9414,13 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
 
 def bringing_blobs(context):
     """A `with` block in which blobs come into the store: what nothing claims yet is safe from prune."""
+    raise_on_signals()
     context.layout.make()
     return Lock(context.layout.use, is_shared=True)
 
 
 def pull_image(context, reference, platform=None, address=""):
     """Bring an image into the store, or up to date; returns the Image."""
-    raise_on_signals()
     with bringing_blobs(context):
         registry, repositories = find_registry(context, reference, address)
         wanted = platform or Platform("linux", *context.host.architecture)
@@ -9494,6 +9573,7 @@ def change_mode(container, code, is_forced=False):
 
     Where it is forced the tree is converted anew, and so what was added to it since.
     """
+    raise_on_signals()
     if code not in MODES:
         raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
     conversion = Conversion(container.path)
@@ -9539,16 +9619,19 @@ def copy_tree(source, new, steps=()):
 def rename_container(context, word, name):
     """Give a container another name in place of the one it has; ConflictError where it has several."""
     container = context.containers.get(word)
-    names = container.names or next(found.names for found in context.containers.list() if found.id == container.id)
+    all_names = next((found.names for found in context.containers.list() if found.id == container.id), [])
+    names = container.names or all_names
     if len(names) > 1:
         raise ConflictError("%s has several names: %s" % (word, ", ".join(names)), "say which one is to be changed")
-    context.containers.add_name(container, name)
+    if name not in all_names or name in names:      # a rename that was killed may have come that far
+        context.containers.add_name(container, name)
     for old in names:
         context.containers.remove_name(old)
 
 
 def set_protection(context, word, is_protected):
     """Protect a container, or else an image, against removal, or end that."""
+    raise_on_signals()
     found = context.containers.find(word) or context.images.find(Reference.parse(word))
     if not found:
         raise NotFoundError("%s: no such container or image" % word,
@@ -9591,6 +9674,10 @@ def find_rubbish(context, age=0):
     import time
     paths = [image.path for image in context.images.unfinished()] + context.images.unused_files()
     paths += context.containers.rubbish()
+    layout, own = context.layout, context.home + "/.udocker"        # where the credentials are, whatever the store
+    for place in [own, layout.home, layout.bin, layout.lib, layout.doc] + [
+            one.path for one in context.images.list() + context.containers.list()]:
+        paths += left_behind(place)
     # The blobs of images that are not finished count with them
     files = {file for image in context.images.list() for file in image.links().values()}
     for image in context.images.unfinished():
@@ -9831,7 +9918,6 @@ def store_image(context, reference, manifest, blobs):
 
 def load_images(context, source, name="", platform=None):
     """Bring the images of an archive (file, directory or "-") into the store; returns the Images."""
-    raise_on_signals()
     wanted = platform or Platform("linux", *context.host.architecture)
     with bringing_blobs(context):
         is_directory = os.path.isdir(source)
@@ -9901,7 +9987,6 @@ def import_image(context, source, reference, platform=None, is_moved=False):
 
     The source of a move goes when the image is there.
     """
-    raise_on_signals()
     if is_moved and source == "-":
         raise UsageError("--mv: standard input cannot be moved")
     with bringing_blobs(context):
@@ -10289,11 +10374,12 @@ def parse_processors(text):
 
 def parse_limit(text):
     """(number of the limit, soft, hard) of --ulimit=NAME=SOFT[:HARD], -1 being none. getrlimit(2)"""
+    import re
     import resource
     name, _, values = text.partition("=")
     number = getattr(resource, "RLIMIT_" + name.upper(), None)
     words = values.split(":") if values else []
-    if number is None or len(words) not in (1, 2) or not all(word.lstrip("-").isdigit() for word in words):
+    if number is None or len(words) not in (1, 2) or not all(re.fullmatch("-?[0-9]{1,18}", word) for word in words):
         raise UsageError("--ulimit=%s: write NAME=SOFT[:HARD], for instance nofile=1024:4096" % text)
     return number, int(words[0]), int(words[-1])
 
@@ -12004,7 +12090,8 @@ def run_main(words, environment):
         if is_output:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)    # Python would try once more at its end
         reason = error.strerror or str(error)
-        say.error(Error("%s: %s" % (os.fsdecode(error.filename), reason) if error.filename else reason,
+        name = error.filename if isinstance(error.filename, (str, bytes)) else ""       # newer Pythons: a descriptor
+        say.error(Error("%s: %s" % (os.fsdecode(name), reason) if name else reason,
                         "" if is_output else SYSTEM_HINTS.get(error.errno, "")))
         say.traceback()
         return failure_status

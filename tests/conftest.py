@@ -21,6 +21,7 @@ CREDENTIAL = ("green", "secret:word")
 
 
 def pytest_addoption(parser):
+    parser.addoption("--examples", type=int, help="inputs that each parser gets, by chance (default: a few, the same)")
     parser.addoption("--modes", default=",".join(MODES + FAKECHROOT_MODES),
                      help="the modes to test, separated by commas (default: all)")
     parser.addoption("--sample", action="store_true", help="of each test with many cases the first and the last alone")

@@ -192,6 +192,7 @@ def names(base):
         "100 bytes and a prefix": [tar(file("n" * 100, b"x"), file("x" * 50, b"y", prefix=b"p" * 155))],
         "255 bytes": [tar(gnu_long_name("n" * 255), file("n", b"x"))],
         "a directory in the oldest format": [tar(*oldest)],
+        "a file whose name ends like a directory's": [tar(file("a/f/", b"1"), file("g"))],
         "one name several times": [tar(file("a", b"1"), file("a", b"2"), directory("d"), directory("d"))],
     }
 

@@ -501,6 +501,8 @@ def test_an_image_gets_no_more_than_the_batch_system_gave(one_box, image):
     ("cuda>=12.4", True), ("cuda>=12.5", False), ("cuda>=11.0 brand=tesla,driver<400", True),
     ("cuda>=12.6 driver>=600", False), ("cuda>=12.6 brand=tesla,driver>=535", True), ("driver>=550,driver<551", True),
     ("driver=550.54", False), ("driver!=550.54.14", False), ("arch>=9.9", True), ("nonsense", True), ("", True),
+    pytest.param("cuda<" + "9" * 5000, True, id="many digits"),
+    pytest.param("cuda>=" + "9" * 5000, False, id="too many digits"),
 ])
 def test_requirements_of_the_image(one_box, image, conditions, is_met):
     """An order that cannot be met is an error, an image's wish a warning, and it can be overruled."""

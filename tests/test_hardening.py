@@ -183,6 +183,18 @@ def test_settings_without_end(own):
     assert own("--config=/dev/zero", "images", timeout=20).status == 1
 
 
+@pytest.mark.parametrize("line, told", [
+    (b"dir = /tmp/a\0b", "without a NUL"), (b"colour = red", "unknown setting 'colour'"), (b"dir", "key = value"),
+    (b"downloads = nan", "a number"), (b"timeout = 1e400", "a number"), (b"insecure = perhaps", "true or false"),
+    (b"dir = \xff", "not a text file"),
+])
+def test_settings_that_cannot_be(udocker, tmp_path, line, told):
+    (tmp_path / "settings").write_bytes(b"# good\nretries = 1\n" + line + b"\n")
+    err = udocker.fails(1, "--config=%s" % (tmp_path / "settings"), "images").err
+    assert told in err and str(tmp_path / "settings") in err
+    assert ":3: " in err or "text file" in err
+
+
 def test_a_name_with_a_file_of_another_image_in_its_way(own, images):
     """lab/busybox/latest:v2 would lie where lab:busybox... has its marks."""
     own.ok("tag", images.host + "/lab/busybox", "lab/busybox:latest")

@@ -160,6 +160,9 @@ def test_ports_are_told(box):
     (["--mount=type=bind,source=/tmp,target=/x,readonly=maybe"], "readonly"), (["--mount="], "target"),
     (["--mount=type=bind,source=/nowhere/at/all,target=/x"], "/nowhere/at/all"), (["--ulimit=nofile"], "nofile"),
     (["--ulimit=nonsense=1"], "nonsense"), (["--cpuset-cpus=a"], "--cpuset-cpus"), (["--cpuset-cpus=65000"], "cpuset"),
+    (["--mount=type=bind,\nsource=/tmp"], "understood"), (["--ulimit=nofile=\u00b2"], "nofile"),
+    (["--ulimit=nofile=" + "9" * 20], "nofile"), (["--ulimit=nofile=--5"], "nofile"),
+    (["--tmpfs=/x:size=\u00b2"], "no number"), (["--tmpfs=/x:size=k1"], "no number"),
     (["--add-host=alone"], "alone"), (["--hostauth", "--containerauth"], "exclude"),
 ])
 def test_bad_values_end_in_a_line(containers, options, word):

@@ -1,0 +1,226 @@
+"""Kills, full disks and strangers' input, each a few times; tests/soak does the same for as long as there is time."""
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from functools import partial
+
+import pytest
+
+from archives import archive, blob, docker_25, made, without
+from conftest import need, working
+from layers import END
+from program import CHECKOUT, Program
+from soaking.credentials import Secrets
+from soaking.crowds import Crowds
+from soaking.hostile import Layers
+from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, Laboratory, remove
+from soaking.mishaps import Disk, Kills
+from soaking.trees import Trees
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    need("gcc")
+    with Laboratory(tmp_path_factory.mktemp("laboratory")) as made:
+        yield made
+
+
+@pytest.fixture
+def stocked(laboratory):
+    """The laboratory with its store as it was at the beginning."""
+    laboratory.renew()
+    (laboratory.directory / "output").mkdir(exist_ok=True)
+    return laboratory
+
+
+@pytest.mark.parametrize("kind, numbers", [
+    (Kills, range(4)), (Disk, range(3)), (Layers, range(10)), (Secrets, range(4)), (Trees, range(2)),
+    (partial(Crowds, size=4), (0, 3, 5, 8)),
+], ids=["kills", "disk", "layers", "secrets", "trees", "crowds"])
+def test_soak(laboratory, kind, numbers):
+    soak = kind(laboratory)
+    for number in numbers:
+        assert soak.round(number, random.Random("suite/%d" % number)) == [], number
+
+
+# Kills and signals
+
+def test_prune_removes_what_kills_left_in_the_place_of_files(stocked):
+    """After a minute: a command that is at work renames its files at once."""
+    store, program = stocked.program.store, stocked.program
+    places = [store, store / "bin", store / "lib", store / "doc", store / "repos/lab/kept/1",
+              stocked.root("kept").parent]
+    paths = [place / ".new-0123456789abcdef" for place in places]
+    for path in paths:
+        path.write_text("secret")
+    program.ok("prune")
+    assert all(path.exists() for path in paths)
+    assert stocked.run(["prune"], later=LATER).status == 0
+    assert not any(path.exists() for path in paths)
+
+
+def test_credentials_that_a_kill_left_go_also_where_the_store_is_elsewhere(stocked):
+    path = stocked.program.store / ".new-0123456789abcdef"
+    path.write_text("secret")
+    assert stocked.run(["--repo=%s" % (stocked.home / "tmp/other"), "mkrepo", stocked.home / "tmp/other"]).status == 0
+    assert stocked.run(["--repo=%s" % (stocked.home / "tmp/other"), "prune"], later=LATER).status == 0
+    assert not path.exists()
+
+
+def test_a_name_that_was_being_taken_over(stocked):
+    containers = stocked.program.store / "containers"
+    (containers / ".new-0123456789abcdef").symlink_to(os.readlink(str(containers / "kept")))
+    assert ".new-" not in stocked.program.ok("ps").out
+    assert stocked.run(["clone", "kept"], later=LATER).status == 0
+    assert not os.path.lexists(str(containers / ".new-0123456789abcdef"))
+
+
+def test_a_rename_that_was_killed_can_be_repeated(stocked):
+    assert stocked.run(["rename", "gone", "other"], all=1, at=2, do="kill").status == -signal.SIGKILL
+    stocked.program.ok("rename", "gone", "other")
+    assert sorted(sum(stocked.containers().values(), [])) == ["converted", "kept", "other"]
+    stocked.program.fails(1, "rename", "other", "other")
+
+
+@pytest.mark.parametrize("words, input", [
+    (["login", "-u", CREDENTIAL[0], "--password-stdin", "HOST"], CREDENTIAL[1].encode()),
+    (["tag", "lab/kept:1", "lab/tagged:2"], None), (["protect", "kept"], None),
+    (["setup", "--execmode=P1", "kept"], None),
+], ids=lambda value: value[0] if isinstance(value, list) else None)
+def test_a_signal_leaves_no_temporary_file(stocked, words, input):
+    """At whichever call it comes."""
+    words = [word.replace("HOST", stocked.host) for word in words]
+    at, status = 0, 143
+    while status:
+        at += 1
+        result = stocked.run(words, input, all=1, at=at, do="term")
+        status = result.status
+        assert status in (0, 143, -signal.SIGTERM) and not result.err.startswith("Traceback"), result
+        assert [path for path in stocked.program.store.rglob(".new-*")] == []
+    assert at > 1
+
+
+def test_ctrl_c_while_the_program_is_read(tmp_path):
+    shutil.copy(str(CHECKOUT / "udocker"), str(tmp_path))
+    (tmp_path / "udocker.py").write_text("raise KeyboardInterrupt\n")
+    result = Program(tmp_path, [tmp_path / "udocker"])("ps")
+    assert (result.status, result.out, result.err) == (130, "", "")
+
+
+def test_a_load_that_meets_an_rmi_of_the_same_image(stocked):
+    """It reads the archive while the blobs that were here already go."""
+    image = made(stocked.base, stocked.upper)
+    members = docker_25((image, ["lab/app:1"]))
+    last = {name: members[name] for name in ("manifest.json", "index.json")}
+    first = dict(without(members, *last), **{blob(b"of no image"): b"of no image"})
+    with stocked.program.start("load", stdin=subprocess.PIPE, stderr=subprocess.PIPE) as load:
+        load.stdin.write(archive(first)[:-len(END)])
+        load.stdin.flush()
+        end = time.monotonic() + 20
+        while not list((stocked.program.store / "layers").glob(".new-*")):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        stocked.program.ok("rmi", "lab/gone:1")
+        err = load.communicate(archive(last))[1].decode()
+    assert load.returncode == 1 and "was removed while it was brought" in err, err
+    assert stocked.unsound_images() + stocked.strange_names() == []
+
+
+# Files
+
+@pytest.mark.parametrize("umask", ["000", "002", "027", "077"])
+def test_what_others_may_do_in_a_store(stocked, umask):
+    """Nothing to what udocker makes, whatever the umask allows; and nothing at all where it allows nothing."""
+    store, words = stocked.home / "tmp/deep/store", ["sh", "-c", 'umask "$0"; exec "$@"', umask]
+    program = Program(stocked.home, words + stocked.program.entry, dict(
+        stocked.program.env, UDOCKER_DIR=str(store), UDOCKER_KEYSTORE=str(store / "own/keystore")))
+    program.ok("load", "-i", stocked.directory / "kept.tar")
+    program.ok("login", "-u", CREDENTIAL[0], "--password-stdin", stocked.host, input=CREDENTIAL[1].encode())
+    program.ok("pull", stocked.host + "/lab/app")
+    program.ok("create", "--name=new", "lab/kept:1")
+    program.ok("setup", "--execmode=F3" if FAKECHROOT else "--execmode=N1", "new")
+    program.ok("clone", "--name=copy", "new")
+    program.ok("import", "--tocontainer", "--name=third", stocked.directory / "tree.tar", "x:1")
+    program.ok("run", "-v", "%s:/a/new/place" % stocked.directory, "-w", "/an/other", "third", "/bin/sh", "-c", ":")
+    paths = [path for path in [store.parent] + sorted(store.parent.rglob("*")) if not path.is_symlink()]
+    assert [str(path) for path in paths if path.stat().st_mode & 0o002] == []
+    if umask == "077":
+        assert [path for path in (store.parent, store) if path.stat().st_mode & 0o077] == []
+    assert (store / "own").stat().st_mode & 0o777 == 0o700
+    assert (store / "own/keystore").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_user_database_without_line_ends_costs_no_memory(stocked):
+    (stocked.root("kept") / "etc/passwd").write_bytes(b"root:" * 3000000)
+    program = stocked.program
+    limited = Program(program.home, ["prlimit", "--as=%d" % (140 << 20)] + program.entry, program.env)
+    assert "no such user" in limited.fails(125, "run", "--user=green", "kept", "/bin/sh", "-c", ":").err
+
+
+# Disks
+
+def test_a_container_in_the_making_finds_no_room(stocked):
+    """For a file beside the tree: nothing stays behind."""
+    at, err = 0, ""
+    while "/ROOT" not in err:
+        at += 1
+        err = stocked.run(["create", "lab/kept:1"], at=at, do=errno.EDQUOT).err
+        assert [name for name in os.listdir(str(stocked.program.store / "containers")) if name[0] == "."] == []
+        assert at < 30
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_copy_that_finds_no_room_leaves_nothing(stocked, number):
+    """In the place of a file that is there."""
+    result = stocked.run(["cp", stocked.directory / "tree.tar", "kept:/etc/passwd"], at=number, do=errno.ENOSPC)
+    assert result.status == 1 and ".new-" not in result.err and result.err.count("\n") == 2, result
+    assert stocked.strange_names() == []
+    assert "root:x:0" in (stocked.root("kept") / "etc/passwd").read_text()
+
+
+def test_directories_that_cannot_be_listed(stocked):
+    result = stocked.run(["rm", "gone"], closed=1)
+    assert result.status == 1 and result.err.count("\n") == 1 and "Input/output error" in result.err, result
+
+
+FULL = """
+mount -t tmpfs -o nr_inodes=$((150 + $(find "$2" | wc -l))),size=30m none "$1" && cp -a "$2/." "$1" || exit 99
+number=0
+while true >"$1/tmp/$number"; do number=$((number + 1)); done 2>/dev/null
+dd if=/dev/zero of="$1/tmp/0" bs=4k status=none 2>/dev/null
+shift 2
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("words", [["rm", "gone"], ["rmi", "lab/gone:1"], ["prune"]], ids=lambda words: words[0])
+def test_a_full_disk_is_no_obstacle_to_removing(stocked, broken_modes, words):
+    """It has no room for one more file, nor for one more byte."""
+    working("N1", broken_modes)
+    rubbish = stocked.program.store / "layers" / ("sha256:" + 64 * "1")
+    rubbish.write_text("rubbish")
+    os.utime(str(rubbish), (1, 1))
+    for name in ".use", ".lock":        # an older udocker has made none
+        (stocked.program.store / name).unlink()
+    filled = stocked.directory / "filled"
+    remove(filled)
+    stocked.home.rename(filled)
+    stocked.home.mkdir()
+    program = stocked.program.with_env()
+    program.entry = ["unshare", "--map-root-user", "--mount", "sh", "-c", FULL, "sh", str(stocked.home), str(filled)
+                     ] + program.entry + ["--allow-root"]
+    program.ok(*words)
+    program.fails(1, "clone", "kept")
+
+
+def test_without_locks(stocked):
+    for words in (["pull", stocked.host + "/lab/app"], ["create", "--name=new", "lab/kept:1"], ["rm", "gone"],
+                  ["rmi", "lab/gone:1"], ["load", "-i", stocked.directory / "app.tar"],
+                  ["setup", "--execmode=N1", "new"], ["tag", "lab/kept:1", "lab/tagged:2"], ["prune"]):
+        result = stocked.run(words, no_locks=1)
+        assert result.status == 0 and not result.err.startswith("udocker: error"), result
+    assert stocked.unsound_images() + stocked.unsound_containers() + stocked.strange_names() == []
