@@ -8861,6 +8861,11 @@ class FakechrootEngine(Engine):
         import hashlib
         return "%s/udocker-tree-%s" % (self.temporary, hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16])
 
+    @staticmethod
+    def abandoned(directory):
+        """Paths of the caller's own links in a directory that lead to no tree any more."""
+        return [path for path, _ in own_entries(directory, r"^udocker-tree-[0-9a-f]{16}$") if not os.path.exists(path)]
+
     @property
     def obeys_own_variable(self):
         """Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
@@ -9684,7 +9689,8 @@ def find_rubbish(context, age=0):
         paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
     ages = {path: time.time() - os.lstat(path).st_mtime for path in paths if os.path.lexists(path)}
     found = [path for path in ages if ages[path] >= age] + context.notes().stale()
-    found += WorkArea.abandoned(context.temporary()) + SharedNamespaces.abandoned(context.temporary())
+    for kind in WorkArea, SharedNamespaces, FakechrootEngine:
+        found += kind.abandoned(context.temporary())
     return [(path, allocated_size(path)) for path in found]
 
 

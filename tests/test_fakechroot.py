@@ -579,6 +579,10 @@ def test_a_link_to_the_tree_that_is_not_ours(small, root, tmp_path):
     links[0].unlink()
     links[0].symlink_to("/tmp")
     assert str(links[0]) in own.fails(125, "run", "small", "/bin/cat", "/etc/os-release").err
+    assert str(links[0]) not in own.ok("prune").out
+    links[0].unlink()
+    links[0].symlink_to(str(tmp_path / "gone"))
+    assert str(links[0]) in own.ok("prune").out and not os.path.islink(str(links[0]))
 
 
 def test_what_is_not_converted_is_not_run(small, root):

@@ -215,13 +215,13 @@ class Laboratory:
 HEX = "sha256:[0-9a-f]{64}"
 ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 KNOWN = {
-    ".": r"\.udocker|tmp", "tmp": r"source\.tar",
+    ".": r"\.udocker|tmp", "tmp": r"source\.tar|udocker-tree-[0-9a-f]{16}",
     ".udocker": r"bin|lib|doc|repos|layers|containers|\.lock|\.use|\.proofs|keystore|\.keystore-lock",
     ".udocker/layers": HEX, ".udocker/containers": ID + r"|[a-z]+", ".udocker/.proofs": "[0-9a-f]{8}|links-.*",
 }
 KNOWN_BELOW = [
     (r"\.udocker/containers/[^/]+", r"ROOT|container\.json|imagerepo\.name|execmode|lock|PROTECT|conversion-[a-z]+|"
-                                    r"root\.path|ld\.lib\.dirs|ld\.so\.path|fakechroot-(env|patch|ld\.so)"),
+                                    r"root\.path|ld\.lib\.dirs|ld\.so\.path|fakechroot-(env|patch|ld\.so|sh|true)"),
     (r"\.udocker/repos/.*/(1|2|latest)", HEX + "|TAG|v2|manifest|PROTECT"),
 ]
 
