@@ -9061,6 +9061,7 @@ class Prover:
     TIMEOUT = 20        # seconds: an engine that hangs is no engine
     # The programs of the proof are the host's own
     PROGRAM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/nix", "/gnu")
+    HIDDEN = "/etc"     # what every host has and the proof does not show
     SCRIPT = ('[ -f /probe-root ] && [ ! -e "$2" ] || { echo "a command did not stay in its root"; exit 1; };'
               ' cd /probe-volume && read word < word && [ "$word" = "$1" ] &&'
               ' echo "$1" > made && mv made moved && ln moved linked && ls -l linked && exit 42')
@@ -9112,7 +9113,7 @@ class Prover:
         mounts = [Mount(path, path) for path in self.PROGRAM_DIRECTORIES if os.path.isdir(path)]
         mounts.append(Mount(area + "/volume", "/probe-volume"))
         spec = engine.probe(area, token) or RunSpec(
-            area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, area], {"PATH": DEFAULT_PATH}, Account(0, 0),
+            area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, self.HIDDEN], {"PATH": DEFAULT_PATH}, Account(0, 0),
             mounts, kernel=engine.shown_kernel)
         invocation = engine.invocation(spec)
         enter = invocation.enter

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import tempfile
 
 import pytest
 
@@ -28,6 +29,12 @@ def test_it_tells_the_modes_that_work(udocker, broken_modes):
         assert modes[code]["works"] is not bool(reason), modes[code]
     assert status == 0 and modes[document["advice"]]["works"]
     assert udocker.home.name in document["store"] and document["kernel"].startswith(os.uname().release)
+
+
+def test_a_temporary_directory_that_every_container_of_runc_sees(udocker, broken_modes):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        _, _, modes = report(udocker, env={"UDOCKER_TMPDIR": directory})
+    assert modes["R1"]["works"] is not bool(broken_modes["R1"]), modes["R1"]
 
 
 def test_a_page_for_people(udocker):
