@@ -9039,7 +9039,8 @@ class FakechrootEngine(Engine):
                                   "UDOCKER_TMPDIR names another directory for temporary files")
 
     def probe(self, area, token):
-        mounts = [Mount(path, path, is_required=False) for path in ("/dev", "/proc", area + "/volume")]
+        mounts = [Mount(path, path, is_required=False) for path in ("/dev", "/proc", area + "/volume")
+                  if not area.startswith(path + "/")]
         return RunSpec(self.root, ["/bin/sh", "-c", self.SCRIPT, "sh", token, area], {"PATH": DEFAULT_PATH},
                        Account(0, 0), mounts)
 
@@ -9113,8 +9114,8 @@ class Prover:
         mounts = [Mount(path, path) for path in self.PROGRAM_DIRECTORIES if os.path.isdir(path)]
         mounts.append(Mount(area + "/volume", "/probe-volume"))
         spec = engine.probe(area, token) or RunSpec(
-            area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, self.HIDDEN], {"PATH": DEFAULT_PATH}, Account(0, 0),
-            mounts, kernel=engine.shown_kernel)
+            area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, self.HIDDEN], {"PATH": DEFAULT_PATH},
+            Account(0, 0), mounts, kernel=engine.shown_kernel)
         invocation = engine.invocation(spec)
         enter = invocation.enter
 
