@@ -1459,6 +1459,14 @@ def open_directory(name, parent=None):
         os.close(anchor)
 
 
+def entries_of(directory):
+    """The sorted names in a directory; none where it cannot be listed."""
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
+
+
 def own_entries(directory, pattern):
     """(path, status) of the caller's own entries in a directory that others may write to too, by their names."""
     import re
@@ -5860,13 +5868,16 @@ class Toolbox:
 
     def libraries_here(self):
         """Paths of the libraries for Fakechroot that need not be fetched: the store's, then those of host packages."""
-        import glob
         if self.named.get("fakechroot"):
             return [self._named_path("fakechroot", os.R_OK, "file that can be read")]
-        patterns = [glob.escape(self.layout.lib) + "/libfakechroot-*.so"]
-        patterns += [pattern + "/libfakechroot.so" for pattern in ("/usr/lib/*/fakechroot", "/usr/lib64/fakechroot",
-                                                                   "/usr/lib/fakechroot")]
-        return [path for pattern in patterns for path in sorted(glob.glob(pattern))]
+        directories = ["/usr/lib/" + name for name in entries_of("/usr/lib") if "-linux-" in name]
+        packaged = [path + "/fakechroot/libfakechroot.so" for path in directories + ["/usr/lib64", "/usr/lib"]]
+        return self._own_libraries() + [path for path in packaged if os.path.exists(path)]
+
+    def _own_libraries(self):
+        """Paths of the libraries in the store."""
+        return ["%s/%s" % (self.layout.lib, name) for name in entries_of(self.layout.lib)
+                if name.startswith("libfakechroot-") and name.endswith(".so")]
 
     def install(self, kind, source="", is_forced=False):
         """Put the released tools of a kind into the store where they are missing, or anyway; returns the paths of new
@@ -5891,9 +5902,7 @@ class Toolbox:
 
     def installed(self):
         """Paths of what released tools have put into the store."""
-        import glob
-        paths = [self.path(tool) for tool in all_tools()]
-        paths += glob.glob(glob.escape(self.layout.lib) + "/libfakechroot-*.so")
+        paths = [self.path(tool) for tool in all_tools()] + self._own_libraries()
         return sorted(path for path in paths if os.path.lexists(path))
 
 
@@ -7359,7 +7368,6 @@ class GuestLibraries:
 
     def _configured(self, guest, allowance):
         """Directories that a file of ld.so.conf's kind names, those that it includes with it."""
-        import fnmatch
         allowance[0] -= 1
         if allowance[0] < 0:
             return
@@ -7368,10 +7376,18 @@ class GuestLibraries:
             if len(words) == 2 and words[0] == "include":
                 directory, _, pattern = os.path.join(os.path.dirname(guest), words[1]).rpartition("/")
                 for name in self._names(directory):
-                    if fnmatch.fnmatchcase(name, pattern):
+                    if self._is_match(name, pattern):
                         yield from self._configured(directory + "/" + name, allowance)
             elif words and words[0].startswith("/"):
                 yield words[0]
+
+    @staticmethod
+    def _is_match(name, pattern):
+        """Whether a pattern of the shell's, nearly always *.conf, has the name."""
+        if pattern[:1] == "*" and not set("*?[") & set(pattern[1:]):
+            return name.endswith(pattern[1:])
+        import fnmatch
+        return fnmatch.fnmatchcase(name, pattern)
 
     def loader(self, interpreter):
         """The guest path, without links, of the loader that a program asks for; "" where there is none."""
@@ -7762,8 +7778,15 @@ class LoaderStep(FileStep):
     def has_known_variable(data):
         """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH once it is
         changed."""
-        import re
-        return bool(re.search(rb"\0LIBRARY_(?:PATH|REAL)\0|\x81[\x78-\x7f]\x08(?:PATH|REAL)", data))
+        for word in b"PATH", b"REAL":       # as VARIABLE has it, without the module re: every run asks
+            if b"\0LIBRARY_" + word + b"\0" in data:
+                return True
+            place = data.find(b"\x08" + word)
+            while place >= 0:
+                if data[place - 2:place - 1] == b"\x81" and b"\x78" <= data[place - 1:place] <= b"\x7f":
+                    return True
+                place = data.find(b"\x08" + word, place + 1)
+        return False
 
     @classmethod
     def edits(cls, data, is_back=False):
@@ -8704,9 +8727,13 @@ class FakechrootLibrary:
 
     def __init__(self, path):
         self.path = os.path.realpath(path)
-        self.data = read_file(self.path, self.MAX_SIZE)
 
-    @property
+    @found_once
+    def data(self):
+        """The bytes of the library."""
+        return read_file(self.path, self.MAX_SIZE)
+
+    @found_once
     def is_udockers(self):
         """Whether it is of udocker's family, which has volumes at other paths."""
         return b"FAKECHROOT_DIR_MAP" in self.data
@@ -8716,8 +8743,14 @@ class FakechrootLibrary:
         """How many volumes at their own path it can have."""
         return 64 if self.is_udockers else 100
 
-    def obstacle(self, guest):
-        """Why it cannot be loaded by a GuestSystem, "" where it can."""
+    def check(self, guest):
+        """EngineError where it cannot be loaded by a GuestSystem."""
+        obstacle = self._obstacle(guest)
+        if obstacle:
+            raise EngineError("%s: %s" % (self.path, obstacle), "udocker install F1 fetches udocker's own; modes N1 "
+                              "and P1 need none: " + SETUP_HINT % "P1")
+
+    def _obstacle(self, guest):
         if not self.data.startswith(b"\x7fELF"):
             return "no library"
         if self.data[4:6] + self.data[18:20] != guest.machine:
@@ -8734,12 +8767,9 @@ class FakechrootLibrary:
     @staticmethod
     def parse_name(name):
         """(system, version) out of libfakechroot-SYSTEM-VERSION-MACHINE.so; ("", ()) where it says neither."""
-        import re
-        match = re.match(r"libfakechroot-(?:([A-Za-z]+)-)?(?:([0-9.]+)-)?\w+\.so$", name)
-        if not match or not match.group(1):
-            return "", ()
-        system = match.group(1).lower()
-        return {"red": "rhel"}.get(system, system), version_numbers(match.group(2) or "")
+        words = name.partition("libfakechroot-")[2].split("-")[:-1]
+        system = words[0].lower() if words and words[0].isalpha() else ""
+        return {"red": "rhel"}.get(system, system), version_numbers("".join(words[1:2])) if system else ()
 
     @classmethod
     def rank(cls, name, system, version):
@@ -8778,7 +8808,11 @@ class GuestSystem:
         self.has_name_option = b"--argv0" in data
         self.has_known_variable = LoaderStep.has_known_variable(data)
         self.libc = self.loader if self.is_musl else self._find("libc.so.6")
-        self.glibc = newest_glibc(read_file(tree.path(self.libc), FakechrootLibrary.MAX_SIZE))
+
+    @found_once
+    def glibc(self):
+        """The version of its C library."""
+        return newest_glibc(read_file(self.tree.path(self.libc), FakechrootLibrary.MAX_SIZE))
 
     def _find(self, name):
         """The guest path of the first library of that name for the shell's machine; "" where there is none."""
@@ -9077,6 +9111,10 @@ class Prover:
         if refusal:
             reason, hint = refusal
             raise EngineRefusedError("mode %s does not work on this host: %s" % (engine.mode, reason), hint)
+
+    def is_proved(self, engine):
+        """Whether that was found out already."""
+        return self.notes.recall(engine.identity()) == ""
 
     def refusal(self, engine):
         """(reason, hint) where the engine does not work here, None where that is proved, now or earlier."""
@@ -10254,30 +10292,14 @@ def find_namespaces(context):
     return engine
 
 
-def choose_libraries(context, guest):
-    """The FakechrootLibrary objects that a container could use, the best first; EngineError where there is none."""
-    chosen = context.settings["fakechroot_so"]
-    if chosen:
-        library = FakechrootLibrary(os.path.abspath(os.path.expanduser(chosen)))
-        obstacle = library.obstacle(guest)
-        if obstacle:
-            raise EngineError("UDOCKER_FAKECHROOT_SO: %s: %s" % (chosen, obstacle), FakechrootEngine.HINT)
-        return [library]
-    ranks = {path: FakechrootLibrary.rank(os.path.basename(path), guest.system, guest.version)
-             for path in context.toolbox().libraries()}
-    obstacles, found = [], []
-    for path in sorted((path for path in ranks if ranks[path] is not None), key=ranks.get):
-        library = FakechrootLibrary(path)
-        obstacle = library.obstacle(guest)
-        if obstacle:
-            obstacles.append("%s: %s" % (path, obstacle))
-            say.debug(obstacles[-1])
-        else:
-            found.append(library)
-    if not found:
-        raise EngineError(obstacles[-1] if obstacles else "there is no libfakechroot for the container's system here",
-                          "udocker install F1 fetches udocker's own; %s" % FakechrootEngine.HINT)
-    return found
+def ranked_libraries(context, guest):
+    """The FakechrootLibrary objects that a container could use, the best first."""
+    paths = context.toolbox().libraries()
+    if context.settings["fakechroot_so"]:
+        return [FakechrootLibrary(path) for path in paths]
+    ranks = {path: FakechrootLibrary.rank(os.path.basename(path), guest.system, guest.version) for path in paths}
+    return [FakechrootLibrary(path) for path in sorted((path for path in paths if ranks[path] is not None),
+                                                       key=ranks.get)]
 
 
 def update_conversion(conversion):
@@ -10301,16 +10323,19 @@ def find_fakechroot(context, code, container):
         raise EngineError("the container has no shell with a C library, into which another could be loaded",
                           FakechrootEngine.HINT)
     prover, settings, reasons = context.prover(), context.settings, []
-    for library in choose_libraries(context, guest):
+    for library in ranked_libraries(context, guest):
         engine = FakechrootEngine(code, context.host, library, guest, settings["fakechroot_libc"],
                                   settings["fakechroot_expand_symlinks"], prover.temporary)
         try:
-            prover.check(engine)
+            if not prover.is_proved(engine):
+                library.check(guest)
+                prover.check(engine)
             return engine
         except EngineError as error:
             reasons.append(error)
             say.debug(error.message)
-    raise reasons[0]
+    raise reasons[-1] if reasons else EngineError("there is no libfakechroot for the container's system here",
+                                                  "udocker install F1 fetches some; " + FakechrootEngine.HINT)
 
 
 def find_engine(context, code, spec, container):
