@@ -1459,6 +1459,20 @@ def open_directory(name, parent=None):
         os.close(anchor)
 
 
+def exposed_directory(path, gid):
+    """The directory at `path`, or above it, in which others than the caller, of group `gid`, may put something else in
+    its place; "" where there is none. A sticky one, as /tmp is, keeps what is everybody's own."""
+    path = os.path.realpath(path)
+    while True:
+        status = os.stat(path)
+        is_open = status.st_mode & stat.S_IWOTH or status.st_mode & stat.S_IWGRP and status.st_gid != gid
+        if is_open and not status.st_mode & stat.S_ISVTX:
+            return path
+        if path == "/":
+            return ""
+        path = os.path.dirname(path)
+
+
 def entries_of(directory):
     """The sorted names in a directory; none where it cannot be listed."""
     try:
@@ -9457,10 +9471,28 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
     say.warning(message)
 
 
-def bringing_blobs(context):
-    """A `with` block in which blobs come into the store: what nothing claims yet is safe from prune."""
+def tell_once(context, tell, text):
+    """tell(text), which not every run of a batch has to repeat."""
+    if context.notes().recall(text) is None:
+        context.notes().remember(text, "")
+        tell(text)
+    else:
+        say.debug(text)
+
+
+def open_store(context):
+    """Before something comes into the store: make it where it is missing, and say once where others can get at it."""
     raise_on_signals()
     context.layout.make()
+    place = exposed_directory(context.layout.home, context.host.gid)
+    if place:
+        tell_once(context, say.warning, "%s can be written to by others, who so may change what is run from %s" % (
+            place, context.layout.home))
+
+
+def bringing_blobs(context):
+    """A `with` block in which blobs come into the store: what nothing claims yet is safe from prune."""
+    open_store(context)
     return Lock(context.layout.use, is_shared=True)
 
 
@@ -9544,8 +9576,7 @@ def remove_image(context, reference, is_forced):
 
 def prepare_container(context, name, takes_over=False):
     """Before a container is made: tidy up, and refuse a name that cannot be had."""
-    raise_on_signals()
-    context.layout.make()
+    open_store(context)
     context.containers.sweep()
     if name is not None:
         context.containers.check_name(name, takes_over)
@@ -10347,15 +10378,6 @@ def find_engine(context, code, spec, container):
     return find_with_executable(context, RuncEngine if code == "R1" else PRootEngine, code, spec)
 
 
-def tell_once(context, text):
-    """Information that not every run of a batch has to repeat."""
-    if context.notes().recall(text) is None:
-        context.notes().remember(text, "")
-        say.info(text)
-    else:
-        say.debug(text)
-
-
 def stand_in(context, spec, refusal):
     """A proved NamespaceEngine for what PRoot, for the reason given, cannot run; an error that names both reasons."""
     try:
@@ -10364,7 +10386,7 @@ def stand_in(context, spec, refusal):
     except EngineError as error:
         raise type(error)("neither mode P1 nor mode N1 can run this. P1: %s. N1: %s" % (
             refusal.message, error.message), error.hint or refusal.hint)
-    tell_once(context, "mode N1 is used: " + refusal.message)
+    tell_once(context, say.info, "mode N1 is used: " + refusal.message)
     return engine
 
 

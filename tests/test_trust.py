@@ -154,6 +154,16 @@ def test_what_others_may_do_in_a_store(stocked, umask):
     assert (store / "own/keystore").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("bits, is_told", [(0o777, True), (0o1777, False), (0o755, False)])
+def test_a_store_that_others_can_get_at_is_told_once(stocked, tmp_path, bits, is_told):
+    above = tmp_path / "above"
+    above.mkdir()
+    above.chmod(bits)
+    program = stocked.program.with_env(UDOCKER_DIR=str(above / "store"))
+    shown = [program.ok("load", "-i", stocked.directory / "kept.tar").err for _ in range(2)]
+    assert ("%s can be written to by others" % above in shown[0]) is is_told and shown[1] == ""
+
+
 def test_a_user_database_without_line_ends_costs_no_memory(stocked):
     (stocked.root("kept") / "etc/passwd").write_bytes(b"root:" * 3000000)
     program = stocked.program
