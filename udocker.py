@@ -1227,8 +1227,8 @@ def load_json(text):
         value, end = make_scanner(_Decoding)(text, 0)
         if end == len(text):
             return value
-    except (ImportError, AttributeError, TypeError, ValueError, StopIteration, RecursionError):
-        pass
+    except (ImportError, AttributeError, TypeError, ValueError, StopIteration, RecursionError, SystemError):
+        pass            # older ones have no words for what is wrong, where json is not there to say them: SystemError
     import json
     return json.loads(text)
 
