@@ -26,7 +26,7 @@ def stocked(udocker, busybox):
     udocker.ok("pull", busybox)
     udocker.ok("tag", busybox, "lab/mine:1")
     udocker.ok("create", "--name=busy", busybox)
-    return udocker
+    return udocker.with_env(UDOCKER_TMPDIR=str(udocker.home))       # others leave something in /tmp
 
 
 def disk_usage(path):

@@ -4,7 +4,7 @@ import resource
 import shutil
 import subprocess
 
-from soaking.hostile import MAX_MEMORY
+from soaking.hostile import memory_limit
 from soaking.laboratory import FAKECHROOT, remove
 from test_layers import fingerprint
 
@@ -26,7 +26,7 @@ class Trees:
 
     def __init__(self, laboratory):
         self.laboratory = laboratory
-        self.most_memory = MAX_MEMORY
+        self.most_memory = memory_limit()
         self.base = laboratory.directory / "outside"
         remove(self.base)
         (self.base / "dir/etc").mkdir(parents=True)
