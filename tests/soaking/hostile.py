@@ -156,8 +156,7 @@ class Layers:
     def run(self, *words):
         return self.program(*words, timeout=60)
 
-    @staticmethod
-    def after(result):
+    def after(self, result):
         """Complaints about how a command ended."""
         found = []
         lines = result.err.splitlines()
