@@ -1355,35 +1355,60 @@ class Naming:
 class NewFile:
     """A file that is there whole at the end of the `with` block, or as it was before; the block gets it, open to write.
 
-    A FIFO or a device is no file to be replaced, and is written to as it is.
+    Where the file system can, it has no name until then, so that nothing is left of it whatever ends us. A FIFO or a
+    device is no file to be replaced, and is written to as it is.
     """
 
     def __init__(self, path):
         self.path = os.path.realpath(path)
+        self.temporary = "%s/.new-%s" % (os.path.dirname(self.path), new_token())
 
     def __enter__(self):
         self.is_replaced = not os.path.exists(self.path) or os.path.isfile(self.path)
-        directory = os.path.dirname(self.path)
-        self.written = "%s/.new-%s" % (directory, new_token()) if self.is_replaced else self.path
+        self.has_name = True
+        if self.is_replaced and os.path.isdir("/proc/self/fd"):
+            try:
+                nameless = os.open(os.path.dirname(self.path), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+                self.has_name, self.file = False, os.fdopen(nameless, "wb")
+                return self.file
+            except OSError:         # NFS, and others, cannot; what else is wrong is told by the next attempt
+                pass
         try:
-            self.file = open(self.written, "wb")
+            self.file = open(self.temporary if self.is_replaced else self.path, "wb")
         except OSError as error:
             error.filename = self.path
             raise
         except BaseException:           # a signal
-            if self.is_replaced:
-                remove_file(self.written)
+            self._forget()
             raise
         return self.file
 
     def __exit__(self, failure, *_):
+        is_good = self.is_replaced and failure is None
         try:
-            self.file.close()
-            if self.is_replaced and failure is None:
-                os.rename(self.written, self.path)
+            with self.file:
+                if is_good:
+                    self.file.flush()
+                    self._give_name()
+            if is_good and self.has_name:
+                os.rename(self.temporary, self.path)
         finally:
-            if self.is_replaced:
-                remove_file(self.written)
+            self._forget()
+
+    def _give_name(self):
+        if self.has_name:
+            return
+        descriptor = self.file.fileno()     # given as a directory, it makes this linkat(2), which follows links
+        link = "/proc/self/fd/%d" % descriptor
+        try:
+            os.link(link, self.path, src_dir_fd=descriptor)
+        except FileExistsError:
+            os.link(link, self.temporary, src_dir_fd=descriptor)
+            self.has_name = True
+
+    def _forget(self):
+        if self.is_replaced:
+            remove_file(self.temporary)
 
 
 def open_output(path):

@@ -183,6 +183,19 @@ def test_a_container_in_the_making_finds_no_room(stocked):
         assert at < 30
 
 
+def test_an_export_that_is_killed_leaves_nothing_beside_its_archive(stocked):
+    """Before the last step the archive has no name."""
+    output = stocked.directory / "output/export"
+    output.mkdir(parents=True)
+    words = ["export", "-o", output / "tree.tar", "kept"]
+    assert stocked.run(words).status == 0 and stocked.counter.value
+    (output / "tree.tar").unlink()
+    for at in range(1, stocked.counter.value + 1):
+        result = stocked.run(words, all=1, at=at, do="kill")
+        assert result.status == -signal.SIGKILL and list(output.iterdir()) == [], at
+    output.rmdir()
+
+
 @pytest.mark.parametrize("number", range(1, 8))
 def test_a_copy_that_finds_no_room_leaves_nothing(stocked, number):
     """In the place of a file that is there."""
