@@ -7665,6 +7665,9 @@ class LinkStep(ConversionStep):
                 set_time(new, mtime)
             os.rename(new, name, dst_dir_fd=directory)
             set_time(directory, above.st_mtime_ns)
+        except BaseException:
+            remove_file(new)
+            raise
         finally:
             os.fchmod(directory, stat.S_IMODE(above.st_mode))
             os.close(directory)
