@@ -1509,12 +1509,15 @@ def entries_of(directory):
 def own_entries(directory, pattern):
     """(path, status) of the caller's own entries in a directory that others may write to too, by their names."""
     import re
-    try:
-        paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if re.match(pattern, name)]
-        found = [(path, os.lstat(path)) for path in paths]
-    except OSError:
-        return []
-    return [(path, status) for path, status in found if status.st_uid == os.getuid()]
+    found = []
+    for path in (os.path.join(directory, name) for name in entries_of(directory) if re.match(pattern, name)):
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:       # its owner has ended meanwhile
+            continue
+        if status.st_uid == os.getuid():
+            found.append((path, status))
+    return found
 
 
 def _needs_emptying(name, parent):
@@ -1658,10 +1661,10 @@ class SharedNamespaces:
     def _find(self, make):
         """Descriptors of the namespaces; None where the last one came while we waited, so that others begin anew."""
         with Lock(self.path) as lock:
-            status = os.fstat(lock.descriptor)
-            if lock.is_held and status.st_nlink == 0:
+            status = os.fstat(lock.descriptor) if lock.is_held else None
+            if status and status.st_nlink == 0:
                 return None
-            if not lock.is_held or status.st_uid != os.getuid() or status.st_nlink != 1:
+            if not status or status.st_uid != os.getuid() or status.st_nlink != 1:
                 raise OSError(errno.ENOLCK, "no lock of our own", self.path)
             holder, started, joined = self._read(lock.descriptor)
             namespaces = self._open(holder, started)
@@ -3587,14 +3590,9 @@ class Layout:
 def left_behind(directory):
     """Paths of what killed commands were about to rename in a directory: nobody has touched it for a minute."""
     import time
-    found = []
-    try:
-        for name in sorted(os.listdir(directory)):
-            if name.startswith(Layout.NEW) and time.time() - os.lstat(directory + "/" + name).st_ctime > 60:
-                found.append(directory + "/" + name)
-    except OSError as error:
-        say.debug("%s: %s" % (directory, error))
-    return found
+    limit = time.time() - 60
+    return [path for path, status in own_entries(directory, "^" + Layout.NEW.replace(".", "[.]"))
+            if status.st_ctime < limit]
 
 
 class Notes:
@@ -8127,7 +8125,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         """What lets a kernel start a script by the container's shell; "" where that line would be too long."""
         shell = self.root + libraries.tree.resolve("/bin/sh") if has_direct_programs else self._beside(self.SHELL)
         line = "#!" + shell
-        limit = 255 if version_numbers(os.uname().release) >= (5, 1) else 127       # bytes, execve(2)
+        limit = 255 if Host().kernel_version >= (5, 1) else 127       # bytes, execve(2)
         if " " not in shell and len(os.fsencode(line)) < limit:
             return line
         return "#!/bin/sh" if has_direct_programs else ""       # the host's finds its own libraries in those modes

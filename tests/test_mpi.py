@@ -12,6 +12,7 @@ import udocker as program_under_test
 from cluster import PROGRAMS, SlurmCluster
 from conftest import need, working
 from program import CHECKOUT, Program
+from test_processes import processes_with
 
 TREE = "/var/cache/udocker-tests/mpi.tar"
 SCRIPTS = sorted(os.listdir(str(CHECKOUT / "tests" / "batch")))
@@ -108,7 +109,7 @@ def test_a_job_that_is_cancelled_leaves_nothing(cluster, site, place):
             assert job.stdout.readline() == b"ready\n"
         job.send_signal(signal.SIGTERM)
     deadline = time.monotonic() + 30
-    while subprocess.run(["pgrep", "-f", token], stdout=subprocess.DEVNULL).returncode == 0:
+    while processes_with(token):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
