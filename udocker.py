@@ -6133,6 +6133,259 @@ class LoaderCache:
         return self.data[offset:max(end, offset)]
 
 
+class ElfFile:
+    """What the kernel and the dynamic loader read of an ELF file; ValueError where it is none, or a malformed one.
+
+    Nothing is read but what lies in the file and is no larger than an honest one's. System V ABI, chapters 4 and 5
+    """
+
+    LOAD, DYNAMIC, INTERPRETER, NOTE, PROTECTED = 1, 2, 3, 4, 0x6474E552        # p_type, the last one PT_GNU_RELRO
+    NEEDED, STRING_TABLE, STRING_SIZE, RPATH, RUNPATH = 1, 5, 10, 15, 29        # d_tag
+    COUNTS = 0x6FFFFFF9, 0x6FFFFFFA                                             # DT_RELACOUNT, DT_RELCOUNT
+    MAX_TABLE, MAX_STRINGS, MAX_STRING = 1 << 16, 4 << 20, 1 << 16              # bytes
+
+    def __init__(self, descriptor, size):
+        import struct
+        self.descriptor, self.size, self._string_data = descriptor, size, None
+        head = os.pread(descriptor, 64, 0)
+        if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
+            raise ValueError("no ELF file")
+        self.order, self.is_64 = "<" if head[5] == 1 else ">", head[4] == 2
+        self.machine = head[4:6] + head[18:20]
+        if not self.is_64 and size > 1 << 31:
+            raise ValueError("too large")
+        wide = "Q" if self.is_64 else "I"
+        self.word = struct.Struct(self.order + wide)
+        self.segment = struct.Struct(self.order + ("IIQQQQQQ" if self.is_64 else "8I"))
+        self.entry = struct.Struct(self.order + wide * 2)
+        self.section = struct.Struct(self.order + ("IIQQQQIIQQ" if self.is_64 else "10I"))
+        place, counts = (32, 54) if self.is_64 else (28, 42)
+        self.segment_table, self.section_table = struct.unpack_from(self.order + wide * 2, head, place)
+        segment_size, count, section_size, self.section_count = struct.unpack_from(self.order + "4H", head, counts)
+        if segment_size != self.segment.size or section_size not in (0, self.section.size):
+            raise ValueError("entries of an unknown size")
+        self.segments = self._table(self.segment, self.segment_table, count)
+        self.dynamic_place, self.dynamic = 0, []
+        for segment in self.segments:
+            if self.kind(segment) == self.DYNAMIC:
+                self.dynamic_place, length = self.extent(segment)
+                self.dynamic = self._table(self.entry, self.dynamic_place, length // self.entry.size)
+
+    def read(self, offset, length, limit):
+        """Bytes of the file; ValueError where it has fewer, or they are more than `limit`."""
+        if length > limit or offset + length > self.size:
+            raise ValueError("a part lies outside of the file")
+        data = os.pread(self.descriptor, length, offset)
+        if len(data) != length:
+            raise ValueError("truncated")
+        return data
+
+    def _table(self, entry, offset, count):
+        return list(entry.iter_unpack(self.read(offset, entry.size * count, self.MAX_TABLE)))
+
+    @staticmethod
+    def kind(segment):
+        return segment[0]
+
+    def extent(self, segment):
+        """(offset, size) of a segment in the file."""
+        return (segment[2], segment[5]) if self.is_64 else (segment[1], segment[4])
+
+    def memory(self, segment):
+        """(address, size, alignment) of a segment in memory."""
+        return (segment[3], segment[6], segment[7]) if self.is_64 else (segment[2], segment[5], segment[7])
+
+    def pack_segment(self, kind, flags, offset, address, length, alignment):
+        if self.is_64:
+            return self.segment.pack(kind, flags, offset, address, address, length, length, alignment)
+        return self.segment.pack(kind, offset, address, address, length, length, flags, alignment)
+
+    def positions(self, kind):
+        """The places in the table of segments of this kind."""
+        return [place for place, segment in enumerate(self.segments) if self.kind(segment) == kind]
+
+    @property
+    def interpreter(self):
+        """The loader that the file asks for, b"" where it asks for none."""
+        for place in self.positions(self.INTERPRETER):
+            offset, length = self.extent(self.segments[place])
+            return self.read(offset, length, 1 << 12).partition(b"\0")[0]
+        return b""
+
+    @property
+    def go_notes(self):
+        """The places in the table of segments of notes that Go's linker left, which are of Go's programs alone."""
+        return [place for place in self.positions(self.NOTE)
+                if b"Go\0\0" in self.read(*self.extent(self.segments[place]), self.MAX_TABLE)]
+
+    def entries(self, *tags):
+        """(place in the table, tag, value) of the dynamic entries with these tags, up to the end mark."""
+        found = []
+        for place, (tag, value) in enumerate(self.dynamic):
+            if tag == 0:
+                break
+            if tag in tags:
+                found.append((place, tag, value))
+        return found
+
+    @property
+    def strings(self):
+        """(offset in the file, address, size) of the strings of the dynamic section."""
+        values = {tag: value for _, tag, value in self.entries(self.STRING_TABLE, self.STRING_SIZE)}
+        if len(values) != 2:
+            raise ValueError("no dynamic strings")
+        address, length = values[self.STRING_TABLE], values[self.STRING_SIZE]
+        for place in self.positions(self.LOAD):
+            offset, size = self.extent(self.segments[place])
+            start, _, _ = self.memory(self.segments[place])
+            if start <= address and address + length <= start + size:
+                return offset + address - start, address, length
+        raise ValueError("dynamic strings that are not in the file")
+
+    @property
+    def string_data(self):
+        """The bytes of all dynamic strings."""
+        if self._string_data is None:
+            offset, _, length = self.strings
+            self._string_data = self.read(offset, length, self.MAX_STRINGS)
+        return self._string_data
+
+    def string(self, value):
+        """The dynamic string that starts at `value`."""
+        end = self.string_data.find(b"\0", value)
+        if not value <= end <= value + self.MAX_STRING:
+            raise ValueError("a string without an end")
+        return self.string_data[value:end]
+
+    def string_section(self, address):
+        """The place in the file of the section header of the strings at `address`; None where there is none."""
+        try:
+            sections = self._table(self.section, self.section_table, self.section_count)
+        except ValueError:
+            return None
+        for place, section in enumerate(sections):
+            if section[1] == 3 and section[3] == address:       # SHT_STRTAB
+                return self.section_table + place * self.section.size
+        return None
+
+
+def elf_magic(descriptor):
+    """The mark of an ELF file, b"" where a file has none."""
+    try:
+        head = os.pread(descriptor, 4, 0)
+    except OSError:
+        return b""
+    return head if head == b"\x7fELF" else b""
+
+
+def read_elf(path, read):
+    """What `read` makes of an ElfFile and its status; OSError, ValueError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        return read(ElfFile(descriptor, status.st_size), status)
+    finally:
+        os.close(descriptor)
+
+
+class GuestLibraries:
+    """Where the dynamic loader of a container looks for libraries. ld.so(8)"""
+
+    MAX_FILES, MAX_DIRECTORIES = 100, 200       # of configuration, and what they name
+
+    def __init__(self, tree):
+        self.tree = tree
+
+    @found_once
+    def directories(self):
+        """The guest paths, without links, of the directories that exist: those configured, then the usual ones."""
+        import itertools
+        wanted = list(itertools.islice(self._configured("/etc/ld.so.conf", [self.MAX_FILES]), self.MAX_DIRECTORIES))
+        for start in ("/lib", "/usr/lib"):
+            wanted += ["%s/%s" % (start, name) for name in self._names(start) if "-linux-" in name]
+        wanted += ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib64", "/usr/local/lib"]
+        found = []
+        for guest in wanted:
+            try:
+                guest = self.tree.resolve(guest)
+            except OSError:
+                continue
+            if guest not in found and ":" not in guest and os.path.isdir(self.tree.root + guest):
+                found.append(guest)
+        return found
+
+    def names(self):
+        """The names (bytes) of what lies in the directories."""
+        return {os.fsencode(name) for guest in self.directories for name in self._names(guest)}
+
+    def find(self, name, machine, first=()):
+        """The guest path, without links, of the first library of that name for a machine (bytes, as ElfFile has it);
+        "" where there is none. The directories `first` are looked into before the loader's."""
+        for directory in [*first, *self.directories]:
+            try:
+                guest = self.tree.resolve(directory + "/" + name)
+                head = read_file(self.tree.root + guest, 64)
+            except OSError:
+                continue
+            if head[:4] == b"\x7fELF" and head[4:6] + head[18:20] == machine:
+                return guest
+        return ""
+
+    def _names(self, guest):
+        try:
+            return sorted(os.listdir(self.tree.path(guest)))
+        except OSError:
+            return []
+
+    def _configured(self, guest, allowance):
+        """Directories that a file of ld.so.conf's kind names, those that it includes with it."""
+        allowance[0] -= 1
+        if allowance[0] < 0:
+            return
+        for line in self.tree.read(guest).splitlines():
+            words = line.partition("#")[0].split()
+            if len(words) == 2 and words[0] == "include":
+                directory, _, pattern = os.path.join(os.path.dirname(guest), words[1]).rpartition("/")
+                for name in self._names(directory):
+                    if self._is_match(name, pattern):
+                        yield from self._configured(directory + "/" + name, allowance)
+            elif words and words[0].startswith("/"):
+                yield words[0]
+
+    @staticmethod
+    def _is_match(name, pattern):
+        """Whether a pattern of the shell's, nearly always *.conf, has the name."""
+        if pattern[:1] == "*" and not set("*?[") & set(pattern[1:]):
+            return name.endswith(pattern[1:])
+        import fnmatch
+        return fnmatch.fnmatchcase(name, pattern)
+
+    def loader(self, interpreter):
+        """The guest path, without links, of the loader that a program asks for; "" where there is none."""
+        name = os.fsdecode(interpreter)
+        if name.startswith(self.tree.inside):       # of a program that is converted
+            name = name[len(self.tree.inside) - 1:]
+        try:
+            guest = self.tree.resolve(name)
+        except OSError:
+            return ""
+        return guest if os.path.isfile(self.tree.root + guest) else ""
+
+    def shell_loader(self):
+        """The guest path of the loader of the container's shell; "" where it has none."""
+        try:
+            return self.loader(read_elf(self.tree.path("/bin/sh"), lambda elf, status: elf.interpreter))
+        except (OSError, ValueError):
+            return ""
+
+
+def newest_glibc(data):
+    """The newest version of glibc's symbols that a library (bytes) names: what it needs, or, of libc itself, has."""
+    import re
+    found = (match.group(1, 2) for match in re.finditer(rb"\0GLIBC_([0-9]+)\.([0-9]+)(?:\.[0-9]+)?(?=\0)", data))
+    return max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
+
+
 def graphics_mounts(machine):
     """The host's direct rendering drivers, which lie beside its OpenGL libraries, and the socket of its display."""
     import glob
@@ -6157,11 +6410,11 @@ class ContainerEdits:
     in the container's tree; the directories of the host that the links lead to are mounted beside it.
     """
 
-    PLACE, HOST_PLACE = "/usr/local/nvidia", "/usr/local/nvidia-host"
     LIBRARIES, LIBRARIES_OF_32_BITS, PROGRAMS = "lib64/", "lib/", "bin/"
 
-    def __init__(self):
-        self.files = {}             # name below PLACE: path
+    def __init__(self, place="/usr/local/nvidia"):
+        self.place, self.host_place = place, place + "-host"
+        self.files = {}             # name below the place: path
         self.mounts = []
         self.devices = []           # Mounts, needed where the container does not see the host's /dev
         self.environment = {}
@@ -6183,29 +6436,29 @@ class ContainerEdits:
     def links(self):
         """{name: target} of the symbolic links: relative ones, which lead to the same files here and inside."""
         directories = self._directories()
-        found = {"%s/%d" % (os.path.basename(self.HOST_PLACE), number): path
+        found = {"%s/%d" % (os.path.basename(self.host_place), number): path
                  for number, path in enumerate(directories)}
         for name, path in self.files.items():
             directory, base = os.path.split(os.path.realpath(path))
-            found["%s/%s" % (os.path.basename(self.PLACE), name)] = "../../%s/%d/%s" % (
-                os.path.basename(self.HOST_PLACE), directories.index(directory), base)
+            found["%s/%s" % (os.path.basename(self.place), name)] = "../../%s/%d/%s" % (
+                os.path.basename(self.host_place), directories.index(directory), base)
         return found
 
     def link_mounts(self, directory):
         """The Mounts that make the links appear, which are in `directory`."""
-        return [Mount("%s/%s" % (directory, os.path.basename(self.PLACE)), self.PLACE)] + [
-            Mount(path, "%s/%d" % (self.HOST_PLACE, number)) for number, path in enumerate(self._directories())]
+        return [Mount("%s/%s" % (directory, os.path.basename(self.place)), self.place)] + [
+            Mount(path, "%s/%d" % (self.host_place, number)) for number, path in enumerate(self._directories())]
 
     def extend_search_paths(self, environment):
         """The loader looks among our libraries first, the shell among our programs last."""
-        own = ["%s/%s" % (self.PLACE, part.rstrip("/")) for part in (self.LIBRARIES, self.LIBRARIES_OF_32_BITS)
+        own = ["%s/%s" % (self.place, part.rstrip("/")) for part in (self.LIBRARIES, self.LIBRARIES_OF_32_BITS)
                if any(name.startswith(part) for name in self.files)]
         words = [self.first_library_directory] + own + self.library_directories
         words.append(environment.get("LD_LIBRARY_PATH", ""))
         if any(words):
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, words))
         if any(name.startswith(self.PROGRAMS) for name in self.files):
-            environment["PATH"] = "%s:%s/bin" % (environment.get("PATH", DEFAULT_PATH), self.PLACE)
+            environment["PATH"] = "%s:%s/bin" % (environment.get("PATH", DEFAULT_PATH), self.place)
 
 
 def version_numbers(text):
@@ -6756,8 +7009,8 @@ class DeviceSpecs:
         return following + [word.partition("=")[2] for word in words if word.startswith(option + "=")]
 
     def _place(self, guest):
-        """The name below ContainerEdits.PLACE for a library or program that is to lie where systems keep theirs; ""
-        for other files."""
+        """The name below the place of ContainerEdits for a library or program that is to lie where systems keep theirs;
+        "" for other files."""
         import re
         directory, name = os.path.split(guest)
         if re.fullmatch(self.LIBRARY_DIRECTORY, directory) and ".so" in name:
@@ -6791,6 +7044,162 @@ class DeviceSpecs:
         for guest in values:
             if guest.startswith("/") and ":" not in guest and not re.fullmatch(self.LIBRARY_DIRECTORY, guest):
                 edits.library_directories.append(guest)
+
+
+class MpiLibrary:
+    """An MPI library, of the host or of a container, and the binary interface that programs know it by.
+
+    Libraries of one interface stand in for one another: MPICH ABI Compatibility Initiative (MPICH since 3.1, Intel MPI,
+    MVAPICH2, Cray MPICH), Open MPI since 3.0, and MPI 5.0's own.
+    """
+
+    NAMES = ("libmpi.so.40", "libmpi.so.20", "libmpi.so.12", "libmpich.so.12", "libmpi_abi.so.1", "libmpi_abi.so.0")
+    PLACE = "/usr/local/mpi"        # in the container
+    LAUNCHERS = ("mpiexec", "mpirun")
+    RUNTIME = ("libopen-rte.so", "libopen-pal.so", "libpmix.so", "libprrte.so")
+    # What they and the network libraries below them load and read by its path: beside a library, and below a prefix
+    PLUGINS = ("openmpi", "pmix", "pmix2", "prte", "mpich", "ucx", "libfabric", "libibverbs")
+    FILES = ("openmpi", "pmix", "prte", "ucx", "libibverbs.d", "openmpi-mca-params.conf", "pmix-mca-params.conf")
+    # The C library is the container's, whatever comes
+    C_LIBRARY = ("ld-linux", "ld64", "libc.", "libm.", "libmvec.", "libpthread.", "libdl.", "librt.", "libutil.",
+                 "libresolv.", "libanl.", "libnsl.", "libnss_", "libthread_db.")
+
+    def __init__(self, directory, name, path):
+        self.directory = directory      # as its own side sees it
+        self.name = name
+        self.path = path                # on the host
+        self.machine, is_open_mpi = read_elf(path, lambda elf, status: (
+            elf.machine, b"\0ompi_mpi_comm_world\0" in elf.string_data))
+        # By a symbol: Open MPI 1.10 had the name that is MPICH's
+        self.maker = "Open MPI" if is_open_mpi else "MPICH"
+        self.interface = "%s's %s" % (self.maker, self.common_name(name))
+
+    @staticmethod
+    def common_name(name):
+        """The name in the interface: Debian's MPICH has others."""
+        return "libmpi" + name[len("libmpich"):] if name.startswith("libmpich") else name
+
+    @staticmethod
+    def is_older(path, other):
+        """Whether a library is older than another, by the numbers that end their full names; where one says no more
+        than its interface, nobody knows."""
+        versions = [version_numbers(os.path.realpath(each).partition(".so.")[2]) for each in (path, other)]
+        return min(map(len, versions)) > 1 and versions[0] < versions[1]
+
+    @classmethod
+    def list(cls, directories, place):
+        """{interface: MpiLibrary} of the first of each in `directories` of one side; `place` gives the host path of a
+        path there."""
+        found = {}
+        for directory in directories:
+            for name in cls.NAMES:
+                try:
+                    library = cls(directory, name, place(directory + "/" + name))
+                except (OSError, ValueError):       # not there, or no library
+                    continue
+                found.setdefault(library.interface, library)
+        return found
+
+    @classmethod
+    def _directories(cls, environment, place):
+        """Where one side's variables lead to: to libraries, or to a launcher, beside which they are."""
+        found = [part for part in environment.get("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
+        for part in environment.get("PATH", DEFAULT_PATH).split(":"):
+            try:
+                is_there = any(os.path.exists(place("%s/%s" % (part, name))) for name in cls.LAUNCHERS)
+            except OSError:         # links in a circle
+                continue
+            if is_there and part.startswith("/"):
+                found += [os.path.dirname(part.rstrip("/")) + name for name in ("/lib", "/lib64")]
+        return found
+
+    @classmethod
+    def of_host(cls, environment, machine):
+        """{interface: MpiLibrary} of those that a job of the caller's would find."""
+        cache = LoaderCache(machine)
+        known = [os.path.dirname(path) for name in cls.NAMES for path in cache.find(name)]
+        return cls.list(cls._directories(environment, os.path.abspath) + known, os.path.abspath)
+
+    @classmethod
+    def of_container(cls, tree, environment):
+        """{interface: MpiLibrary} of those that programs in a GuestTree would find."""
+        return cls.list(cls._directories(environment, tree.path) + GuestLibraries(tree).directories, tree.path)
+
+    def is_kin(self, name):
+        """Whether a name is one of its own: the library for another language, or a part of its runtime."""
+        number = self.name.partition(".so.")[2]
+        return (name.startswith("libmpi") and name.endswith(".so." + number)
+                or ".so." in name and name.startswith(self.RUNTIME))
+
+    def survey(self, environment):
+        """What a container needs of the host to use it, as (kind, name, path): each "library", each "place" that is
+        read by its path, and the version of "glibc" that they need. ToolError where ldd cannot tell. ldd(1)"""
+        beside = [self.directory + "/" + name for name in sorted(os.listdir(self.directory)) if self.is_kin(name)]
+        libraries = {os.path.basename(path): path for path in beside}
+        libraries.update(self._needs(beside, environment))
+        places = self._places({os.path.dirname(path) for path in libraries.values()})
+        plugins = [os.path.join(top, name) for place in places if os.path.isdir(place)
+                   for top, _, names in os.walk(place) for name in sorted(names) if name.endswith(".so")]
+        libraries = dict(self._needs(plugins, environment), **libraries)
+        needed = max(newest_glibc(read_file(path, 1 << 28)) for path in plugins + list(libraries.values()))
+        return ([("glibc",) + tuple(map(str, needed))] + [("library",) + pair for pair in sorted(libraries.items())]
+                + [("place", "", path) for path in places])
+
+    def _needs(self, paths, environment):
+        """{name: path} of the libraries that the host's loader finds for these, but for the C library's."""
+        import re
+        if not paths:
+            return {}
+        _, out, err = run_program(["ldd"] + paths, environment)
+        found = re.findall(r"^\t(\S+) => (/.*) \(0x", out, re.MULTILINE)
+        if not found:
+            raise ToolError("ldd says nothing of %s: %s" % (self.path, err.strip()))
+        return {name: path for name, path in found if not name.startswith(self.C_LIBRARY)}
+
+    def _places(self, directories):
+        """The paths that exist of plugins and settings that belong to libraries in these directories."""
+        wanted = set()
+        for directory in directories:
+            prefix = directory = os.path.realpath(directory)
+            while os.path.basename(prefix) in ("lib", "lib64") or prefix.endswith("-linux-gnu"):
+                prefix = os.path.dirname(prefix)
+            wanted |= {"%s/%s" % (directory, name) for name in self.PLUGINS}
+            wanted |= {"%s/%s/%s" % (prefix, part, name) for part in ("etc", "share") for name in self.FILES}
+        wanted |= {"/etc/" + name for name in self.FILES}
+        return sorted(path for path in wanted if os.path.exists(path))
+
+    def edits(self, replaced, tree, survey):
+        """The ContainerEdits that put it into the place of `replaced`, the MpiLibrary in a GuestTree; `survey` is its
+        own. Of each library that both sides have the newer one is used."""
+        edits, own = ContainerEdits(self.PLACE), self._guest_files(replaced, tree)
+        names = {}
+        for kind, name, path in survey:
+            if kind == "place":
+                edits.mounts.append(Mount(path, path, is_required=False))
+            elif kind == "library":
+                is_own = self.is_kin(name)
+                if is_own or not self.is_older(path, own.get(name, "")):
+                    edits.files[edits.LIBRARIES + name] = path
+                    names[self.common_name(name)] = path if is_own else ""
+        # Over the container's own files too: a program may know their path
+        for name in os.listdir(tree.path(replaced.directory)):
+            path = names.get(self.common_name(name))
+            if path:
+                edits.mounts.append(Mount(path, tree.resolve(replaced.directory + "/" + name)))
+        return edits
+
+    @staticmethod
+    def _guest_files(replaced, tree):
+        """{name: host path} of the libraries of a container that are found by their names alone."""
+        found = {}
+        for guest in [replaced.directory] + GuestLibraries(tree).directories:
+            for name in os.listdir(tree.path(guest)):
+                if ".so" in name and name not in found:
+                    try:
+                        found[name] = tree.path(guest + "/" + name)
+                    except OSError:         # links in a circle
+                        continue
+        return found
 
 
 def device_mount(text):
@@ -6947,7 +7356,7 @@ class JobStep:
     )
     # For ranks that have user namespaces of their own, which keep them out of each other's memory: user_namespaces(7)
     CAREFUL = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_smsc": "^cma",
-               "UCX_POSIX_USE_PROC_LINK": "n", "UCX_TLS": "^cma"}
+               "UCX_POSIX_USE_PROC_LINK": "n", "UCX_TLS": "^cma", "MPIR_CVAR_CH4_CMA_ENABLE": "0"}
 
     def __init__(self, local_size, key):
         self.local_size = local_size
@@ -6972,6 +7381,12 @@ class JobStep:
             sizes += [int(match.group(1))] * int(match.group(2) or 1)
         place = int(node) if node.isdigit() and len(sizes) > 1 else 0
         return sizes[place] if place < len(sizes) else 0
+
+
+def is_first_rank(environment):
+    """Whether a process is the first one of a parallel job, or alone: what concerns all is told once."""
+    names = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+    return all(environment.get(name, "0") == "0" for name in names)
 
 
 class RunSpec:
@@ -7109,142 +7524,6 @@ class RunSpec:
 # 11  Engines
 # ======================================================================================================
 
-class ElfFile:
-    """What the kernel and the dynamic loader read of an ELF file; ValueError where it is none, or a malformed one.
-
-    Nothing is read but what lies in the file and is no larger than an honest one's. System V ABI, chapters 4 and 5
-    """
-
-    LOAD, DYNAMIC, INTERPRETER, NOTE, PROTECTED = 1, 2, 3, 4, 0x6474E552        # p_type, the last one PT_GNU_RELRO
-    NEEDED, STRING_TABLE, STRING_SIZE, RPATH, RUNPATH = 1, 5, 10, 15, 29        # d_tag
-    COUNTS = 0x6FFFFFF9, 0x6FFFFFFA                                             # DT_RELACOUNT, DT_RELCOUNT
-    MAX_TABLE, MAX_STRINGS, MAX_STRING = 1 << 16, 4 << 20, 1 << 16              # bytes
-
-    def __init__(self, descriptor, size):
-        import struct
-        self.descriptor, self.size, self._string_data = descriptor, size, None
-        head = os.pread(descriptor, 64, 0)
-        if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
-            raise ValueError("no ELF file")
-        self.order, self.is_64 = "<" if head[5] == 1 else ">", head[4] == 2
-        self.machine = head[4:6] + head[18:20]
-        if not self.is_64 and size > 1 << 31:
-            raise ValueError("too large")
-        wide = "Q" if self.is_64 else "I"
-        self.word = struct.Struct(self.order + wide)
-        self.segment = struct.Struct(self.order + ("IIQQQQQQ" if self.is_64 else "8I"))
-        self.entry = struct.Struct(self.order + wide * 2)
-        self.section = struct.Struct(self.order + ("IIQQQQIIQQ" if self.is_64 else "10I"))
-        place, counts = (32, 54) if self.is_64 else (28, 42)
-        self.segment_table, self.section_table = struct.unpack_from(self.order + wide * 2, head, place)
-        segment_size, count, section_size, self.section_count = struct.unpack_from(self.order + "4H", head, counts)
-        if segment_size != self.segment.size or section_size not in (0, self.section.size):
-            raise ValueError("entries of an unknown size")
-        self.segments = self._table(self.segment, self.segment_table, count)
-        self.dynamic_place, self.dynamic = 0, []
-        for segment in self.segments:
-            if self.kind(segment) == self.DYNAMIC:
-                self.dynamic_place, length = self.extent(segment)
-                self.dynamic = self._table(self.entry, self.dynamic_place, length // self.entry.size)
-
-    def read(self, offset, length, limit):
-        """Bytes of the file; ValueError where it has fewer, or they are more than `limit`."""
-        if length > limit or offset + length > self.size:
-            raise ValueError("a part lies outside of the file")
-        data = os.pread(self.descriptor, length, offset)
-        if len(data) != length:
-            raise ValueError("truncated")
-        return data
-
-    def _table(self, entry, offset, count):
-        return list(entry.iter_unpack(self.read(offset, entry.size * count, self.MAX_TABLE)))
-
-    @staticmethod
-    def kind(segment):
-        return segment[0]
-
-    def extent(self, segment):
-        """(offset, size) of a segment in the file."""
-        return (segment[2], segment[5]) if self.is_64 else (segment[1], segment[4])
-
-    def memory(self, segment):
-        """(address, size, alignment) of a segment in memory."""
-        return (segment[3], segment[6], segment[7]) if self.is_64 else (segment[2], segment[5], segment[7])
-
-    def pack_segment(self, kind, flags, offset, address, length, alignment):
-        if self.is_64:
-            return self.segment.pack(kind, flags, offset, address, address, length, length, alignment)
-        return self.segment.pack(kind, offset, address, address, length, length, flags, alignment)
-
-    def positions(self, kind):
-        """The places in the table of segments of this kind."""
-        return [place for place, segment in enumerate(self.segments) if self.kind(segment) == kind]
-
-    @property
-    def interpreter(self):
-        """The loader that the file asks for, b"" where it asks for none."""
-        for place in self.positions(self.INTERPRETER):
-            offset, length = self.extent(self.segments[place])
-            return self.read(offset, length, 1 << 12).partition(b"\0")[0]
-        return b""
-
-    @property
-    def go_notes(self):
-        """The places in the table of segments of notes that Go's linker left, which are of Go's programs alone."""
-        return [place for place in self.positions(self.NOTE)
-                if b"Go\0\0" in self.read(*self.extent(self.segments[place]), self.MAX_TABLE)]
-
-    def entries(self, *tags):
-        """(place in the table, tag, value) of the dynamic entries with these tags, up to the end mark."""
-        found = []
-        for place, (tag, value) in enumerate(self.dynamic):
-            if tag == 0:
-                break
-            if tag in tags:
-                found.append((place, tag, value))
-        return found
-
-    @property
-    def strings(self):
-        """(offset in the file, address, size) of the strings of the dynamic section."""
-        values = {tag: value for _, tag, value in self.entries(self.STRING_TABLE, self.STRING_SIZE)}
-        if len(values) != 2:
-            raise ValueError("no dynamic strings")
-        address, length = values[self.STRING_TABLE], values[self.STRING_SIZE]
-        for place in self.positions(self.LOAD):
-            offset, size = self.extent(self.segments[place])
-            start, _, _ = self.memory(self.segments[place])
-            if start <= address and address + length <= start + size:
-                return offset + address - start, address, length
-        raise ValueError("dynamic strings that are not in the file")
-
-    @property
-    def string_data(self):
-        """The bytes of all dynamic strings."""
-        if self._string_data is None:
-            offset, _, length = self.strings
-            self._string_data = self.read(offset, length, self.MAX_STRINGS)
-        return self._string_data
-
-    def string(self, value):
-        """The dynamic string that starts at `value`."""
-        end = self.string_data.find(b"\0", value)
-        if not value <= end <= value + self.MAX_STRING:
-            raise ValueError("a string without an end")
-        return self.string_data[value:end]
-
-    def string_section(self, address):
-        """The place in the file of the section header of the strings at `address`; None where there is none."""
-        try:
-            sections = self._table(self.section, self.section_table, self.section_count)
-        except ValueError:
-            return None
-        for place, section in enumerate(sections):
-            if section[1] == 3 and section[3] == address:       # SHT_STRTAB
-                return self.section_table + place * self.section.size
-        return None
-
-
 class ElfPatcher:
     """Makes an ELF file start and load from a tree: bytes appended to the file, and a few that are overwritten.
 
@@ -7347,102 +7626,6 @@ class ElfPatcher:
         if not counts:
             raise ValueError("no dynamic entry to spare")
         return counts[0][0]
-
-
-def elf_magic(descriptor):
-    """The mark of an ELF file, b"" where a file has none."""
-    try:
-        head = os.pread(descriptor, 4, 0)
-    except OSError:
-        return b""
-    return head if head == b"\x7fELF" else b""
-
-
-def read_elf(path, read):
-    """What `read` makes of an ElfFile and its status; OSError, ValueError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        return read(ElfFile(descriptor, status.st_size), status)
-    finally:
-        os.close(descriptor)
-
-
-class GuestLibraries:
-    """Where the dynamic loader of a container looks for libraries. ld.so(8)"""
-
-    MAX_FILES, MAX_DIRECTORIES = 100, 200       # of configuration, and what they name
-
-    def __init__(self, tree):
-        self.tree = tree
-
-    def directories(self):
-        """The guest paths, without links, of the directories that exist: those configured, then the usual ones."""
-        import itertools
-        wanted = list(itertools.islice(self._configured("/etc/ld.so.conf", [self.MAX_FILES]), self.MAX_DIRECTORIES))
-        for start in ("/lib", "/usr/lib"):
-            wanted += ["%s/%s" % (start, name) for name in self._names(start) if "-linux-" in name]
-        wanted += ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib64", "/usr/local/lib"]
-        found = []
-        for guest in wanted:
-            try:
-                guest = self.tree.resolve(guest)
-            except OSError:
-                continue
-            if guest not in found and ":" not in guest and os.path.isdir(self.tree.root + guest):
-                found.append(guest)
-        return found
-
-    def names(self):
-        """The names (bytes) of what lies in the directories."""
-        return {os.fsencode(name) for guest in self.directories() for name in self._names(guest)}
-
-    def _names(self, guest):
-        try:
-            return sorted(os.listdir(self.tree.path(guest)))
-        except OSError:
-            return []
-
-    def _configured(self, guest, allowance):
-        """Directories that a file of ld.so.conf's kind names, those that it includes with it."""
-        allowance[0] -= 1
-        if allowance[0] < 0:
-            return
-        for line in self.tree.read(guest).splitlines():
-            words = line.partition("#")[0].split()
-            if len(words) == 2 and words[0] == "include":
-                directory, _, pattern = os.path.join(os.path.dirname(guest), words[1]).rpartition("/")
-                for name in self._names(directory):
-                    if self._is_match(name, pattern):
-                        yield from self._configured(directory + "/" + name, allowance)
-            elif words and words[0].startswith("/"):
-                yield words[0]
-
-    @staticmethod
-    def _is_match(name, pattern):
-        """Whether a pattern of the shell's, nearly always *.conf, has the name."""
-        if pattern[:1] == "*" and not set("*?[") & set(pattern[1:]):
-            return name.endswith(pattern[1:])
-        import fnmatch
-        return fnmatch.fnmatchcase(name, pattern)
-
-    def loader(self, interpreter):
-        """The guest path, without links, of the loader that a program asks for; "" where there is none."""
-        name = os.fsdecode(interpreter)
-        if name.startswith(self.tree.inside):       # of a program that is converted
-            name = name[len(self.tree.inside) - 1:]
-        try:
-            guest = self.tree.resolve(name)
-        except OSError:
-            return ""
-        return guest if os.path.isfile(self.tree.root + guest) else ""
-
-    def shell_loader(self):
-        """The guest path of the loader of the container's shell; "" where it has none."""
-        try:
-            return self.loader(read_elf(self.tree.path("/bin/sh"), lambda elf, status: elf.interpreter))
-        except (OSError, ValueError):
-            return ""
 
 
 class ConversionStep:
@@ -7857,7 +8040,7 @@ class ElfStep(FileStep):
 
     def plan(self, since):
         libraries, loaders, shared = GuestLibraries(self.guest), {}, {}
-        self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories()]
+        self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories]
         self.library_names = libraries.names()
         self.find_loader = lambda name: loaders[name] if name in loaders else loaders.setdefault(
             name, libraries.loader(name))
@@ -8098,7 +8281,7 @@ udocker.Conversion(sys.argv[2]).update()"""
     def _write_notes(self, names):
         """What the older udocker wants to know."""
         libraries = GuestLibraries(GuestTree(os.path.realpath(self.directory + "/ROOT"), published_root=self.root))
-        paths = [self.root + guest for guest in libraries.directories()]
+        paths = [self.root + guest for guest in libraries.directories]
         for note, text in zip(self.NOTES, (self.root, ":".join(paths), libraries.shell_loader())):
             write_atomic(self.directory + "/" + note, os.fsencode(text))
         if not libraries.shell_loader():
@@ -8748,13 +8931,6 @@ class RuncEngine(ExecutableEngine):
         return report, ""
 
 
-def newest_glibc(data):
-    """The newest version of glibc's symbols that a library (bytes) names: what it needs, or, of libc itself, has."""
-    import re
-    found = (match.group(1, 2) for match in re.finditer(rb"\0GLIBC_([0-9]+)\.([0-9]+)(?:\.[0-9]+)?(?=\0)", data))
-    return max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
-
-
 class FakechrootLibrary:
     """A libfakechroot: a library that is loaded into every program and rewrites the paths it names.
 
@@ -8837,7 +9013,7 @@ class GuestSystem:
     def __init__(self, tree):
         self.tree = tree
         self.libraries = GuestLibraries(tree)
-        self.directories = self.libraries.directories()
+        self.directories = self.libraries.directories
         release = dict(line.partition("=")[::2] for line in tree.read("/etc/os-release").splitlines())
         self.system = release.get("ID", "").strip("'\" ").lower()
         self.version = version_numbers(release.get("VERSION_ID", "").strip("'\" "))
@@ -8847,24 +9023,12 @@ class GuestSystem:
         self.is_musl = "musl" in self.loader
         self.has_name_option = b"--argv0" in data
         self.has_known_variable = LoaderStep.has_known_variable(data)
-        self.libc = self.loader if self.is_musl else self._find("libc.so.6")
+        self.libc = self.loader if self.is_musl else self.libraries.find("libc.so.6", self.machine)
 
     @found_once
     def glibc(self):
         """The version of its C library."""
         return newest_glibc(read_file(self.tree.path(self.libc), FakechrootLibrary.MAX_SIZE))
-
-    def _find(self, name):
-        """The guest path of the first library of that name for the shell's machine; "" where there is none."""
-        for directory in self.directories:
-            try:
-                guest = self.tree.resolve(directory + "/" + name)
-                head = read_file(self.tree.root + guest, 64)
-            except OSError:
-                continue
-            if head[4:6] + head[18:20] == self.machine:
-                return guest
-        return ""
 
     def identity(self):
         """What tells whether a proof in this tree still holds."""
@@ -10523,6 +10687,11 @@ class RunRequest:
                 self.variables.append(variable)
         GpuRequest.of_variables(dict(self.variables), is_explicit=True)         # raises what it cannot understand
 
+    @property
+    def needs_host_environment(self):
+        """Whether the command gets the host's environment."""
+        return self.options.hostenv or self.options.mpi
+
     def all_mounts(self, context):
         """The user's mounts and those that come by themselves, without the excluded ones."""
         options = self.options
@@ -10533,7 +10702,7 @@ class RunRequest:
             own.append(Mount(context.home, context.home))
         elif options.bindhome:
             say.warning("--bindhome: your home directory is %s, which cannot appear" % context.home)
-        if options.hostenv:
+        if self.needs_host_environment:
             own += [mount for mount in launcher_mounts(context.environment) if not any(
                 (mount.guest + "/").startswith(volume.guest + "/") for volume in self.mounts)]
         if options.hostauth:
@@ -10545,7 +10714,7 @@ class RunRequest:
 def guest_environment(context, request, config, account):
     """The command's variables: the host's where wanted, then the image's, then what was given by hand."""
     options, host = request.options, context.environment
-    environment = host_environment(host, options.bindhome) if options.hostenv else {}
+    environment = host_environment(host, options.bindhome) if request.needs_host_environment else {}
     environment["HOSTNAME"] = options.hostname or environment.get("HOSTNAME") or context.host.name
     if "TERM" in host:
         environment["TERM"] = host["TERM"]
@@ -10676,6 +10845,103 @@ def add_devices(context, request, spec):
     spec.mounts = arrange_mounts(mounts + spec.mounts)
 
 
+MPI_HINT = "without --mpi the container's own is used, which must understand the host's launcher"
+MPI_SURVEY_AGE = 86400      # seconds for which a survey of the host's MPI is believed
+
+
+def survey_mpi(context, library):
+    """The survey of a MpiLibrary of the host: the noted one, else a new one."""
+    notes, status = context.notes(), os.stat(library.path)
+    subject = "mpi %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
+                                   context.environment.get("LD_LIBRARY_PATH", ""))
+    text = notes.recall(subject, MPI_SURVEY_AGE)
+    if not text:
+        text = "\n".join("\t".join(entry) for entry in library.survey(context.environment))
+        notes.remember(subject, text)
+    return [tuple(line.split("\t")) for line in text.split("\n")]
+
+
+def check_c_library(tree, replaced, survey):
+    """EngineError where a container's C library is older than what the host's MPI needs."""
+    guest = GuestLibraries(tree).find("libc.so.6", replaced.machine)
+    if not guest:
+        raise EngineError("--mpi: the container has no glibc, with which the host's MPI was made", MPI_HINT)
+    needed = next((int(major), int(minor)) for kind, major, minor in survey if kind == "glibc")
+    own = newest_glibc(read_file(tree.path(guest), 1 << 26))
+    if needed > own:
+        raise EngineError("--mpi: the host's MPI needs glibc %d.%d, and the container has %d.%d" % (needed + own),
+                          MPI_HINT)
+
+
+def match_mpi(context, spec):
+    """(MpiLibrary of the host, the one of the container that it stands in for); EngineError where none can."""
+    own = MpiLibrary.of_container(spec.tree, spec.environment)
+    if not own:
+        raise EngineError("--mpi: the container has no MPI library",
+                          "looked for %s in its LD_LIBRARY_PATH, beside its mpiexec and where its loader looks" % (
+                              ", ".join(MpiLibrary.NAMES)))
+    found = MpiLibrary.of_host(context.environment, context.host.machine)
+    if not found:
+        raise EngineError("--mpi: this host has no MPI library", "load the module that sets LD_LIBRARY_PATH or PATH")
+    pairs = [(library, own[name]) for name, library in found.items()
+             if name in own and own[name].machine == library.machine]
+    if not pairs:
+        raise EngineError("--mpi: the container has %s and the host %s: neither can stand in for the other" % (
+            " and ".join(own), " and ".join(found)), MPI_HINT)
+    maker = "Open MPI" if "PMIX_RANK" in context.environment else "MPICH"
+    return ([pair for pair in pairs if pair[0].maker == maker] or pairs)[0]
+
+
+def add_mpi(context, spec):
+    """Add to a RunSpec the host's MPI in place of the container's."""
+    library, replaced = match_mpi(context, spec)
+    survey = survey_mpi(context, library)
+    check_c_library(spec.tree, replaced, survey)
+    edits = library.edits(replaced, spec.tree, survey)
+    edits.extend_search_paths(spec.environment)
+    try:
+        links = edits.link_mounts(context.notes().keep_links(edits.links()))
+    except OSError as error:
+        raise EngineError("--mpi: links to the host's libraries cannot be kept in %s: %s" % (
+            context.notes().directory, error.strerror), "UDOCKER_DIR names a store that can be written to")
+    spec.mounts = arrange_mounts(edits.mounts + links + spec.mounts)
+    if is_first_rank(context.environment):
+        say.info("the host's %s stands in for the container's %s/%s" % (
+            library.path, replaced.directory, replaced.name))
+        if library.is_older(library.path, replaced.path):
+            say.warning("the host's is older: a program that uses newer functions will not start")
+
+
+def lone_ranks_reason(environment, is_passed, makers):
+    """Why the ranks that a launcher starts would each be alone, by the launcher's variables, whether the command gets
+    them, and the makers of the container's MPI libraries; "" where nothing says so."""
+    is_pmix, is_pmi = "PMIX_RANK" in environment, "PMI_RANK" in environment or "PMI_FD" in environment
+    if not is_pmix and not is_pmi:
+        return "srun hands on nothing by which MPI's ranks find each other: srun --mpi=pmix or --mpi=pmi2 does"
+    if not is_passed:
+        return "without --hostenv the ranks of an MPI program do not hear of each other"
+    if is_pmix and not is_pmi and makers == {"MPICH"}:
+        return ("PMIx starts the ranks, which few builds of MPICH understand, and the container has no other MPI: start "
+                "them with mpiexec of MPICH or srun --mpi=pmi2, or say run --mpi")
+    if is_pmi and not is_pmix and makers == {"Open MPI"}:
+        return ("PMI starts the ranks, which few builds of Open MPI understand, and the container has no other MPI: "
+                "start them with mpiexec of Open MPI or srun --mpi=pmix, or say run --mpi")
+    return ""
+
+
+def warn_of_lone_ranks(context, request, spec):
+    """Tell once for a job when the MPI in its containers will not find the launcher."""
+    environment = context.environment
+    sizes = [environment.get(name, "") for name in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")]
+    if not is_first_rank(environment) or not set(sizes) - {"", "1"}:
+        return
+    makers = {library.maker for library in MpiLibrary.of_container(spec.tree, spec.environment).values()}
+    is_passed = request.needs_host_environment or bool({"PMI_RANK", "PMIX_RANK"} & set(dict(request.variables)))
+    reason = lone_ranks_reason(environment, is_passed, makers) if makers else ""
+    if reason:
+        say.warning(reason)
+
+
 def guest_command(request, config, argv, tree):
     """The words to execute: entrypoint and command as docker combines them, else a shell."""
     entrypoint = request.options.entrypoint
@@ -10738,6 +11004,10 @@ def build_spec(context, root, config, argv, request):
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
     spec.environment = guest_environment(context, request, config, spec.account)
     add_devices(context, request, spec)
+    if request.options.mpi:
+        add_mpi(context, spec)
+    else:
+        warn_of_lone_ranks(context, request, spec)
     spec.argv = guest_command(request, config, argv, tree)
     check_working_directory(spec)
     return spec
@@ -11806,6 +12076,7 @@ EXECUTION_OPTIONS = (
     Option("--hostauth", meaning="the host's passwd and group appear in the container"),
     Option("--containerauth", meaning="the container's own passwd and group, as without --hostauth"),
     Option("--hostenv", meaning="pass the host's environment"),
+    Option("--mpi", meaning="as --hostenv, and the host's MPI library stands in for the container's"),
     Option("--bindhome", meaning="your home directory appears in the container"),
     Option("--nosysdirs", meaning="/proc, /sys, /dev and the host's name resolution do not appear"),
     Option("--nometa", meaning="ignore what the image says of environment, user, directory and command"),

@@ -45,7 +45,7 @@ PropagateResourceLimits=NONE
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 NODE = "NodeName=node{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=16 RealMemory=1000\n"
-PATIENCE = 60       # seconds until the cluster must be up, or a command have ended
+PATIENCE = 120      # seconds until the cluster must be up, or a command have ended
 
 
 def free_ports(count):

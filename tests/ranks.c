@@ -58,6 +58,16 @@ static void ring(void) {
     }
 }
 
+static void show(void) {
+    char library[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length;
+    MPI_Get_library_version(library, &length);
+    for (char *end = library; *end; end++)
+        if (*end == '\n')
+            *end = ' ';
+    printf("%d ranks, all right\nlibrary: %s\n", size, library);
+}
+
 int main(int count, char **words) {
     MPI_Init(&count, &words);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -68,7 +78,7 @@ int main(int count, char **words) {
     ring();
     MPI_Barrier(MPI_COMM_WORLD);
     if (rank == 0)
-        printf("%d ranks, all right\n", size);
+        show();
     MPI_Finalize();
     return count > 1 && rank == atoi(words[1]) ? 5 : 0;
 }

