@@ -10921,10 +10921,10 @@ def lone_ranks_reason(environment, is_passed, makers):
     if not is_passed:
         return "without --hostenv the ranks of an MPI program do not hear of each other"
     if is_pmix and not is_pmi and makers == {"MPICH"}:
-        return ("PMIx starts the ranks, which few builds of MPICH understand, and the container has no other MPI: start "
+        return ("PMIx starts the ranks, which few builds of MPICH understand, and the container has no other: start "
                 "them with mpiexec of MPICH or srun --mpi=pmi2, or say run --mpi")
     if is_pmi and not is_pmix and makers == {"Open MPI"}:
-        return ("PMI starts the ranks, which few builds of Open MPI understand, and the container has no other MPI: "
+        return ("PMI starts the ranks, which few builds of Open MPI understand, and the container has no other: "
                 "start them with mpiexec of Open MPI or srun --mpi=pmix, or say run --mpi")
     return ""
 
