@@ -2,6 +2,8 @@
 the README shows, and what ranks on one node have in common."""
 import glob
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -9,7 +11,7 @@ import time
 import pytest
 
 import udocker as program_under_test
-from cluster import PROGRAMS, SlurmCluster
+from cluster import PATIENCE, PROGRAMS, SlurmCluster
 from conftest import need, working
 from program import CHECKOUT, Program
 from test_processes import processes_with
@@ -53,6 +55,10 @@ def site(tmp_path_factory):
 def place(site, mode_of_mpi):
     """The variables for a job in each mode."""
     return dict(site.environment(), UDOCKER_DEFAULT_EXECUTION_MODE=mode_of_mpi)
+
+
+def call(*command):
+    subprocess.run(list(map(str, command)), check=True)
 
 
 @pytest.fixture(params=MODES)
@@ -99,6 +105,60 @@ def test_the_exit_status_of_a_rank(cluster, site, place, launcher):
     status, out = cluster.run(*launcher + ["udocker", "run", "--hostenv", "mpi", "ranks.openmpi", "1"],
                               env=place, cwd=site.home)
     assert status == 5, out
+
+
+def test_a_real_code(cluster, site, place, tmp_path):
+    """The HPC Challenge benchmark: HPL, transposition, Fourier transforms, all of which check themselves."""
+    shutil.copy(str(CHECKOUT / "tests" / "hpccinf.txt"), str(tmp_path))
+    status, out = cluster.run("mpiexec", "-np", "2", "udocker", "run", "--hostenv", "-v", tmp_path,
+                              "--workdir=%s" % tmp_path, "mpi", "hpcc", env=place, cwd=site.home)
+    report = (tmp_path / "hpccoutf.txt").read_text()
+    assert status == 0 and "Success=1" in report and "FAILED" not in report, out
+    assert re.search(r"Ax-b.*PASSED", report), report
+
+
+@pytest.mark.parametrize("mode_of_mpi", ["P1", "N1", "R1"], indirect=True)
+def test_many_ranks_of_an_image_that_is_absent(cluster, images, tmp_path, place):
+    """Each node's ranks start at one moment, and the image is fetched once for all."""
+    home = tmp_path / "home"
+    home.mkdir()
+    status, out = cluster.run("srun", "-N", "2", "-n", "16", "udocker", "run", "--rm",
+                              "%s/lab/busybox" % images.host, "sh", "-c", "echo rank $0", "here",
+                              env=dict(place, HOME=str(home)), cwd=tmp_path)
+    assert status == 0 and out.count("rank here") == 16, out
+    assert out.count("udocker: pulling") <= 1 and not list((home / ".udocker" / "containers").iterdir()), out
+
+
+@pytest.mark.parametrize("mode_of_mpi", ["P1", "N1", "R1"], indirect=True)
+def test_ranks_whose_home_cannot_be_written_to(cluster, containers, place, tmp_path):
+    """As on nodes that mount homes read-only: what is found out need not be noted."""
+    home = tmp_path / "home"
+    shutil.copytree(str(containers.home), str(home), symlinks=True)
+    shutil.rmtree(str(home / ".udocker" / ".proofs"), ignore_errors=True)
+    call("chmod", "-R", "a-w", home)
+    try:
+        status, out = cluster.run("srun", "-n", "8", "udocker", "run", "busybox", "echo", "rank", "here",
+                                  env=dict(place, HOME=str(home)), cwd=tmp_path)
+        assert status == 0 and out.count("rank here") == 8, out
+    finally:
+        call("chmod", "-R", "u+w", home)
+
+
+def test_a_batch_job_beyond_its_limit_leaves_nothing(cluster, site, place, tmp_path):
+    """What a time limit does, scancel does at once: SIGTERM, and SIGKILL to what does not listen."""
+    token = "1%09d" % os.getpid()
+    script, out = tmp_path / "script", tmp_path / "out"
+    script.write_text("#!/bin/bash\nmpiexec -np 2 udocker run --hostenv mpi sh -c "
+                      "'trap \"\" TERM; echo ready; while :; do sleep %s; done'\n" % token)
+    _, job = cluster.run("sbatch", "--parsable", "-n", "2", "--output=%s" % out, script, env=place, cwd=site.home)
+    deadline = time.monotonic() + PATIENCE
+    while not out.exists() or out.read_text().count("ready") < 2:
+        assert time.monotonic() < deadline, out.read_text() if out.exists() else job
+        time.sleep(0.05)
+    cluster.run("scancel", job.strip())
+    while processes_with(token):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_job_that_is_cancelled_leaves_nothing(cluster, site, place):
