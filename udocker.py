@@ -870,6 +870,10 @@ def raise_on_signals():
             signal.signal(number, unwind)
 
 
+# Of programs that are there and cannot be started, the commonest disappointment with images of musl
+LOADER_HINT = "it was made for another system than the container's: take an image that has it, or install it there"
+
+
 class Invocation:
     """What is to be executed, as values: a program, and what this process does to itself before.
 
@@ -916,9 +920,10 @@ class Invocation:
 
     def _refusal(self, error):
         if error.errno == errno.ENOENT:
-            return CommandNotFoundError("%s: its interpreter or loader is missing" % self.path)
+            return CommandNotFoundError("%s: its interpreter or loader is missing" % self.path, LOADER_HINT)
         if error.errno == errno.E2BIG:
-            return EngineError("%s: the command line and the environment are too long" % self.path)
+            return EngineError("%s: the command line and the environment are too long" % self.path,
+                               "leave out --hostenv, or hand long lists over in a file")
         return CommandNotExecutableError("%s: %s" % (self.path, error.strerror))
 
 
@@ -1892,6 +1897,9 @@ def allocated_size(path):
     return total
 
 
+REPLACE_HINT = "remove it first, or choose another target"
+
+
 class TreeCopy:
     """Copies entries of one OpenTree into another: links as links, hard links among them kept, sockets and devices
     left out. A file replaces a file; a directory is put over a directory."""
@@ -1935,13 +1943,15 @@ class TreeCopy:
                 if base == ".":         # the top becomes the copy of a top
                     self.directories.append((where, status))
                 elif not stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
-                    raise ConflictError("%s/%s: a directory cannot replace what is there" % (self.target.path, where))
+                    raise ConflictError("%s/%s: a directory cannot replace what is there" % (self.target.path, where),
+                                        REPLACE_HINT)
         else:
             try:
                 self._make(name, status, source, where, base, target)
             except FileExistsError:
                 if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
-                    raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where))
+                    raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where),
+                                        REPLACE_HINT)
                 temporary = ".new-" + new_token()
                 try:
                     self._make(name, status, source, where, temporary, target)
@@ -3917,6 +3927,8 @@ class Image:
     (ancestry, newest first) with ID.layer and ID.json beside it.
     """
 
+    MENDING = "udocker rmi it, and pull or load it again"
+
     def __init__(self, name, version, path, blobs):
         self.name = name
         self.version = version
@@ -3969,7 +3981,7 @@ class Image:
     def _ancestry(self):
         ids = strings_of(parse_json(self.read("ancestry"), str(self), list))
         if not ids or any("/" in word or word.startswith(".") for word in ids):
-            raise DocumentError("%s: its list of layers is damaged" % self)
+            raise DocumentError("%s: its list of layers is damaged" % self, self.MENDING)
         return ids
 
     def layers(self):
@@ -3980,7 +3992,7 @@ class Image:
         names = [word + ".layer" for word in reversed(self._ancestry())]
         missing = [name for name in names if name not in files]
         if missing:
-            raise DocumentError("%s: its layer %s is missing" % (self, missing[0]))
+            raise DocumentError("%s: its layer %s is missing" % (self, missing[0]), self.MENDING)
         return [(self.blobs.layout.blob(files[name]), Descriptor("")) for name in names]
 
     def checked_layers(self):
@@ -7270,7 +7282,8 @@ class Account:
             if group in (name, gid) and cls._is_id(gid):
                 return int(gid)
         if not cls._is_id(group):
-            raise NotFoundError("%r: no such group in the container's /etc/group" % group)
+            raise NotFoundError("%r: no such group in the container's /etc/group" % group,
+                                "--hostauth takes the host's; a number UID:GID needs no entry")
         return int(group)
 
     @staticmethod
@@ -7499,7 +7512,7 @@ class RunSpec:
         if stat.S_ISDIR(mode):
             return CommandNotExecutableError("%s: is a directory" % guest)
         if not mode & 0o111:
-            return CommandNotExecutableError("%s: is not executable" % guest)
+            return CommandNotExecutableError("%s: is not executable" % guest, "chmod +x there makes it so")
         try:
             head = read_file(path, 4096)
         except PermissionError:         # executable and not readable is fine
@@ -7509,7 +7522,8 @@ class RunSpec:
         elif head.startswith(b"\x7fELF"):
             interpreter = os.fsdecode(elf_interpreter(head))
         else:
-            return CommandNotExecutableError("%s: exec format error, neither a program nor a script with #!" % guest)
+            return CommandNotExecutableError("%s: exec format error, neither a program nor a script with #!" % guest,
+                                             "sh %s runs it if it is a script" % guest)
         try:
             is_there = not interpreter or interpreter.startswith(tree.inside) or os.path.exists(
                 tree.path(os.path.join("/", interpreter)))
@@ -7517,7 +7531,8 @@ class RunSpec:
             is_there = False
         if is_there:
             return None
-        return InterpreterNotFoundError("%s: its interpreter %s does not exist in the container" % (guest, interpreter))
+        return InterpreterNotFoundError("%s: its interpreter %s does not exist in the container" % (guest, interpreter),
+                                        LOADER_HINT)
 
 
 # ======================================================================================================
@@ -8435,7 +8450,8 @@ class PRootEngine(ExecutableEngine):
         super().check(spec)
         for mount in spec.mounts:
             if ":" in mount.source + mount.guest or mount.guest.endswith("!"):
-                raise EngineError("%s: PRoot cannot bind a path with a colon" % mount.guest)
+                raise EngineError("%s: PRoot cannot bind a path with a colon" % mount.guest,
+                                  "mode N1 can: " + SETUP_HINT % "N1")
 
     def invocation(self, spec):
         self.check(spec)
@@ -8776,7 +8792,8 @@ class RuncEngine(ExecutableEngine):
         super().check(spec)
         for mount in spec.mounts:       # with the host's /proc what is at its own place there appears anyway
             if mount.guest.startswith("/proc/") and mount.source != mount.guest:
-                raise EngineError("%s: mode R1 mounts nothing inside /proc" % mount.guest)
+                raise EngineError("%s: mode R1 mounts nothing inside /proc" % mount.guest,
+                                  "mode N1 does: " + SETUP_HINT % "N1")
 
     def _words(self, spec):
         """The words to execute: runC can only make root inside, whom the container's unshare gives the ids that are
@@ -9122,13 +9139,15 @@ class FakechrootEngine(Engine):
         super().check(spec)
         for mount in spec.mounts:
             if set(":!") & set(mount.source + mount.guest):
-                raise EngineError("%s: Fakechroot cannot have a path with ':' or '!' as a volume" % mount.guest)
+                raise EngineError("%s: Fakechroot cannot have a path with ':' or '!' as a volume" % mount.guest,
+                                  self.HINT)
             if mount.source != mount.guest and not self.library.is_udockers:
                 raise EngineError("%s cannot appear as %s: %s has volumes at their own path only" % (
                     mount.source, mount.guest, self.library.path),
                     "udocker's own libraries can, and modes N1 and P1: udocker setup --execmode=P1 CONTAINER")
         if len(spec.mounts) > self.library.excluded_limit:
-            raise EngineError("%s knows no more than %d volumes" % (self.library.path, self.library.excluded_limit))
+            raise EngineError("%s knows no more than %d volumes" % (self.library.path, self.library.excluded_limit),
+                              self.HINT)
 
     def invocation(self, spec):
         self.check(spec)
@@ -9249,8 +9268,7 @@ class FakechrootEngine(Engine):
         pairs = sorted(moved + outer, key=lambda mount: -len(mount.guest))
         variables = {"FAKECHROOT_EXCLUDE_PATH": ":".join(excluded)} if excluded else {}
         if pairs:
-            variables["FAKECHROOT_DIR_MAP"] = ":".join(
-                mount.real_source + "!" + mount.guest for mount in pairs)
+            variables["FAKECHROOT_DIR_MAP"] = ":".join(mount.real_source + "!" + mount.guest for mount in pairs)
         return variables
 
     def _enter(self, spec, tree):
@@ -9264,7 +9282,8 @@ class FakechrootEngine(Engine):
         try:
             os.chdir(tree.path(spec.directory))
         except OSError as error:
-            raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror))
+            raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror),
+                              "--workdir= names another one")
 
     def _make_short_root(self):
         """EngineError where somebody else has made it: the container's sockets would be theirs."""
@@ -10451,7 +10470,7 @@ def copy_between(context, source_text, target_text, is_followed=False):
         raise NotFoundError("%s: not a directory" % source_text)
     target_kind = target.kind()
     if source_kind == "directory" and target_kind == "other":
-        raise ConflictError("%s: a directory cannot be copied over a file" % target_text)
+        raise ConflictError("%s: a directory cannot be copied over a file" % target_text, REPLACE_HINT)
     if target.has_slash and (target_kind == "other" or not target_kind and source_kind != "directory"):
         raise NotFoundError("%s: no such directory" % target_text)
     source_tree, start = source.place(is_followed or source.has_slash or source.is_content)
@@ -10460,7 +10479,8 @@ def copy_between(context, source_text, target_text, is_followed=False):
         place = "/".join(filter(None, (place, os.path.basename(os.path.normpath(source.path)).strip("/"))))
     paths = [os.path.join(tree.path, name) for tree, name in ((source_tree, start), (target_tree, place))]
     if source_kind == "directory" and (paths[1] + "/").startswith(paths[0].rstrip("/") + "/"):
-        raise ConflictError("%s: a directory cannot be copied into itself" % source_text)
+        raise ConflictError("%s: a directory cannot be copied into itself" % source_text,
+                            "choose a target outside of it")
     with Naming(target_text):
         TreeCopy(source_tree, target_tree).copy(start, place)
         if source.is_guest:
@@ -10985,9 +11005,11 @@ def check_working_directory(spec):
     try:
         path = make_working_directory(spec)
     except OSError as error:
-        raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror))
+        raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror),
+                          "--workdir= names another one")
     if not os.path.isdir(path):
-        raise EngineError("%s: cannot be the working directory: it is a file" % spec.directory)
+        raise EngineError("%s: cannot be the working directory: it is a file" % spec.directory,
+                          "--workdir= names another one")
 
 
 def build_spec(context, root, config, argv, request):
@@ -11036,7 +11058,7 @@ def locate_container(context, word, request):
     container = context.containers.find(word)
     if container and request.platform and not is_for(container.config(), request.platform):
         raise ConflictError("%s is a container for %s, not for %s" % (
-            word, container.config().platform, request.platform))
+            word, container.config().platform, request.platform), "udocker run IMAGE makes one for the other")
     if container and options.name is not None and options.name not in container.names:
         context.containers.add_name(container, options.name)
     if container:
@@ -11092,7 +11114,7 @@ def write_container_id(path, container):
     try:
         descriptor = os.open(path, NEW_FILE, 0o644)
     except FileExistsError:
-        raise ConflictError("--cidfile=%s: is there already" % path)
+        raise ConflictError("--cidfile=%s: is there already" % path, "remove it where no run is using it any more")
     with os.fdopen(descriptor, "w") as file:
         file.write(container.id)
 
@@ -11366,7 +11388,7 @@ def rendered(template, document):
         for key in filter(None, path.split(".")):
             keys = {name.lower(): name for name in value} if isinstance(value, dict) else {}
             if key.lower() not in keys:
-                raise NotFoundError("--format: there is no %s" % path)
+                raise NotFoundError("--format: there is no %s" % path, "without --format all that there is is shown")
             value = value[keys[key.lower()]]
         return value
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from messages import messages
 from program import CHECKOUT
 
 SOURCE = (CHECKOUT / "udocker.py").read_text(encoding="utf-8")
@@ -154,6 +155,20 @@ def lacks_docstring(source):
             and not node.name.startswith("_") and not ast.get_docstring(node)]
 
 
+def leaves_its_reader_alone(source):
+    """An error that the user can do something about says what; a mere OSError's own words speak for themselves."""
+    return ["line %d: %s(%r)" % (line, kind, message) for line, kind, message, hint in messages(source)
+            if kind in ("EngineError", "EngineRefusedError", "ConflictError", "ProtectedError", "AuthError")
+            and not hint and not message.startswith("...") and not message.endswith(": %s")]
+
+
+def speaks_otherwise(source):
+    """A message is no sentence: no capital at its beginning, unless it is a name, and no full stop."""
+    return ["line %d: %s" % (line, text) for line, kind, message, hint in messages(source) if kind != "ValueError"
+            for text in (message, hint) if text.endswith(".") and not text.endswith("...")
+            or re.match(r"[A-Z][a-z]+ ", text)]
+
+
 def banner(number, title):
     return "# ====\n# %d  %s\n# ====\n" % (number, title)
 
@@ -168,6 +183,8 @@ RULES = {
     grows_too_long: "def long():\n" + "    pass\n" * MAX_FUNCTION,
     answers_without_being_asked: "def remove():\n    return True\n",
     lacks_docstring: "def public():\n    pass\n",
+    leaves_its_reader_alone: "raise ConflictError('%s is taken' % name)\n",
+    speaks_otherwise: "raise ToolError('The tool is missing.')\n",
 }
 
 
