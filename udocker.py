@@ -195,6 +195,8 @@ class Say:
 
     def __init__(self):
         self.level = self.INFO
+        self.bars = None            # the Progress that is on the screen
+        self.work = None            # the Work that is under way
 
     @staticmethod
     def _write(stream, text):
@@ -218,8 +220,13 @@ class Say:
         self._write(sys.stdout, text + "\n")
 
     def _talk(self, level, text):
-        if self.level >= level:
-            self._write(sys.stderr, "udocker: %s\n" % printable(text).replace("\n", " "))
+        if self.level < level:
+            return
+        line = "udocker: %s\n" % printable(text).replace("\n", " ")
+        if self.bars:
+            self.bars.show_above(line)
+        else:
+            self._write(sys.stderr, line)
 
     def error(self, error):
         """The one line of an Error, and the line of its hint."""
@@ -289,6 +296,11 @@ class Say:
         """Raw text on the terminal, for the bars of Progress."""
         self._write(sys.stderr, text)
 
+    def advance(self, count):
+        """So many bytes more of the Work under way are done."""
+        if self.work:
+            self.work.advance(count)
+
 
 say = Say()
 
@@ -304,7 +316,7 @@ class ProgressRow:
         self.started_at = progress.clock()
 
     def set(self, done):
-        """`done` bytes of the total are there."""
+        """`done` bytes, of the total where that is known, are there."""
         self.done = done
         self.progress.changed()
 
@@ -359,6 +371,17 @@ class Progress:
             if self.is_drawn and self.clock() - self.drawn_at >= self.INTERVAL:
                 self._draw()
 
+    def show_above(self, text):
+        """A line of text that stays, above the bars."""
+        with self.lock:
+            self._draw(text)
+
+    def remove(self, row):
+        """A row goes without a word."""
+        with self.lock:
+            self.rows.remove(row)
+            self._draw()
+
     def finished(self, row, note):
         with self.lock:
             self.rows.remove(row)
@@ -379,6 +402,45 @@ class Progress:
         say.draw(erase + "\r\x1b[J" + above + lines)
         self.drawn_rows = len(self.rows)
         self.drawn_at = self.clock()
+        say.bars = self if self.rows else None
+
+
+class Work:
+    """What is done to files in a `with` block: a person at a terminal sees how far it is, once it lasts a while.
+
+    Whoever reads or walks through files calls say.advance(); of works within works the outermost is shown.
+    """
+
+    PATIENCE = 1.0      # seconds
+
+    def __init__(self, label, total=None):
+        """`total` is the number of bytes, None where it is not known beforehand."""
+        import time
+        self.clock = time.monotonic
+        self.label = printable(label)
+        self.total = total
+        self.done = 0
+        self.row = None
+
+    def __enter__(self):
+        self.started_at = self.clock()
+        if say.work is None and say.level >= Say.INFO and say.is_terminal():
+            say.work = self
+        return self
+
+    def advance(self, count):
+        """`count` bytes more are done."""
+        self.done += count
+        if self.row:
+            self.row.set(self.done)
+        elif self.clock() - self.started_at > self.PATIENCE:
+            self.row = Progress().start(self.label, self.total, self.done)
+
+    def __exit__(self, *_):
+        if say.work is self:
+            say.work = None
+        if self.row:
+            self.row.progress.remove(self.row)
 
 
 # ======================================================================================================
@@ -1128,12 +1190,24 @@ def program_output(argv, pieces):
         raise ToolError("%s: %s" % (argv[0], reason or "status %d" % process.returncode))
 
 
+def size_of(path):
+    """The bytes of a file; None for what is none."""
+    return os.path.getsize(path) if os.path.isfile(path) else None
+
+
+def watched(pieces):
+    """The pieces, each counted as work that is done."""
+    for piece in pieces:
+        say.advance(len(piece))
+        yield piece
+
+
 def standard_input():
     """Pieces of what comes on standard input; UsageError where that is a person's terminal."""
     if os.isatty(0):
         raise UsageError("standard input is a terminal, and an archive was expected there",
                          "name a file, or redirect one: < FILE")
-    yield from iter(lambda: os.read(0, 256 << 10), b"")
+    yield from watched(iter(lambda: os.read(0, 256 << 10), b""))
 
 
 class Lock:
@@ -1452,7 +1526,7 @@ def file_digest(path):
     import hashlib
     total = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
-        for data in iter(lambda: file.read(1 << 20), b""):
+        for data in watched(iter(lambda: file.read(1 << 20), b"")):
             total.update(data)
     return "sha256:" + total.hexdigest()
 
@@ -1868,6 +1942,7 @@ class OpenTree:
                     relative = place + "/" + name if place else name
                     if stat.S_ISDIR(status.st_mode):
                         pending.append(relative)
+                    say.advance(status.st_size)
                     yield relative, status, directory, name
             finally:
                 os.close(directory)
@@ -4569,7 +4644,7 @@ def _unpacked_zstd(pieces):
 def file_pieces(path):
     """Pieces of the file's content."""
     with open(path, "rb", buffering=0) as file:
-        yield from iter(lambda: file.read(INPUT_PIECE), b"")
+        yield from watched(iter(lambda: file.read(INPUT_PIECE), b""))
 
 
 def compression_of(head):
@@ -5493,6 +5568,7 @@ class HashedReader:
     def read(self, count):
         data = self.file.read(count)
         self.hash.update(data)
+        say.advance(len(data))
         return data
 
 
@@ -9759,9 +9835,10 @@ def damaged_layers(image):
 def verify_image(image, checks_content=True):
     """What is wrong with an image, one sentence each; empty where every blob and every layer's content is right."""
     try:
-        problems = [] if image.is_version_1 else damaged_blobs(image, image.manifest().blobs)
-        if not problems and checks_content:
-            problems = damaged_layers(image)
+        with Work("checking %s" % image):
+            problems = [] if image.is_version_1 else damaged_blobs(image, image.manifest().blobs)
+            if not problems and checks_content:
+                problems = damaged_layers(image)
     except DocumentError as error:
         problems = [error.message]
     return problems
@@ -9817,7 +9894,8 @@ def create_container(context, image, name=None, takes_over=False):
     """Unpack an image into a new container, every layer checked; returns the Container."""
     prepare_container(context, name, takes_over)
     layers = image.checked_layers()
-    with NewContainer(context.layout) as new, Naming(context.layout.containers):
+    work = Work("unpacking %s" % image, sum(size_of(path) or 0 for path, _, _ in layers))
+    with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
         unpacker = LayerUnpacker(new.root)
         for path, digest, diff_id in layers:
             say.debug("unpacking %s" % path)
@@ -9867,7 +9945,7 @@ def change_mode(container, code, is_forced=False):
                           "convert it back with the udocker that did it: udocker setup --execmode=P1")
     if container.mode and MODES[container.mode].steps:
         conversion.check_own()
-    with Lock(container.path + "/lock"), Naming(container.root):
+    with Lock(container.path + "/lock"), Naming(container.root), Work("converting to %s" % code):
         if MODES[code].steps or conversion.states():
             conversion.change(MODES[code].steps, is_forced)
         container.mode = code
@@ -9928,7 +10006,7 @@ def clone_container(context, word, name=None, takes_over=False):
     """A new Container that is a copy of another one, tree, config and mode."""
     source = context.containers.get(word)
     prepare_container(context, name, takes_over)
-    with NewContainer(context.layout) as new, Naming(context.layout.containers):
+    with NewContainer(context.layout) as new, Naming(context.layout.containers), Work("copying %s" % word):
         copy_tree(source, new, MODES[source.mode].steps if source.mode in MODES else ())
         copy = new.publish(source.config(), source.image_name, name, source.mode, takes_over)
         copy.needs_gpus = source.needs_gpus
@@ -10205,7 +10283,7 @@ def store_image(context, reference, manifest, blobs):
 def load_images(context, source, name="", platform=None):
     """Bring the images of an archive (file, directory or "-") into the store; returns the Images."""
     wanted = platform or Platform("linux", *context.host.architecture)
-    with bringing_blobs(context):
+    with bringing_blobs(context), Work("loading %s" % source, size_of(source)):
         is_directory = os.path.isdir(source)
         members = DirectoryMembers(context.blobs.new, source) if is_directory else TarMembers(context.blobs.new)
         try:
@@ -10275,7 +10353,7 @@ def import_image(context, source, reference, platform=None, is_moved=False):
     """
     if is_moved and source == "-":
         raise UsageError("--mv: standard input cannot be moved")
-    with bringing_blobs(context):
+    with bringing_blobs(context), Work("importing %s" % source):
         layer, config = import_blob(context, source, is_moved), context.blobs.new()
         try:
             data = import_config(context, platform, [uncompressed_digest(layer.file)], source)
@@ -10294,7 +10372,8 @@ def import_image(context, source, reference, platform=None, is_moved=False):
 def import_container(context, source, image_name, name=None, platform=None):
     """Make a container of an archive of a tree; returns the Container."""
     prepare_container(context, name)
-    with NewContainer(context.layout) as new, Naming(context.layout.containers):
+    work = Work("importing %s" % source, size_of(source))
+    with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
         unpacker = LayerUnpacker(new.root)
         unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
@@ -10305,7 +10384,8 @@ def import_container(context, source, image_name, name=None, platform=None):
 def import_clone(context, source, name=None):
     """Make a container of an archive that export --clone wrote; returns the Container."""
     prepare_container(context, name)
-    with NewContainer(context.layout) as new, Naming(context.layout.containers):
+    work = Work("importing %s" % source, size_of(source))
+    with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
         unpacker = LayerUnpacker(new.scratch())
         unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
@@ -10336,12 +10416,13 @@ def export_container(context, word, destination, is_clone=False):
     """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
     raise_on_signals()
     container = context.containers.get(word)
-    if not Conversion(container.path).states():
-        write_container(container, container.root, destination, is_clone)
-        return
-    with NewContainer(context.layout) as copy:          # of the tree as it was before
-        copy_tree(container, copy)
-        write_container(container, copy.root, destination, is_clone)
+    with Work("exporting %s" % word):
+        if not Conversion(container.path).states():
+            write_container(container, container.root, destination, is_clone)
+            return
+        with NewContainer(context.layout) as copy:          # of the tree as it was before
+            copy_tree(container, copy)
+            write_container(container, copy.root, destination, is_clone)
 
 
 def portable_image(image):
@@ -10378,7 +10459,9 @@ def save_images(context, references, destination):
         names = unique.setdefault(manifest, ([], manifest, config, paths))[0]
         if reference.tag and docker_name(reference) not in names:
             names.append(docker_name(reference))
-    with Naming(output_name(destination)), open_output(destination) as file:
+    layers = {path for _, _, _, paths in unique.values() for path in paths}
+    work = Work("saving", sum(size_of(path) or 0 for path in layers))
+    with Naming(output_name(destination)), open_output(destination) as file, work:
         write_image_archive(file, list(unique.values()))
 
 
@@ -11379,9 +11462,11 @@ def go_text(value):
 
 
 def rendered(template, document):
-    """A template of docker's --format, of which {{.Path.To.Value}} and {{json .Path}} are known."""
+    """A document by docker's --format: json, or a template with {{.Path.To.Value}} and {{json .Path}}."""
     import json
     import re
+    if template == "json":
+        return json.dumps(document)
 
     def value_of(path):
         value = document
@@ -11748,6 +11833,31 @@ def platform_text(thing):
         return "unknown/unknown"
 
 
+FORMAT_OPTION = Option("--format", value="TEMPLATE", meaning="one line each, for scripts: json, or a template as in "
+                       "{{.ID}} {{json .Names}}")
+
+
+def image_record(image):
+    """What --format shows of an image."""
+    name, _, tag = str(image).rpartition("@" if "@" in str(image) else ":")
+    try:
+        config, identity = image.config(), sha256_digest(image.config_data())
+        size = sum(os.stat(path).st_size for path, _ in image.layers())
+    except (Error, OSError):        # damaged: udocker verify tells
+        config, size, identity = ImageConfig({}), None, ""
+    return {"Repository": name, "Tag": tag, "Digest": image.digest, "ID": identity, "Size": size,
+            "CreatedAt": config.document.get("created"), "Platform": platform_text(image),
+            "Protected": image.is_protected, "Path": image.path}
+
+
+def container_record(context, container, has_size):
+    """What --format shows of a container; how large it is takes a walk through its tree."""
+    record = {"ID": container.id, "Names": ",".join(container.names), "Image": container.image_name,
+              "Mode": container.mode or context.default_mode, "Platform": platform_text(container),
+              "Protected": container.is_protected, "Path": container.root}
+    return dict(record, Size=container.size()) if has_size else record
+
+
 def image_lines(context, image, arguments):
     """The lines of one image in the listing; what cannot be read is said in its place."""
     mark = "P" if image.is_protected else "."
@@ -11774,16 +11884,20 @@ def image_lines(context, image, arguments):
     Option("--digests", meaning="also show the digest of the manifest"),
     Option("--quiet", "-q", meaning="show names only"),
     Option("--filter", "-f", value="KEY=VALUE", repeatable=True, meaning="only images that match: reference=PATTERN"),
+    FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
-         examples=("udocker images", "udocker images -l"))
+         examples=("udocker images", "udocker images -l", "udocker images --format='{{.Repository}} {{.Size}}'"))
 def command_images(context, arguments):
     """List the images that are here, with P where one is protected."""
     filters = parse_filters(arguments.filter, IMAGE_FILTERS)
-    lines = [] if arguments.quiet else ["REPOSITORY"]
-    for image in context.images.list():
-        if is_listed_image(image, filters):
-            lines += [str(image)] if arguments.quiet else image_lines(context, image, arguments)
+    found = [image for image in context.images.list() if is_listed_image(image, filters)]
+    if arguments.format is not None:
+        lines = [rendered(arguments.format, image_record(image)) for image in found]
+    elif arguments.quiet:
+        lines = [str(image) for image in found]
+    else:
+        lines = ["REPOSITORY"] + [line for image in found for line in image_lines(context, image, arguments)]
     if lines:
         say.result("\n".join(lines))
 
@@ -11823,15 +11937,15 @@ def command_create(context, arguments):
     say.result(create_container(context, image, arguments.name, arguments.force).id)
 
 
-def container_line(context, container, arguments):
-    """The line of one container in the listing."""
+def container_line(context, container, arguments, width):
+    """The line of one container in the listing, with `width` columns for its names."""
     extra = "%-3s " % (container.mode or context.default_mode) if arguments.modes else ""
     if arguments.size:
         extra += "%6d " % (container.size() / 1e6)
     if arguments.platform:
         extra += "%-18s " % platform_text(container)
-    return "%s %s %s %s%-18s %s" % (container.id, "P" if container.is_protected else ".", container.access,
-                                    extra, container.names, printable(container.image_name))
+    return "%s %s %s %s%-*s %s" % (container.id, "P" if container.is_protected else ".", container.access,
+                                   extra, width, container.names, printable(container.image_name))
 
 
 @command("ps", options=(
@@ -11841,9 +11955,10 @@ def container_line(context, container, arguments):
     Option("--quiet", "-q", meaning="show ids only"),
     Option("--filter", "-f", value="KEY=VALUE", repeatable=True,
            meaning="only containers that match: name=, id= or ancestor="),
+    FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
-         examples=("udocker ps", "udocker ps -m -s"))
+         examples=("udocker ps", "udocker ps -m -s", "udocker ps --format='{{.ID}} {{.Mode}}'"))
 def command_ps(context, arguments):
     """List the containers: these are trees that `run` can run, not processes.
 
@@ -11851,13 +11966,17 @@ def command_ps(context, arguments):
     """
     filters = parse_filters(arguments.filter, CONTAINER_FILTERS)
     found = [container for container in context.containers.list() if is_listed_container(container, filters)]
-    if arguments.quiet:
+    if arguments.format is not None:
+        has_size = arguments.size or ".size" in arguments.format.lower()
+        lines = [rendered(arguments.format, container_record(context, container, has_size)) for container in found]
+    elif arguments.quiet:
         lines = [container.id for container in found]
     else:
         extra = ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "") + (
             "%-18s " % "PLATFORM" if arguments.platform else "")
-        lines = ["%-36s P M %s%-18s %s" % ("CONTAINER ID", extra, "NAMES", "IMAGE")]
-        lines += [container_line(context, container, arguments) for container in found]
+        width = max([18] + [len(str(container.names)) for container in found])
+        lines = ["%-36s P M %s%-*s %s" % ("CONTAINER ID", extra, width, "NAMES", "IMAGE")]
+        lines += [container_line(context, container, arguments, width) for container in found]
     if lines:
         say.result("\n".join(lines))
 
@@ -12029,7 +12148,8 @@ def inspected(context, word):
 
 @command("inspect", "NAME", options=(
     Option("-p", meaning="print the path of the container's tree"),
-    Option("--format", "-f", value="TEMPLATE", meaning="print only this, as in {{.Config.Env}} or {{json .Config}}")),
+    Option("--format", "-f", value="TEMPLATE", meaning="print only this, as in {{.Config.Env}} or {{json .Config}}, "
+           "or all in one line: json")),
          examples=("udocker inspect ubuntu:latest", "udocker inspect -p d2578feb-acfc-37e0-8561-47335f85e46d",
                    "udocker inspect --format='{{.Config.Env}}' ubuntu:latest"))
 def command_inspect(context, arguments):
@@ -12204,16 +12324,22 @@ def command_exec(context, arguments):
     return run_container(context, arguments.container, [arguments.command] + arguments.argument, options)
 
 
-@command("df", examples=("udocker df",))
-def command_df(context, _):
+@command("df", options=(FORMAT_OPTION,), examples=("udocker df", "udocker df --format='{{.Total.Images}}'"))
+def command_df(context, arguments):
     """Show what takes up space on disk: images, with what each shares with no other, containers, rubbish."""
     images, containers, rubbish = image_sizes(context), container_sizes(context), find_rubbish(context)
     blobs = {file for image, _, _ in images for file in image.links().values()}
-    rows = [("IMAGES", "%d" % len(images), sum(allocated_size(context.layout.blob(file)) for file in blobs)),
-            ("CONTAINERS", "%d" % len(containers), sum(size for _, size in containers)),
-            ("RUBBISH", "udocker prune removes it", sum(size for _, size in rubbish))]
-    for title, note, total in rows:
-        say.result("%-12s %10s  %s" % (title, human_size(total), note))
+    totals = {"Images": sum(allocated_size(context.layout.blob(file)) for file in blobs),
+              "Containers": sum(size for _, size in containers), "Rubbish": sum(size for _, size in rubbish)}
+    if arguments.format is not None:
+        say.result(rendered(arguments.format, {
+            "Total": totals, "Images": [{"Image": str(image), "Size": size, "Own": own} for image, size, own in images],
+            "Containers": [{"ID": container.id, "Names": ",".join(container.names), "Size": size}
+                           for container, size in containers]}))
+        return
+    notes = {"Images": "%d" % len(images), "Containers": "%d" % len(containers), "Rubbish": "udocker prune removes it"}
+    for title, total in totals.items():
+        say.result("%-12s %10s  %s" % (title.upper(), human_size(total), notes[title]))
     if images:
         say.result("\n%-10s %10s  %s" % ("SIZE", "OWN", "IMAGE"))
     for image, size, own in images:
@@ -12243,10 +12369,13 @@ def version_line():
     return "udocker %s (Python %s)" % (__version__, sys.version.split()[0])
 
 
-@command("info", examples=("udocker info",))
-def command_info(context, _):
+@command("info", options=(FORMAT_OPTION,), examples=("udocker info",))
+def command_info(context, arguments):
     """Show the program, the machine and the store, for a first look."""
     pairs = [("version", version_line())] + installed_parts(context) + store_facts(context)
+    if arguments.format is not None:
+        say.result(rendered(arguments.format, {name.replace(" ", "_"): value for name, value in pairs}))
+        return
     say.result("\n".join("%-14s %s" % (name + ":", value) for name, value in pairs))
 
 

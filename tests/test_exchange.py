@@ -1,4 +1,5 @@
 """save, import, export and clone: what they write is read by skopeo, umoci, tar and Python, and read back."""
+import contextlib
 import gzip
 import json
 import os
@@ -299,3 +300,56 @@ def test_a_clone_has_its_own_files_and_the_same_mode(udocker):
     assert udocker.ok("setup", "b").out == "N1\n" and udocker.ok("inspect", "a").out == udocker.ok("inspect", "b").out
     os.truncate(root_of(udocker, "b") + "/etc/motd", 0)
     assert listing(root_of(udocker, "a"))[b"etc/motd"][2] == b"hello\n"
+
+
+# What a person and a script see of it
+
+def test_a_person_sees_how_far_long_work_is(udocker):
+    """A bar that goes away again, and a message that is not lost below it."""
+    terminal, end = os.openpty()
+    header = tarfile.TarInfo("large")
+    header.size = 1 << 30           # its end is never seen
+    with udocker.start("import", "--tocontainer", "-", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                       stderr=end) as process:
+        os.close(end)
+        process.stdin.write(header.tobuf())
+        os.set_blocking(terminal, False)
+        shown = b""
+        while b"importing - " not in shown:
+            process.stdin.write(bytes(1 << 16))
+            with contextlib.suppress(BlockingIOError):
+                shown += os.read(terminal, 1 << 16)
+        process.stdin.close()
+        os.set_blocking(terminal, True)
+        with contextlib.suppress(OSError):          # the other end is closed
+            for data in iter(lambda: os.read(terminal, 1 << 16), b""):
+                shown += data
+    os.close(terminal)
+    assert process.returncode == 1
+    last = shown.decode().rpartition("\x1b[J")[2]
+    assert "importing" not in last and "udocker: error: " in last, shown
+
+
+@pytest.mark.parametrize("command, expected", [
+    (["images"], {"Repository": "lab/busybox", "Tag": "1.0", "Platform": "linux/" + NATIVE, "Protected": False}),
+    (["ps"], {"Names": "busy", "Image": "lab/busybox:1.0", "Mode": "P1"}),
+    (["df"], {}), (["info"], {"default_mode": "P1"}), (["inspect", "busy"], {"os": "linux"}),
+])
+def test_a_script_gets_json(loaded, command, expected):
+    documents = [json.loads(line) for line in loaded.ok(*command + ["--format=json"]).out.splitlines()]
+    assert expected in [{name: document[name] for name in expected} for document in documents]
+
+
+@pytest.mark.parametrize("command, template, expected", [
+    ("images", "{{.Repository}}\\t{{.Tag}}", "lab/busybox\t1.0"),
+    ("ps", "{{.Names}} {{json .Protected}}", "busy false"),
+    ("df", "{{json .Containers}}", '"Names": "busy"'), ("info", "{{.default_mode}}", "P1")])
+def test_a_script_gets_what_it_asks_for(loaded, command, template, expected):
+    assert expected in loaded.ok(command, "--format", template).out
+
+
+def test_how_large_a_container_is_is_told_only_when_it_is_asked_for(loaded):
+    only = "--filter=name=busy"
+    assert "Size" not in json.loads(loaded.ok("ps", only, "--format=json").out)
+    assert int(loaded.ok("ps", only, "--format={{.Size}}").out) > 0
+    assert json.loads(loaded.ok("ps", only, "--size", "--format=json").out)["Size"] > 0
