@@ -2708,7 +2708,7 @@ TRANSFER_HINTS = {
     28: "the network or the server is slow; UDOCKER_TIMEOUT= gives it more time",
     35: "the server does not speak TLS as expected; --insecure also tries http",
     51: "its certificate is for another host; --insecure accepts it all the same",
-    60: "its certificate is not trusted here; --insecure accepts it all the same",
+    60: "its certificate is not trusted here: CURL_CA_BUNDLE names a file of those that are; --insecure accepts any",
     97: "the proxy refused: check the user and password in --httpproxy=",
 }
 
@@ -2718,12 +2718,15 @@ class PycurlTransport:
 
     name = "pycurl"
 
-    def __init__(self, timeout=30):
+    def __init__(self, timeout=30, certificates="", certificate_directory=""):
+        """`certificates` is a file of those that are trusted in place of the system's."""
         import pycurl
         import threading
         self.pycurl = pycurl
         self.description = " ".join(pycurl.version.split()[:3])
         self.timeout = timeout
+        self.certificates = [(option, os.fsencode(path)) for option, path in (
+            (pycurl.CAINFO, certificates), (pycurl.CAPATH, certificate_directory)) if path]
         self.handles = threading.local()
 
     def perform(self, transfer):
@@ -2777,6 +2780,8 @@ class PycurlTransport:
         if transfer.proxy:
             handle.setopt(curl.PROXY, transfer.proxy.encode("utf-8", "surrogateescape"))
             handle.setopt(curl.NOPROXY, "")
+        for option, path in self.certificates:
+            handle.setopt(option, path)
         if transfer.insecure:
             handle.setopt(curl.SSL_VERIFYPEER, 0)
             handle.setopt(curl.SSL_VERIFYHOST, 0)
@@ -2853,12 +2858,14 @@ class CurlTransport:
             name, re.sub(r'["\\\n\r\t]', lambda match: self.ESCAPES[match.group()], value)) for name, value in options)
 
 
-def choose_transport(curl_executable, timeout):
-    """The curl executable that was asked for, else pycurl, else curl in the search path."""
+def choose_transport(curl_executable, timeout, environment):
+    """The curl executable that was asked for, else pycurl, else curl in the search path. `environment` may name, as for
+    curl, the certificates to be trusted. curl(1)"""
     if curl_executable:
         return CurlTransport(curl_executable, timeout)
     try:
-        return PycurlTransport(timeout)
+        return PycurlTransport(timeout, environment.get("CURL_CA_BUNDLE") or environment.get("SSL_CERT_FILE", ""),
+                               environment.get("SSL_CERT_DIR", ""))
     except ImportError:
         found = Host.find_executable("curl")
         if not found:
@@ -9495,10 +9502,13 @@ class Context:
         """The HttpClient of this command."""
         if not self._client:
             settings = self.settings
-            transport = choose_transport(settings["use_curl_executable"], settings["timeout"])
-            self._client = HttpClient(transport, settings["httpproxy"], settings["insecure"],
+            self._client = HttpClient(self.transport(), settings["httpproxy"], settings["insecure"],
                                       settings["retries"], settings["retry_delay"])
         return self._client
+
+    def transport(self):
+        """What transfers; ToolError where there is nothing for it."""
+        return choose_transport(self.settings["use_curl_executable"], self.settings["timeout"], self.environment)
 
     def keystore(self):
         return Keystore(os.path.expanduser(self.settings["keystore"]), self.environment, self.home)
@@ -10112,9 +10122,9 @@ def tools_wanted(context, codes):
 
 def installed_parts(context):
     """[(what, which)] of the means that this machine has: the transport, and the engines with their digests."""
-    settings, box = context.settings, context.toolbox()
+    box = context.toolbox()
     try:
-        found = [("transport", choose_transport(settings["use_curl_executable"], settings["timeout"]).description)]
+        found = [("transport", context.transport().description)]
     except ToolError as error:
         found = [("transport", error.message)]
     try:
@@ -10206,9 +10216,8 @@ def store_condition(context):
 def host_facts(context):
     """[(what, which)] of this machine as far as engines depend on it."""
     facts = [("program", "udocker %s, Python %s" % (__version__, sys.version.split()[0]))]
-    settings = context.settings
     try:
-        transport = choose_transport(settings["use_curl_executable"], settings["timeout"]).description
+        transport = context.transport().description
     except ToolError as error:
         transport = "none: %s" % error.message
     facts += [("transport", transport), ("kernel", "%s on %s" % (context.host.kernel, context.host.machine))]

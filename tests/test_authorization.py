@@ -334,12 +334,10 @@ def certificate(tmp_path):
     return make_certificate(tmp_path)
 
 
-@pytest.fixture
-def trusting(puller, certificate):
-    """The program with a curl that trusts this certificate."""
-    if "curl" not in transports():
-        pytest.skip("curl is not installed")
-    return puller.with_env(CURL_CA_BUNDLE=certificate, **transports()["curl"])
+@pytest.fixture(params=sorted(transports()))
+def trusting(request, puller, certificate):
+    """The program that trusts this certificate, with each transport."""
+    return puller.with_env(CURL_CA_BUNDLE=certificate, **transports()[request.param])
 
 
 def test_a_realm_on_another_host_with_tls_is_shown_credentials_and_named(trusting, certificate):

@@ -561,13 +561,14 @@ def test_http_is_spoken_to_others_when_insecure(puller, faulty):
     assert puller.images() == ["registry.example/lab/app:latest"]
 
 
-def test_a_redirect_from_https_to_http_is_not_followed(puller, certificate, elsewhere):
-    if "curl" not in transports():
-        pytest.skip("curl is not installed")
+@pytest.mark.parametrize("transport", sorted(transports()))
+@pytest.mark.parametrize("variable", ["CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_redirect_from_https_to_http_is_not_followed(puller, certificate, elsewhere, transport, variable):
     with FaultyRegistry(certificate) as registry:
         image = registry.add_image([text_layer()])
         registry.always(BLOBS, redirect(elsewhere.url + "/blob"))
-        puller.with_env(CURL_CA_BUNDLE=certificate, **transports()["curl"]).refused(image.reference)
+        trusting = puller.with_env(**dict(transports()[transport], **{variable: certificate}))
+        assert "certificate" not in trusting.refused(image.reference)
     assert not elsewhere.requests
 
 
