@@ -1,0 +1,103 @@
+"""Every command line of README.md: blocks are typed into a shell as they stand, and those within the text are parsed."""
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+import udocker as program_under_test
+from conftest import CREDENTIAL
+from program import CHECKOUT, PATH, Program
+
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+WITHIN_TEXT = sorted(set(re.findall(r"`(?:\./)?(udocker [^`]+)`", README.replace("\n", " "))))
+# The beginnings of blocks that other tests run
+ELSEWHERE = {"#!/bin/bash\n#SBATCH": "test_mpi.py", "module load openmpi": "test_mpi.py",
+             "udocker run --gpus=all": "test_gpu.py"}
+TYPED = [block for block in BLOCKS if not block.startswith(tuple(ELSEWHERE))]
+
+
+def test_all_blocks_are_known():
+    assert len(BLOCKS) > len(TYPED) > 3 and all(any(block.startswith(start) for block in BLOCKS) for start in ELSEWHERE)
+
+
+class Desk:
+    """A shell, and what a user who reads the README has around: a home, images in a registry, files of that name."""
+
+    def __init__(self, directory, images):
+        self.directory = directory
+        self.program = Program(directory / "home", env={"UDOCKER_REGISTRY": images.url})
+        self.commands = directory / "bin"
+        for path in self.program.home, self.commands, directory / "elsewhere", directory / "here":
+            path.mkdir()
+        self._command("udocker", 'exec %s -W error %s "$@"' % (shlex.quote(sys.executable), CHECKOUT / "udocker"))
+        self._command("docker", 'exec udocker "$@"')
+        self._command("ssh", 'shift; HOME=%s exec sh -c "$*"' % (directory / "elsewhere"))
+
+    def _command(self, name, script):
+        (self.commands / name).write_text("#!/bin/sh\n%s\n" % script)
+        (self.commands / name).chmod(0o755)
+
+    def lay_out(self, layout):
+        """The files, images and containers that the blocks begin with."""
+        here, ok = self.directory / "here", self.program.ok
+        for image in "busybox", "ubuntu":
+            ok("pull", image)
+        ok("tag", "busybox", "app")
+        ok("save", "-o", here / "image.tar", "busybox")
+        ok("create", "--name=pattern", "busybox")
+        root = ok("inspect", "-p", "pattern").out.strip()
+        os.makedirs(root + "/etc", exist_ok=True)
+        with open(root + "/etc/os-release", "w") as file:
+            file.write("ID=pattern\n")
+        ok("export", "-o", here / "tree.tar", "pattern")
+        shutil.copytree(root, str(self.directory / "scratch" / "tree"), symlinks=True)
+        ok("rm", "pattern")
+        with tarfile.open(str(here / "tree.tar.xz"), "w:xz") as archive:
+            archive.add(str(here / "image.tar"), "image.tar")
+        shutil.copytree(str(layout), str(here / "layout"))
+        (here / "password-file").write_text(CREDENTIAL[1])
+        for name in "udocker", "udocker.py":
+            shutil.copy(str(CHECKOUT / name), str(here))
+
+    def type(self, block, words):
+        for old, new in words.items():
+            block = block.replace(old, str(new))
+        environment = self.program.environment({"PATH": "%s:%s" % (self.commands, PATH)})
+        return subprocess.run(["bash", "-e", "-o", "pipefail", "-c", block], cwd=str(self.directory / "here"),
+                              env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=120)
+
+
+@pytest.fixture
+def desk(tmp_path, images, layout):
+    desk = Desk(tmp_path, images)
+    desk.lay_out(layout)
+    return desk
+
+
+@pytest.mark.parametrize("block", TYPED, ids=[block.split("\n")[0][:40] for block in TYPED])
+def test_a_block(desk, images, private_registry, block):
+    if block.startswith("udocker export"):
+        desk.program.ok("create", "--name=app", "busybox")
+    words = {"quay.io": private_registry.url, "-u USER": "-u " + CREDENTIAL[0], "/work/me": desk.directory / "work",
+             "/scratch": desk.directory / "scratch"}
+    (desk.directory / "work").mkdir()
+    result = desk.type(block, words)
+    assert result.returncode == 0, result.stdout.decode()
+
+
+@pytest.mark.parametrize("line", WITHIN_TEXT)
+def test_a_command_line_within_the_text(line):
+    words = shlex.split(line.replace("...", ""))[1:]
+    given, rest = program_under_test.Parser(program_under_test.GLOBAL_OPTIONS, "").parse(words, True)
+    if rest and rest[0] != "COMMAND":
+        chosen = program_under_test.find_command(program_under_test.ungrouped(rest)[0])
+        program_under_test.Parser(chosen.options, "").parse(rest[1:], chosen.is_raw)
+    else:
+        assert rest or given
