@@ -14,7 +14,7 @@ from conftest import CREDENTIAL
 from program import CHECKOUT, PATH, Program
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```\n((?!Usage:).*?)^```$", README, re.DOTALL | re.MULTILINE)      # the others are generated
 WITHIN_TEXT = sorted(set(re.findall(r"`(?:\./)?(udocker [^`]+)`", README.replace("\n", " "))))
 # The beginnings of blocks that other tests run
 ELSEWHERE = {"#!/bin/bash\n#SBATCH": "test_mpi.py", "module load openmpi": "test_mpi.py",
