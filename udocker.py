@@ -4315,9 +4315,9 @@ class Container:
     @property
     def access(self):
         """W writable, R only readable, N not there."""
-        if not os.path.isdir(self.root):
-            return "N"
-        return "W" if os.access(self.root, os.W_OK) else "R"
+        if os.access(self.root, os.W_OK):
+            return "W"
+        return "R" if os.path.isdir(self.root) else "N"
 
     def config(self):
         data = read_file(self.path + "/container.json")
