@@ -58,7 +58,7 @@ def run(command, **env):
 def run_all(commands, **env):
     """The Cost of several commands one after another."""
     costs = [run(command, **env) for command in commands]
-    return Cost(sum(cost.seconds for cost in costs), max(cost.peak_mib for cost in costs))
+    return Cost(sum(cost.seconds for cost in costs), max((cost.peak_mib for cost in costs), default=0))
 
 
 def medians(*contenders):
@@ -75,8 +75,17 @@ def often(count, command, **env):
     return contender
 
 
+BAR = 24            # columns of the longer of two bars
+
+
+def bars(ours, theirs):
+    """Two lengths as text, the longer one as wide as it can be."""
+    return ["#" * max(round(BAR * value / max(ours, theirs)), 1) for value in (ours, theirs)]
+
+
 def print_table(title, rows):
-    """Print rows of work, our time, the other's, and the ratio to be reached; False where one is missed."""
+    """Print rows of work, our time, the other's, and the ratio to be reached, with both drawn; False where one is
+    missed."""
     print("\n%s\n%-50s %9s %9s %7s %7s" % (title, "", "udocker", "other", "ratio", "limit"))
     reached = True
     for row in rows:
@@ -84,4 +93,6 @@ def print_table(title, rows):
         reached = reached and ratio <= row.limit
         print("%-50s %9.3f %9.3f %7.2f %7.2f%s" % (
             row.work, row.ours, row.theirs, ratio, row.limit, "" if ratio <= row.limit else "  missed"))
+        for name, bar in zip(("udocker", "other"), bars(row.ours, row.theirs)):
+            print("%9s %s" % (name, bar))
     return reached
