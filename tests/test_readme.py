@@ -1,4 +1,4 @@
-"""Every command line of README.md: blocks are typed into a shell as they stand, and those within the text are parsed."""
+"""Every command line of README.md: blocks are typed into a shell as they stand, those within the text are parsed."""
 import os
 import re
 import shlex
