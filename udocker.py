@@ -930,13 +930,15 @@ class Supervisor:
 
     SWEEP_AFTER = 0.5       # seconds that what a command leaves behind has for its own end
 
-    def __init__(self, invocation, timeout=0):
-        """With a `timeout`, in seconds, the command is killed when it has not ended by then."""
+    def __init__(self, invocation, timeout=0, guardian=0):
+        """With a `timeout`, in seconds, the command is killed when it has not ended by then. When the process
+        `guardian` that started this one has gone, it is killed where the signal that tells so does not end it."""
         import time
         self.signal = signal = signal_module()
         self.clock = time.monotonic
         self.kernel = Kernel()
         self.invocation = invocation
+        self.guardian = guardian
         self.deadline = self.clock() + timeout if timeout else 0
         self.ending_signal = 0
         self.successor = None
@@ -1044,9 +1046,11 @@ class Supervisor:
             self.ending_signal = received.si_signo
 
     def _sweep(self, pid):
-        """Where the command has ended and PRoot waits for what that left behind, and we adopted: make an end."""
-        if self.invocation.is_relayed and not Host.children(pid) and self._children() != {pid}:
-            os.kill(pid, self.signal.SIGQUIT)
+        """Where the command has ended and PRoot waits for what that left behind, and we adopted: make an end. So too
+        where nobody is left who would wait for the command."""
+        is_over = self.invocation.is_relayed and not Host.children(pid) and self._children() != {pid}
+        if is_over or self.guardian and os.getppid() != self.guardian:
+            os.kill(pid, self.signal.SIGQUIT if self.invocation.is_relayed else self.signal.SIGKILL)
 
     def _children(self):
         return set(Host.children(os.getpid())) - self.strangers
@@ -1067,6 +1071,31 @@ class Supervisor:
         # PRoot says 255 where a signal ended the command: which one is known when it came through here.
         is_hidden = self.invocation.is_relayed and code == 255 and self.ending_signal
         return 128 + self.ending_signal if is_hidden else code
+
+
+class Guardian(Supervisor):
+    """Keeps the place of this program, which goes on as a child: a SIGKILL ends the guardian alone, and what it
+    guards then ends its command, and all that this left behind, and takes away what is to be taken away."""
+
+    def __init__(self):
+        super().__init__(Invocation("", [], {}))
+
+    def fork(self):
+        """In the child None, at once; in the guardian the exit status of the child, at its end."""
+        self.signal.signal(self.signal.SIGCHLD, self.signal.SIG_DFL)
+        previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
+        guardian = os.getpid()
+        try:
+            self.strangers = set(Host.children(guardian))
+            self.kernel.adopt_orphans()
+            pid = os.fork()
+            if pid:
+                return self._wait_for(pid)
+            self.kernel.end_with_parent(guardian, self.signal.SIGTERM)
+        finally:
+            if os.getpid() == guardian:
+                self._end_orphans()
+            self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
 
 
 def run_program(argv, environment=None, text="", timeout=60):
@@ -10493,6 +10522,8 @@ class RunRequest:
 
     def __init__(self, context, options):
         self.options = options
+        self.launcher = os.getppid()
+        self.guardian = 0
         if options.pull not in PULL_POLICIES + (None,):
             raise UsageError("--pull=%s: there are %s" % (options.pull, ", ".join(PULL_POLICIES)))
         if options.location and (options.rm or options.name is not None):
@@ -10732,7 +10763,7 @@ def build_spec(context, root, config, argv, request):
     spec.host_name = request.options.hostname or ""
     spec.is_read_only, spec.is_ephemeral = request.options.read_only, request.options.ephemeral
     spec.memory_mounts = request.memory_mounts
-    spec.step = JobStep.find(context.environment, os.getppid())
+    spec.step = JobStep.find(context.environment, request.launcher)
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
@@ -10845,7 +10876,7 @@ def run_in_tree(context, spec, mode, title, request, container):
             say.info("running %s in mode %s" % (title, engine.mode))
         if not (options.rm or options.init or area or invocation.needs_supervisor):
             invocation.execute()
-        return Supervisor(invocation).run()
+        return Supervisor(invocation, guardian=request.guardian).run()
     finally:
         if area:
             area.remove()
@@ -10856,6 +10887,11 @@ def run_container(context, word, argv, options):
     request = RunRequest(context, options)
     if options.rm:
         raise_on_signals()
+    if options.rm or options.init:
+        request.guardian = os.getpid()
+        status = Guardian().fork()
+        if status is not None:
+            return status
     container, mode = None, ""
     if options.location:
         root, config = locate_foreign_tree(context, word, options.location)

@@ -111,6 +111,17 @@ def test_rm_keeps_its_word_on_a_signal(udocker, images, mode, token, number):
     assert_all_ended(token)
 
 
+@pytest.mark.parametrize("options", [["--rm"], ["--init"]])
+def test_what_runs_ends_with_a_udocker_that_is_killed(udocker, images, mode, token, options):
+    """What it left in the background too, and what heeds no signal; and --rm keeps its word."""
+    program = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    script = "trap '' TERM; sh -c 'echo ready; sleep 1000; :' %s | cat" % token
+    with running(program, *options + [images.host + "/lab/busybox", "sh", "-c", script]) as process:
+        process.kill()
+        assert_all_ended(token)
+    assert len(program.ok("ps", "-q").out.split()) == (options == ["--init"])
+
+
 def test_a_reader_that_leaves_ends_the_writer(box):
     """Python ignores SIGPIPE; the command must not inherit that."""
     assert box.ok("run", "busybox", "sh", "-c", "(yes; echo $? >&2) | head -n 1").err == "%d\n" % (128 + 13)
