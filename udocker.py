@@ -870,6 +870,14 @@ def raise_on_signals():
             signal.signal(number, unwind)
 
 
+def send_signal(pid, number):
+    """kill(2), which has nothing to do where the process has ended."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
 class Invocation:
     """What is to be executed, as values: a program, and what this process does to itself before.
 
@@ -1037,11 +1045,7 @@ class Supervisor:
         if self.invocation.successor and not self.successor:
             self.held.append(received.si_signo)
         elif received.si_code <= 0 or self.successor:
-            target = (Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid
-            try:
-                os.kill(target, received.si_signo)
-            except ProcessLookupError:
-                pass
+            send_signal((Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid, received.si_signo)
         if received.si_signo not in (self.signal.SIGUSR1, self.signal.SIGUSR2):
             self.ending_signal = received.si_signo
 
@@ -9237,6 +9241,48 @@ class Prover:
         return Supervisor(invocation, self.TIMEOUT).run()
 
 
+class TreeProcesses:
+    """The processes of this host that run in the tree of a container, by what each engine shows of it. proc(5)
+
+    In N1 and R1 the tree is their root; the library of Fakechroot finds it in their environment. PRoot has it among
+    its words: it is of `tracers`, and its first child the command.
+    """
+
+    def __init__(self, root):
+        self.word, self.status = os.fsencode(root), os.stat(root)
+        self.find()
+
+    def find(self):
+        """Look again."""
+        self.tracers, self.members = [], []
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            try:
+                if b"\0-r\0" + self.word + b"\0" in read_file("/proc/%d/cmdline" % pid):
+                    self.tracers.append(pid)
+                elif os.path.samestat(os.stat("/proc/%d/root" % pid), self.status) or (
+                        b"\0FAKECHROOT_BASE=" + self.word + b"\0" in b"\0" + read_file("/proc/%d/environ" % pid)):
+                    self.members.append(pid)
+            except OSError:         # it has ended, or is somebody else's
+                pass
+
+    def is_empty(self):
+        """Whether nothing runs."""
+        return not self.tracers + self.members
+
+    def commands(self):
+        """Those of them that udocker started."""
+        started = {child for pid in self.members for child in Host.children(pid)}
+        traced = [child for pid in self.tracers for child in Host.children(pid)[:1]]
+        return traced + [pid for pid in self.members if pid not in started]
+
+    def kill(self):
+        """End all of them. Without a tracer its commands would run on uncontained: SIGQUIT makes PRoot end them."""
+        signal = signal_module()
+        for pids, number in (self.tracers, signal.SIGQUIT), (self.members, signal.SIGKILL):
+            for pid in pids:
+                send_signal(pid, number)
+
+
 # ======================================================================================================
 # 12  Operations
 # ======================================================================================================
@@ -9697,6 +9743,36 @@ def remove_containers(context, containers, is_forced=False):
     for container in {container.id: container for container in containers}.values():
         context.containers.remove(container)
     context.containers.sweep()
+
+
+def parse_signal(text):
+    """The number of a signal, by its name with or without SIG, or as a number; UsageError where it is none."""
+    signal, name = signal_module(), text.upper()
+    name = name if name.startswith("SIG") else "SIG" + name
+    number = int(text[:9]) if text.isdecimal() else getattr(signal, name, 0) if name.isalnum() else 0
+    if not 0 < number < signal.NSIG:
+        raise UsageError("--signal=%s: no signal" % text, "write for instance TERM, SIGTERM or 15")
+    return number
+
+
+def signal_container(container, number):
+    """Send a signal to the commands that run in a container, on this host. SIGKILL ends all that they started too,
+    and is waited for. NotFoundError where nothing runs, EngineError where something does not end."""
+    processes = TreeProcesses(container.root)
+    if processes.is_empty():
+        raise NotFoundError("%s: nothing runs in this container on this host" % container.id)
+    if number != signal_module().SIGKILL:
+        for pid in processes.commands():
+            send_signal(pid, number)
+        return
+    import time
+    deadline = time.monotonic() + 10
+    while not processes.is_empty():
+        if time.monotonic() > deadline:
+            raise EngineError("%s: not all that runs in this container ends" % container.id)
+        processes.kill()
+        time.sleep(0.01)
+        processes.find()
 
 
 def change_mode(container, code, is_forced=False):
@@ -11476,6 +11552,12 @@ def is_listed_image(image, filters):
                for key, value in filters)
 
 
+def is_of_name(image, text):
+    """Whether `text` names an image: with a tag or digest this very one, else any of its repository."""
+    reference, has_version = Reference.parse(text), "@" in text or ":" in text.rpartition("/")[2]
+    return image.name in reference.spellings() and (not has_version or image.version == reference.version)
+
+
 def is_listed_container(container, filters):
     """Whether a container passes all filters: part of a name, beginning of the id, image."""
     def passes(key, value):
@@ -11512,7 +11594,7 @@ def image_lines(context, image, arguments):
         yield "    %s (%s)" % (os.path.basename(path), size)
 
 
-@command("images", options=(
+@command("images", "[IMAGE]", options=(
     Option("--long", "-l", meaning="also show where each image lies, and its layers"),
     Option("--platform", "-p", meaning="also show the platform"),
     Option("--digests", meaning="also show the digest of the manifest"),
@@ -11520,13 +11602,16 @@ def image_lines(context, image, arguments):
     Option("--filter", "-f", value="KEY=VALUE", repeatable=True, meaning="only images that match: reference=PATTERN"),
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
-         examples=("udocker images", "udocker images -l"))
+         examples=("udocker images", "udocker images -l", "udocker images ubuntu"))
 def command_images(context, arguments):
-    """List the images that are here, with P where one is protected."""
+    """List the images that are here, with P where one is protected.
+
+    With IMAGE only this one; where it has no tag, all of that name.
+    """
     filters = parse_filters(arguments.filter, IMAGE_FILTERS)
     lines = [] if arguments.quiet else ["REPOSITORY"]
     for image in context.images.list():
-        if is_listed_image(image, filters):
+        if is_listed_image(image, filters) and (not arguments.image or is_of_name(image, arguments.image)):
             lines += [str(image)] if arguments.quiet else image_lines(context, image, arguments)
     if lines:
         say.result("\n".join(lines))
@@ -11863,6 +11948,7 @@ EXECUTION_OPTIONS = (
     Option("--interactive", "-i", meaning="as docker has it: standard input is always passed on"),
     Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on"),
     Option("--attach", "-a", value="STREAM", repeatable=True, meaning="as docker has it: all streams always are"),
+    Option("--sig-proxy", meaning="as docker has it: signals are always passed on"),
     Option("--nobanner", meaning="do not tell on the terminal what is run"),
 )
 
@@ -11945,6 +12031,21 @@ def command_exec(context, arguments):
     vars(options).update(vars(arguments), entrypoint="")
     context.containers.get(arguments.container)         # an image will not do
     return run_container(context, arguments.container, [arguments.command] + arguments.argument, options)
+
+
+@command("kill", "CONTAINER...", options=(
+    Option("--signal", "-s", value="SIGNAL", meaning="send this signal instead of KILL, to the commands alone"),),
+         examples=("udocker kill mycontainer", "udocker kill --signal=USR1 mycontainer"))
+def command_kill(context, arguments):
+    """End what runs in containers, on this host; or send the commands another signal.
+
+    The udocker that runs a command then ends with its exit status, and removes the container where it was to.
+    """
+    number = parse_signal("KILL" if arguments.signal is None else arguments.signal)
+    containers = [context.containers.get(word) for word in arguments.container]
+    for container in containers:
+        signal_container(container, number)
+        say.result(container.id)
 
 
 @command("df", examples=("udocker df",))

@@ -141,7 +141,7 @@ def test_what_is_left_out_is_told_in_a_line(box):
 
 
 @pytest.mark.parametrize("option", ["--net=host", "--network=host", "--ipc=host", "--pid=host", "--uts=host",
-                                    "--containerauth", "-a=stdin"])
+                                    "--containerauth", "-a=stdin", "--sig-proxy=true"])
 def test_what_is_so_anyway_is_not_told(box, option):
     result = box.ok("run", option, "busybox", "echo", "here")
     assert (result.out, result.err) == ("here\n", "")
