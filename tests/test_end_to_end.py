@@ -249,7 +249,8 @@ def test_images_long(pulled, busybox, images):
 
 
 @pytest.mark.parametrize("text, listed", [
-    ("{}/lab/busybox", ["1.0", "latest"]), ("{}/lab/busybox:1.0", ["1.0"]), ("{}/lab/busybox:2", []), ("lab/busybox", []),
+    ("{}/lab/busybox", ["1.0", "latest"]), ("{}/lab/busybox:1.0", ["1.0"]), ("{}/lab/busybox:2", []),
+    ("lab/busybox", []),
 ])
 def test_images_of_a_name(pulled, busybox, images, text, listed):
     pulled.ok("pull", busybox + ":1.0")
