@@ -10924,6 +10924,14 @@ def apply_limits(request):
             raise EngineError("--ulimit: %s" % error, "a plain user cannot raise a hard limit")
 
 
+def check_cidfile(path):
+    """Raises where --cidfile names a file that is there, or a directory that is not: no container is made then."""
+    if os.path.lexists(path):
+        raise ConflictError("--cidfile=%s: is there already" % path)
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise NotFoundError("--cidfile=%s: the directory is missing" % path)
+
+
 def write_container_id(path, container):
     """--cidfile: the id goes into a file that must not be there yet."""
     try:
@@ -10961,6 +10969,8 @@ def run_in_tree(context, spec, mode, title, request, container):
 def run_container(context, word, argv, options):
     """Run a command in a container, image or tree: returns its exit status, or becomes the command."""
     request = RunRequest(context, options)
+    if options.cidfile:
+        check_cidfile(options.cidfile)
     if options.rm:
         raise_on_signals()
     if options.rm or options.init:
@@ -12040,6 +12050,7 @@ def command_kill(context, arguments):
     """End what runs in containers, on this host; or send the commands another signal.
 
     The udocker that runs a command then ends with its exit status, and removes the container where it was to.
+    What runs with --ephemeral is not found.
     """
     number = parse_signal("KILL" if arguments.signal is None else arguments.signal)
     containers = [context.containers.get(word) for word in arguments.container]
