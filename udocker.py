@@ -932,6 +932,14 @@ def raise_on_signals():
             signal.signal(number, unwind)
 
 
+def send_signal(pid, number):
+    """kill(2), which has nothing to do where the process has ended."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
 # Of programs that are there and cannot be started, the commonest disappointment with images of musl
 LOADER_HINT = "it was made for another system than the container's: take an image that has it, or install it there"
 
@@ -997,13 +1005,15 @@ class Supervisor:
 
     SWEEP_AFTER = 0.5       # seconds that what a command leaves behind has for its own end
 
-    def __init__(self, invocation, timeout=0):
-        """With a `timeout`, in seconds, the command is killed when it has not ended by then."""
+    def __init__(self, invocation, timeout=0, guardian=0):
+        """With a `timeout`, in seconds, the command is killed when it has not ended by then. When the process
+        `guardian` that started this one has gone, it is killed where the signal that tells so does not end it."""
         import time
         self.signal = signal = signal_module()
         self.clock = time.monotonic
         self.kernel = Kernel()
         self.invocation = invocation
+        self.guardian = guardian
         self.deadline = self.clock() + timeout if timeout else 0
         self.ending_signal = 0
         self.successor = None
@@ -1102,18 +1112,16 @@ class Supervisor:
         if self.invocation.successor and not self.successor:
             self.held.append(received.si_signo)
         elif received.si_code <= 0 or self.successor:
-            target = (Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid
-            try:
-                os.kill(target, received.si_signo)
-            except ProcessLookupError:
-                pass
+            send_signal((Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid, received.si_signo)
         if received.si_signo not in (self.signal.SIGUSR1, self.signal.SIGUSR2):
             self.ending_signal = received.si_signo
 
     def _sweep(self, pid):
-        """Where the command has ended and PRoot waits for what that left behind, and we adopted: make an end."""
-        if self.invocation.is_relayed and not Host.children(pid) and self._children() != {pid}:
-            os.kill(pid, self.signal.SIGQUIT)
+        """Where the command has ended and PRoot waits for what that left behind, and we adopted: make an end. So too
+        where nobody is left who would wait for the command."""
+        is_over = self.invocation.is_relayed and not Host.children(pid) and self._children() != {pid}
+        if is_over or self.guardian and os.getppid() != self.guardian:
+            os.kill(pid, self.signal.SIGQUIT if self.invocation.is_relayed else self.signal.SIGKILL)
 
     def _children(self):
         return set(Host.children(os.getpid())) - self.strangers
@@ -1134,6 +1142,31 @@ class Supervisor:
         # PRoot says 255 where a signal ended the command: which one is known when it came through here.
         is_hidden = self.invocation.is_relayed and code == 255 and self.ending_signal
         return 128 + self.ending_signal if is_hidden else code
+
+
+class Guardian(Supervisor):
+    """Keeps the place of this program, which goes on as a child: a SIGKILL ends the guardian alone, and what it
+    guards then ends its command, and all that this left behind, and takes away what is to be taken away."""
+
+    def __init__(self):
+        super().__init__(Invocation("", [], {}))
+
+    def fork(self):
+        """In the child None, at once; in the guardian the exit status of the child, at its end."""
+        self.signal.signal(self.signal.SIGCHLD, self.signal.SIG_DFL)
+        previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
+        guardian = os.getpid()
+        try:
+            self.strangers = set(Host.children(guardian))
+            self.kernel.adopt_orphans()
+            pid = os.fork()
+            if pid:
+                return self._wait_for(pid)
+            self.kernel.end_with_parent(guardian, self.signal.SIGTERM)
+        finally:
+            if os.getpid() == guardian:
+                self._end_orphans()
+            self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
 
 
 def run_program(argv, environment=None, text="", timeout=60):
@@ -9474,6 +9507,48 @@ class Prover:
         return Supervisor(invocation, self.TIMEOUT).run()
 
 
+class TreeProcesses:
+    """The processes of this host that run in the tree of a container, by what each engine shows of it. proc(5)
+
+    In N1 and R1 the tree is their root; the library of Fakechroot finds it in their environment. PRoot has it among
+    its words: it is of `tracers`, and its first child the command.
+    """
+
+    def __init__(self, root):
+        self.word, self.status = os.fsencode(root), os.stat(root)
+        self.find()
+
+    def find(self):
+        """Look again."""
+        self.tracers, self.members = [], []
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            try:
+                if b"\0-r\0" + self.word + b"\0" in read_file("/proc/%d/cmdline" % pid):
+                    self.tracers.append(pid)
+                elif os.path.samestat(os.stat("/proc/%d/root" % pid), self.status) or (
+                        b"\0FAKECHROOT_BASE=" + self.word + b"\0" in b"\0" + read_file("/proc/%d/environ" % pid)):
+                    self.members.append(pid)
+            except OSError:         # it has ended, or is somebody else's
+                pass
+
+    def is_empty(self):
+        """Whether nothing runs."""
+        return not self.tracers + self.members
+
+    def commands(self):
+        """Those of them that udocker started."""
+        started = {child for pid in self.members for child in Host.children(pid)}
+        traced = [child for pid in self.tracers for child in Host.children(pid)[:1]]
+        return traced + [pid for pid in self.members if pid not in started]
+
+    def kill(self):
+        """End all of them. Without a tracer its commands would run on uncontained: SIGQUIT makes PRoot end them."""
+        signal = signal_module()
+        for pids, number in (self.tracers, signal.SIGQUIT), (self.members, signal.SIGKILL):
+            for pid in pids:
+                send_signal(pid, number)
+
+
 # ======================================================================================================
 # 12  Operations
 # ======================================================================================================
@@ -9939,6 +10014,36 @@ def remove_containers(context, containers, is_forced=False):
     for container in {container.id: container for container in containers}.values():
         context.containers.remove(container)
     context.containers.sweep()
+
+
+def parse_signal(text):
+    """The number of a signal, by its name with or without SIG, or as a number; UsageError where it is none."""
+    signal, name = signal_module(), text.upper()
+    name = name if name.startswith("SIG") else "SIG" + name
+    number = int(text[:9]) if text.isdecimal() else getattr(signal, name, 0) if name.isalnum() else 0
+    if not 0 < number < signal.NSIG:
+        raise UsageError("--signal=%s: no signal" % text, "write for instance TERM, SIGTERM or 15")
+    return number
+
+
+def signal_container(container, number):
+    """Send a signal to the commands that run in a container, on this host. SIGKILL ends all that they started too,
+    and is waited for. NotFoundError where nothing runs, EngineError where something does not end."""
+    processes = TreeProcesses(container.root)
+    if processes.is_empty():
+        raise NotFoundError("%s: nothing runs in this container on this host" % container.id)
+    if number != signal_module().SIGKILL:
+        for pid in processes.commands():
+            send_signal(pid, number)
+        return
+    import time
+    deadline = time.monotonic() + 10
+    while not processes.is_empty():
+        if time.monotonic() > deadline:
+            raise EngineError("%s: not all that runs in this container ends" % container.id)
+        processes.kill()
+        time.sleep(0.01)
+        processes.find()
 
 
 def change_mode(container, code, is_forced=False):
@@ -10769,6 +10874,8 @@ class RunRequest:
 
     def __init__(self, context, options):
         self.options = options
+        self.launcher = os.getppid()
+        self.guardian = 0
         if options.pull not in PULL_POLICIES + (None,):
             raise UsageError("--pull=%s: there are %s" % (options.pull, ", ".join(PULL_POLICIES)))
         if options.location and (options.rm or options.name is not None):
@@ -11112,7 +11219,7 @@ def build_spec(context, root, config, argv, request):
     spec.host_name = request.options.hostname or ""
     spec.is_read_only, spec.is_ephemeral = request.options.read_only, request.options.ephemeral
     spec.memory_mounts = request.memory_mounts
-    spec.step = JobStep.find(context.environment, os.getppid())
+    spec.step = JobStep.find(context.environment, request.launcher)
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
@@ -11201,6 +11308,14 @@ def apply_limits(request):
             raise EngineError("--ulimit: %s" % error, "a plain user cannot raise a hard limit")
 
 
+def check_cidfile(path):
+    """Raises where --cidfile names a file that is there, or a directory that is not: no container is made then."""
+    if os.path.lexists(path):
+        raise ConflictError("--cidfile=%s: is there already" % path)
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise NotFoundError("--cidfile=%s: the directory is missing" % path)
+
+
 def write_container_id(path, container):
     """--cidfile: the id goes into a file that must not be there yet."""
     try:
@@ -11229,7 +11344,7 @@ def run_in_tree(context, spec, mode, title, request, container):
             say.info("running %s in mode %s" % (title, engine.mode))
         if not (options.rm or options.init or area or invocation.needs_supervisor):
             invocation.execute()
-        return Supervisor(invocation).run()
+        return Supervisor(invocation, guardian=request.guardian).run()
     finally:
         if area:
             area.remove()
@@ -11238,8 +11353,15 @@ def run_in_tree(context, spec, mode, title, request, container):
 def run_container(context, word, argv, options):
     """Run a command in a container, image or tree: returns its exit status, or becomes the command."""
     request = RunRequest(context, options)
+    if options.cidfile:
+        check_cidfile(options.cidfile)
     if options.rm:
         raise_on_signals()
+    if options.rm or options.init:
+        request.guardian = os.getpid()
+        status = Guardian().fork()
+        if status is not None:
+            return status
     container, mode = None, ""
     if options.location:
         root, config = locate_foreign_tree(context, word, options.location)
@@ -11826,6 +11948,12 @@ def is_listed_image(image, filters):
                for key, value in filters)
 
 
+def is_of_name(image, text):
+    """Whether `text` names an image: with a tag or digest this very one, else any of its repository."""
+    reference, has_version = Reference.parse(text), "@" in text or ":" in text.rpartition("/")[2]
+    return image.name in reference.spellings() and (not has_version or image.version == reference.version)
+
+
 def is_listed_container(container, filters):
     """Whether a container passes all filters: part of a name, beginning of the id, image."""
     def passes(key, value):
@@ -11887,7 +12015,7 @@ def image_lines(context, image, arguments):
         yield "    %s (%s)" % (os.path.basename(path), size)
 
 
-@command("images", options=(
+@command("images", "[IMAGE]", options=(
     Option("--long", "-l", meaning="also show where each image lies, and its layers"),
     Option("--platform", "-p", meaning="also show the platform"),
     Option("--digests", meaning="also show the digest of the manifest"),
@@ -11896,11 +12024,16 @@ def image_lines(context, image, arguments):
     FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
-         examples=("udocker images", "udocker images -l", "udocker images --format='{{.Repository}} {{.Size}}'"))
+         examples=("udocker images", "udocker images -l", "udocker images ubuntu",
+                   "udocker images --format='{{.Repository}} {{.Size}}'"))
 def command_images(context, arguments):
-    """List the images that are here, with P where one is protected."""
+    """List the images that are here, with P where one is protected.
+
+    With IMAGE only this one; where it has no tag, all of that name.
+    """
     filters = parse_filters(arguments.filter, IMAGE_FILTERS)
-    found = [image for image in context.images.list() if is_listed_image(image, filters)]
+    found = [image for image in context.images.list() if is_listed_image(image, filters) and (
+        not arguments.image or is_of_name(image, arguments.image))]
     if arguments.format is not None:
         lines = [rendered(arguments.format, image_record(image)) for image in found]
     elif arguments.quiet:
@@ -12249,6 +12382,7 @@ EXECUTION_OPTIONS = (
     Option("--interactive", "-i", meaning="as docker has it: standard input is always passed on"),
     Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on"),
     Option("--attach", "-a", value="STREAM", repeatable=True, meaning="as docker has it: all streams always are"),
+    Option("--sig-proxy", meaning="as docker has it: signals are always passed on"),
     Option("--nobanner", meaning="do not tell on the terminal what is run"),
 )
 
@@ -12331,6 +12465,22 @@ def command_exec(context, arguments):
     vars(options).update(vars(arguments), entrypoint="")
     context.containers.get(arguments.container)         # an image will not do
     return run_container(context, arguments.container, [arguments.command] + arguments.argument, options)
+
+
+@command("kill", "CONTAINER...", options=(
+    Option("--signal", "-s", value="SIGNAL", meaning="send this signal instead of KILL, to the commands alone"),),
+         examples=("udocker kill mycontainer", "udocker kill --signal=USR1 mycontainer"))
+def command_kill(context, arguments):
+    """End what runs in containers, on this host; or send the commands another signal.
+
+    The udocker that runs a command then ends with its exit status, and removes the container where it was to.
+    What runs with --ephemeral is not found.
+    """
+    number = parse_signal("KILL" if arguments.signal is None else arguments.signal)
+    containers = [context.containers.get(word) for word in arguments.container]
+    for container in containers:
+        signal_container(container, number)
+        say.result(container.id)
 
 
 @command("df", options=(FORMAT_OPTION,), examples=("udocker df", "udocker df --format='{{.Total.Images}}'"))

@@ -248,6 +248,16 @@ def test_images_long(pulled, busybox, images):
     assert all(layer["digest"] in listing for layer in images.manifest("lab/busybox", "latest")[1]["layers"])
 
 
+@pytest.mark.parametrize("text, listed", [
+    ("{}/lab/busybox", ["1.0", "latest"]), ("{}/lab/busybox:1.0", ["1.0"]), ("{}/lab/busybox:2", []),
+    ("lab/busybox", []),
+])
+def test_images_of_a_name(pulled, busybox, images, text, listed):
+    pulled.ok("pull", busybox + ":1.0")
+    pulled.ok("pull", images.host + "/lab/entry")
+    assert pulled.ok("images", "-q", text.format(images.host)).out.split() == [busybox + ":" + tag for tag in listed]
+
+
 def test_inspect_of_an_image(pulled, busybox):
     config = json.loads(pulled.ok("inspect", busybox).out)
     assert config["config"]["Cmd"] == ["sh"] and "LAB=lab value" in config["config"]["Env"]
@@ -422,7 +432,7 @@ def test_name_and_rmname(created):
     ("--quite images", "--quite", "--quiet"),
     ("frobnicate", "frobnicate", ""),
     ("images --frobnicate", "--frobnicate", ""),
-    ("images operand", "operand", ""),
+    ("ps operand", "operand", ""),
     ("pull", "pull", ""),
     ("name busy", "name", ""),
     ("rmname a b", "b", ""),

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import tarfile
@@ -18,6 +19,7 @@ import udocker as program_under_test
 from conftest import FAKECHROOT_MODES, STOCK, UDOCKERS, need
 from images import DEBIAN_LAYOUT
 from program import Program
+from test_processes import PATIENCE, assert_all_ended, running
 
 STEPS = {"P1": set(), "F1": {"links"}, "F2": {"links", "loader"}, "F3": {"links", "loader", "elf"},
          "F4": {"links", "loader", "elf"}}
@@ -131,6 +133,14 @@ def test_a_volume_below_a_volume_at_its_own_path(box, volume, tmp_path):
     result = box.ok("run", "-v", volume, "-v", "%s:%s/sub" % (tmp_path / "other", volume), "deb", "cat",
                     "%s/word" % volume, "%s/sub/word" % volume)
     assert result.out == "volume\nother\n"
+
+
+def test_kill_finds_what_runs(box, tmp_path):
+    script = "trap '' TERM; bash -c 'echo ready; sleep 1000; :' %s | cat" % tmp_path
+    with running(box, "deb", "bash", "-c", script) as process:
+        box.ok("kill", "deb")
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+        assert_all_ended(str(tmp_path))
 
 
 @pytest.fixture(scope="module")

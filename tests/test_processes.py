@@ -80,6 +80,51 @@ def test_what_a_killed_udocker_leaves_is_known_from_what_is_used(box, token, tmp
         assert all(str(path) in shown for path in left) and list(tmp_path.iterdir()) == []
 
 
+# kill
+
+@pytest.fixture
+def own_box(udocker, images, mode):
+    """The program, in each mode, with a container named own."""
+    udocker.ok("pull", images.host + "/lab/busybox")
+    udocker.ok("create", "--name=own", images.host + "/lab/busybox")
+    return udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+
+
+def test_kill_ends_all_that_runs_in_a_container(own_box, token):
+    """What heeds no signal, what is in the background, and nothing that runs in another one."""
+    script = "trap '' TERM; sh -c 'echo ready; sleep 1000; :' %s | cat" % token
+    own_box.ok("clone", "--name=other", "own")
+    with running(own_box, "other", "sh", "-c", "echo ready; exec sleep 1000") as other:
+        with running(own_box, "own", "sh", "-c", script) as process, running(own_box, "own", "sh", "-c", script):
+            assert own_box.ok("kill", "own").out == own_box.ok("ps", "-q", "--filter=name=own").out
+            assert process.wait(PATIENCE) != 0
+            assert_all_ended(token)
+        assert other.poll() is None
+    assert "nothing runs" in own_box.fails(1, "kill", "own").err
+
+
+def test_kill_sends_the_commands_a_signal(own_box):
+    script = "trap 'echo handled; exit 7' USR1; echo ready; while :; do :; done"
+    with running(own_box, "own", "sh", "-c", script) as process:
+        own_box.ok("kill", "--signal=USR1", "own")
+        assert process.stdout.read() == b"handled\n" and process.wait(PATIENCE) == 7
+
+
+def test_kill_by_the_id_of_a_cidfile(udocker, images, mode, token, tmp_path):
+    program = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    words = ["--rm", "--cidfile=%s" % (tmp_path / "id"), images.host + "/lab/busybox"]
+    with running(program, *words + ["sh", "-c", "echo ready; sleep 1000; :", token]) as process:
+        program.ok("kill", (tmp_path / "id").read_text())
+        assert process.wait(PATIENCE) in (128 + 9, 255)
+        assert_all_ended(token)
+    assert program.ok("ps", "-q").out == ""
+
+
+@pytest.mark.parametrize("text", ["", "0", "65", "-1", "SIG_IGN", "_IGN", "9" * 5000, "\u00b2", "NONSENSE"])
+def test_signals_that_are_none(udocker, text):
+    assert "no signal" in udocker.fails(2, "kill", "--signal=" + text, "own").err
+
+
 # Signals
 
 @pytest.mark.parametrize("number", ENDING)
@@ -109,6 +154,17 @@ def test_rm_keeps_its_word_on_a_signal(udocker, images, mode, token, number):
         assert process.wait(PATIENCE) in ended_by(number)
     assert os.listdir(str(program.store / "containers")) == []
     assert_all_ended(token)
+
+
+@pytest.mark.parametrize("options", [["--rm"], ["--init"]])
+def test_what_runs_ends_with_a_udocker_that_is_killed(udocker, images, mode, token, options):
+    """What it left in the background too, and what heeds no signal; and --rm keeps its word."""
+    program = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    script = "trap '' TERM; sh -c 'echo ready; sleep 1000; :' %s | cat" % token
+    with running(program, *options + [images.host + "/lab/busybox", "sh", "-c", script]) as process:
+        process.kill()
+        assert_all_ended(token)
+    assert len(program.ok("ps", "-q").out.split()) == (options == ["--init"])
 
 
 def test_a_reader_that_leaves_ends_the_writer(box):

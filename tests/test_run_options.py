@@ -132,6 +132,14 @@ def test_cidfile(udocker, images, mode, tmp_path):
     assert "is there already" in refusal.err
 
 
+def test_a_cidfile_that_cannot_be_written_makes_no_container(udocker, images, tmp_path):
+    (tmp_path / "taken").symlink_to("nowhere")
+    for path, reason in (tmp_path / "taken", "is there already"), (tmp_path / "none/id", "directory is missing"):
+        refusal = udocker.fails(125, "run", "--cidfile=%s" % path, images.host + "/lab/busybox", "true")
+        assert reason in refusal.err
+    assert udocker.ok("ps", "-q").out == udocker.ok("images", "-q").out == ""
+
+
 def test_what_is_left_out_is_told_in_a_line(box):
     options = ["--privileged", "--memory=1g", "--cap-add", "SYS_ADMIN", "--label=a=b", "--net=none", "--shm-size=64m"]
     result = box.ok("run", *options + ["busybox", "echo", "here"])
@@ -141,7 +149,7 @@ def test_what_is_left_out_is_told_in_a_line(box):
 
 
 @pytest.mark.parametrize("option", ["--net=host", "--network=host", "--ipc=host", "--pid=host", "--uts=host",
-                                    "--containerauth", "-a=stdin"])
+                                    "--containerauth", "-a=stdin", "--sig-proxy=true"])
 def test_what_is_so_anyway_is_not_told(box, option):
     result = box.ok("run", option, "busybox", "echo", "here")
     assert (result.out, result.err) == ("here\n", "")
