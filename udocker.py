@@ -3048,6 +3048,20 @@ def _retry_after(text):
         return 0
 
 
+def without_secrets(text, transfer):
+    """What a server says without what it was shown: some repeat tokens, and so would tell them to every log."""
+    from urllib.parse import parse_qs
+    shown = parse_qs(transfer.request_body or "").get("refresh_token", [])
+    for name, value in transfer.request_fields:
+        if name == "Authorization":
+            word = value.partition(" ")[2]
+            credential = Credential.decode(word)
+            shown += [word] + ([credential.password] if credential else [])
+    for secret in filter(None, shown):
+        text = text.replace(secret, "***")
+    return text
+
+
 def error_from(transfer, what):
     """The RegistryError that an answer of status 400 or above means. OCI distribution-spec, Error Codes."""
     codes, messages = [], []
@@ -3058,7 +3072,7 @@ def error_from(transfer, what):
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict):
             codes.append(str(entry.get("code")))
-            messages.append(str(entry.get("message") or entry.get("code"))[:300])
+            messages.append(without_secrets(str(entry.get("message") or entry.get("code")), transfer)[:300])
     reason = "; ".join(messages)
     if transfer.status in (401, 403):
         return AuthError(transfer.status, what, reason or "access denied",
@@ -3316,7 +3330,7 @@ class Registry:
             match = re.match(r'299 - "((?:[^"\\]|\\.)*)"', value)
             if match and match.group(1) not in self.warnings:
                 self.warnings.add(match.group(1))
-                say.warning("%s says: %s" % (self.name, match.group(1)))
+                say.warning("%s says: %s" % (self.name, without_secrets(match.group(1), answer)))
 
     def manifest_digest(self, repository, version):
         """The digest behind a tag by HEAD, which counts against no limit; "" where the registry does not say."""

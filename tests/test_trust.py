@@ -20,6 +20,7 @@ from soaking.hostile import Layers
 from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, Laboratory, remove
 from soaking.mishaps import Disk, Kills
 from soaking.trees import Trees
+from soaking.watching import why_no_watch
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,8 @@ def stocked(laboratory):
     (partial(Crowds, size=4), (0, 3, 5, 8)),
 ], ids=["kills", "disk", "layers", "secrets", "trees", "crowds"])
 def test_soak(laboratory, kind, numbers):
+    if kind is Secrets and why_no_watch():
+        pytest.skip(why_no_watch())
     soak = kind(laboratory)
     for number in numbers:
         assert soak.round(number, random.Random("suite/%d" % number)) == [], number
