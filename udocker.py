@@ -1348,7 +1348,8 @@ class Naming:
 
     def __exit__(self, _, error, __):
         if isinstance(error, OSError) and error.errno:
-            if not isinstance(error.filename, (str, bytes)) or os.fsdecode(error.filename).startswith(".new-"):
+            name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            if not name or os.path.basename(name).startswith(".new-"):
                 error.filename = self.path
 
 
@@ -1518,6 +1519,13 @@ def own_entries(directory, pattern):
         if status.st_uid == os.getuid():
             found.append((path, status))
     return found
+
+
+def left_behind(directory, pattern="^[.]new-"):
+    """Paths of what killed commands were about to rename in a directory: nobody has touched it for a minute."""
+    import time
+    limit = time.time() - 60
+    return [path for path, status in own_entries(directory, pattern) if status.st_ctime < limit]
 
 
 def _needs_emptying(name, parent):
@@ -1896,9 +1904,15 @@ class TreeCopy:
     """Copies entries of one OpenTree into another: links as links, hard links among them kept, sockets and devices
     left out. A file replaces a file; a directory is put over a directory."""
 
-    def __init__(self, source, target):
+    TEMPORARY = "^[.]new-([0-9a-f]{16}|link)$"      # strict, as it is looked for among the user's own files
+
+    def __init__(self, source, target, beside=""):
+        """What replaces a file is made in the directory `beside`, on the same file system, which prune() sweeps; where
+        there is none, in that of the file, where the next copy sweeps."""
         self.source = source
         self.target = target
+        self.beside = beside
+        self.swept = set()          # directories of the target
         self.first_names = {}       # (device, inode) of a file with several names: where the first one went
         self.directories = []       # (place, status), whose mode and time are set last
 
@@ -1929,7 +1943,7 @@ class TreeCopy:
     def _place(self, name, status, source, where, base, target):
         if stat.S_ISDIR(status.st_mode):
             try:
-                os.mkdir(base, 0o700, dir_fd=target)
+                os.mkdir(base, status.st_mode & 0o777 | stat.S_IRWXU, dir_fd=target)
                 self.directories.append((where, status))
             except FileExistsError:
                 if base == ".":         # the top becomes the copy of a top
@@ -1942,13 +1956,21 @@ class TreeCopy:
             except FileExistsError:
                 if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
                     raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where))
-                temporary = ".new-" + new_token()
-                try:
-                    self._make(name, status, source, where, temporary, target)
-                    os.rename(temporary, base, src_dir_fd=target, dst_dir_fd=target)
-                except BaseException:
-                    remove_file(temporary, target)
-                    raise
+                self._replace(name, status, source, where, base, target)
+
+    def _replace(self, name, status, source, where, base, target):
+        place = self.beside or "/proc/self/fd/%d" % target
+        temporary = "%s/.new-%s" % (place, new_token())
+        if not self.beside and os.path.dirname(where) not in self.swept:
+            self.swept.add(os.path.dirname(where))
+            for path in left_behind(place, self.TEMPORARY):
+                remove_file(path)
+        try:
+            self._make(name, status, source, where, temporary, None)
+            os.rename(temporary, base, dst_dir_fd=target)
+        except BaseException:
+            remove_file(temporary)
+            raise
 
     def _make(self, name, status, source, where, base, target):
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
@@ -3599,14 +3621,6 @@ class Layout:
     def proofs(self):
         """What was found out about engines on this and other hosts."""
         return self.home + "/.proofs"
-
-
-def left_behind(directory):
-    """Paths of what killed commands were about to rename in a directory: nobody has touched it for a minute."""
-    import time
-    limit = time.time() - 60
-    return [path for path, status in own_entries(directory, "^" + Layout.NEW.replace(".", "[.]"))
-            if status.st_ctime < limit]
 
 
 class Notes:
@@ -8089,11 +8103,12 @@ udocker.Conversion(sys.argv[2]).update()"""
             if step.has_work():
                 step.extend(step.converted_at())
 
-    def revert_copy(self, start, tree, place):
-        """Take back the changes in a copy of the entry `start` of the tree: what became `place` of an OpenTree."""
+    def revert_copy(self, start, tree, place, beside=""):
+        """Take back the changes in a copy of the entry `start` of the tree: what became `place` of an OpenTree;
+        `beside` as TreeCopy has it."""
         for step in reversed(self._steps()):
             records = step.journal.read() if step.state() else ()
-            step.directory, step.tree = "", tree
+            step.directory, step.tree = beside, tree
             for record in records:
                 names = record.get("also", [record.get("path")])
                 copied = [place + name[len(start):] if start else "/".join(filter(None, (place, name)))
@@ -10255,6 +10270,12 @@ class CopyEnd:
         resolved = self.tree.resolve(path) if is_followed else os.path.join(self.tree.resolve(parent), base)
         return OpenTree(self.tree.root), resolved.strip("/")
 
+    @property
+    def beside(self):
+        """The directory of the container, on the file system of its tree; "" on the host, or where it is closed."""
+        directory = os.path.dirname(self.tree.root)
+        return directory if self.is_guest and os.access(directory, os.W_OK) else ""
+
     def kind(self, is_followed=True):
         """"directory", "other", or "" where there is nothing."""
         tree, relative = self.place(is_followed)
@@ -10312,9 +10333,9 @@ def copy_between(context, source_text, target_text, is_followed=False):
     if source_kind == "directory" and (paths[1] + "/").startswith(paths[0].rstrip("/") + "/"):
         raise ConflictError("%s: a directory cannot be copied into itself" % source_text)
     with Naming(target_text):
-        TreeCopy(source_tree, target_tree).copy(start, place)
+        TreeCopy(source_tree, target_tree, target.beside).copy(start, place)
         if source.is_guest:
-            Conversion(os.path.dirname(source_tree.path)).revert_copy(start, target_tree, place)
+            Conversion(os.path.dirname(source_tree.path)).revert_copy(start, target_tree, place, target.beside)
 
 
 # --- run ----------------------------------------------------------------------------------------------

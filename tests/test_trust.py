@@ -199,6 +199,27 @@ def test_an_export_that_is_killed_leaves_nothing_beside_its_archive(stocked):
     output.rmdir()
 
 
+@pytest.mark.parametrize("words", [["HOST", "kept:/etc/passwd"], ["kept:/etc/passwd", "HOST"]])
+def test_what_a_copy_that_is_killed_leaves_goes_with_the_next(stocked, words):
+    """A tree has nothing of it, and the file is the old one or the new one; what else the user has stays."""
+    path, own = stocked.home / "tmp/copied", stocked.home / "tmp/.new-0123456789abcdef-mine"
+    own.write_text("mine")
+    words = ["cp"] + [word.replace("HOST", str(path)) for word in words]
+    at, status = 0, -signal.SIGKILL
+    texts = {"old", (stocked.root("kept") / "etc/passwd").read_text()}
+    while status:
+        at += 1
+        path.write_text("old")
+        status = stocked.run(words, all=1, at=at, do="kill").status
+        assert status in (0, -signal.SIGKILL)
+        assert {path.read_text(), (stocked.root("kept") / "etc/passwd").read_text()} <= texts
+        assert not list(stocked.root("kept").rglob(".new-*"))
+    assert at > 3 and list(stocked.home.rglob(".new-*")) != [own]
+    for command in words, ["prune"]:
+        assert stocked.run(command, later=LATER).status == 0
+    assert list(stocked.home.rglob(".new-*")) == [own]
+
+
 @pytest.mark.parametrize("number", range(1, 8))
 def test_a_copy_that_finds_no_room_leaves_nothing(stocked, number):
     """In the place of a file that is there."""

@@ -215,7 +215,7 @@ class Laboratory:
 HEX = "sha256:[0-9a-f]{64}"
 ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 KNOWN = {
-    ".": r"\.udocker|tmp", "tmp": r"source\.tar|udocker-tree-[0-9a-f]{16}",
+    ".": r"\.udocker|tmp", "tmp": r"source\.tar|srv|udocker-tree-[0-9a-f]{16}",
     ".udocker": r"bin|lib|doc|repos|layers|containers|\.lock|\.use|\.proofs|keystore|\.keystore-lock",
     ".udocker/layers": HEX, ".udocker/containers": ID + r"|[a-z]+", ".udocker/.proofs": "[0-9a-f]{8}|links-.*",
 }
