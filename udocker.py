@@ -8049,6 +8049,13 @@ udocker.Conversion(sys.argv[2]).update()"""
         """{name of a step that is done: its state}."""
         return {step.name: step.state() for step in self._steps() if step.journal.exists}
 
+    def is_done(self, names):
+        """Whether the tree is converted by the steps of these names, for whatever path, and by no others; also where
+        the older udocker did it."""
+        states = self.states()
+        is_own = states or not os.path.exists(self.directory + "/" + self.NOTES[0])
+        return not is_own or set(states) == set(names) and "broken" not in states.values()
+
     def check_own(self):
         """EngineError where, as its notes say, the older udocker converted the tree; for containers in an Fn mode."""
         if not self.states() and os.path.exists(self.directory + "/" + self.NOTES[0]):
@@ -9719,6 +9726,32 @@ def change_mode(container, code, is_forced=False):
         container.mode = code
 
 
+def steps_of(container):
+    """The names of the steps that a container's tree is converted by; none where the mode is not known here."""
+    return MODES[container.mode].steps if container.mode in MODES else ()
+
+
+def settle(container):
+    """Let a container be again as its mode says, where a `setup` was cut short; one that is at work is waited for.
+
+    EngineError where what is to be undone may not be written to.
+    """
+    conversion = Conversion(container.path)
+    if container.mode and container.mode not in MODES or conversion.is_done(steps_of(container)):
+        return
+    try:
+        with Lock(container.path + "/lock") as lock, Naming(container.root):
+            steps = steps_of(container)
+            if lock.is_held and not conversion.is_done(steps):      # without locks nobody knows who is at work
+                say.warning("the last setup of %s was cut short, and is undone" % container.id)
+                conversion.change(steps)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise EngineError("the last setup of %s was cut short, and you may not undo it: %s" % (
+            container.id, error.strerror), "its owner ends it with any command that uses the container")
+
+
 def fix_permissions(container):
     """Give the caller what a plain user needs in a container's tree: directories that can be entered and written to,
     files that can be read and written. Returns how many were mended."""
@@ -9773,9 +9806,10 @@ def set_protection(context, word, is_protected):
 def clone_container(context, word, name=None, takes_over=False):
     """A new Container that is a copy of another one, tree, config and mode."""
     source = context.containers.get(word)
+    settle(source)
     prepare_container(context, name, takes_over)
     with NewContainer(context.layout) as new, Naming(context.layout.containers):
-        copy_tree(source, new, MODES[source.mode].steps if source.mode in MODES else ())
+        copy_tree(source, new, steps_of(source))
         copy = new.publish(source.config(), source.image_name, name, source.mode, takes_over)
         copy.needs_gpus = source.needs_gpus
         return copy
@@ -10182,6 +10216,7 @@ def export_container(context, word, destination, is_clone=False):
     """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
     raise_on_signals()
     container = context.containers.get(word)
+    settle(container)
     if not Conversion(container.path).states():
         write_container(container, container.root, destination, is_clone)
         return
@@ -10253,7 +10288,9 @@ class CopyEnd:
         self.has_slash = text.endswith("/")
         self.is_content = text.endswith("/.") or guest == "."       # docker's way to say: what is in the directory
         if self.is_guest:
-            self.tree = GuestTree(os.path.realpath(context.containers.get(word).root))
+            container = context.containers.get(word)
+            settle(container)
+            self.tree = GuestTree(os.path.realpath(container.root))
             self.path = "/" + guest
         else:
             self.tree = GuestTree("")
@@ -10807,6 +10844,7 @@ def locate_container(context, word, request):
     if container:
         if options.pull or options.registry:
             say.warning("%s is a container: nothing is pulled for it" % word)
+        settle(container)
         return container
     if options.name is not None:
         context.containers.check_name(options.name)

@@ -1,5 +1,6 @@
 """Kills, full disks and strangers' input, each a few times; tests/soak does the same for as long as there is time."""
 import errno
+import fcntl
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ from program import CHECKOUT, Program
 from soaking.credentials import Secrets
 from soaking.crowds import Crowds
 from soaking.hostile import Layers
-from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, Laboratory, remove
+from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, Laboratory, remove, tree_of
 from soaking.mishaps import Disk, Kills
 from soaking.trees import Trees
 from soaking.watching import why_no_watch
@@ -87,6 +88,76 @@ def test_a_rename_that_was_killed_can_be_repeated(stocked):
     stocked.program.ok("rename", "gone", "other")
     assert sorted(sum(stocked.containers().values(), [])) == ["converted", "kept", "other"]
     stocked.program.fails(1, "rename", "other", "other")
+
+
+def cut_short(stocked, name, mode):
+    """Kill a setup of a container half way; its files and links as they were before."""
+    words, before = ["setup", "--execmode=" + mode, name], files_of(stocked.root(name))
+    assert stocked.run(words, all=1).status == 0
+    half = stocked.counter.value // 2
+    stocked.renew()
+    assert stocked.run(words, all=1, at=half, do="kill").status == -signal.SIGKILL
+    assert files_of(stocked.root(name)) != before
+    return before
+
+
+def files_of(root):
+    return {name: facts for name, facts in tree_of(root).items() if facts[2]}
+
+
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+@pytest.mark.parametrize("name, new", [("gone", "F3"), ("converted", "P1")])
+@pytest.mark.parametrize("words", [
+    ["run", "NAME", "/bin/sh", "-c", ":"], ["exec", "NAME", "/bin/sh", "-c", ":"], ["cp", "NAME:/etc/passwd", "tmp"],
+    ["export", "-o", "/dev/null", "NAME"], ["clone", "NAME"]], ids=lambda words: words[0])
+def test_who_uses_a_container_undoes_a_setup_that_was_killed(stocked, words, name, new):
+    before = cut_short(stocked, name, new)
+    words = [word.replace("NAME", name) for word in words]
+    told = stocked.program.ok(*words).err.splitlines()
+    assert len(told) == 1 and "was cut short" in told[0]
+    after = files_of(stocked.root(name))
+    assert {path: after.get(path) for path in before} == before
+    assert stocked.program.ok(*words).err == ""
+
+
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+@pytest.mark.parametrize("name, new", [("gone", "F3"), ("converted", "P1")])
+def test_undoing_a_setup_that_was_killed_may_be_killed(stocked, name, new):
+    before, at, status = cut_short(stocked, name, new), 0, -signal.SIGKILL
+    while status:
+        at += 1
+        status = stocked.run(["cp", name + ":/etc/passwd", "-"], all=1, at=3 * at, do="kill").status
+        assert status in (0, -signal.SIGKILL) and at < 100
+    assert files_of(stocked.root(name)) == before and at > 2
+
+
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+def test_a_setup_that_was_killed_in_a_store_that_is_read_only(stocked):
+    before = cut_short(stocked, "gone", "F3")
+    container = stocked.root("gone").parent
+    (container / "lock").chmod(0o444)
+    words = ["run", "gone", "/bin/sh", "-c", ":"]
+    assert "was cut short, and you may not undo it" in stocked.program.fails(125, *words).err
+    (container / "lock").chmod(0o600)
+    stocked.program.ok(*words)
+    after = files_of(stocked.root("gone"))
+    assert {path: after.get(path) for path in before} == before
+
+
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+def test_a_setup_that_is_at_work_is_waited_for(stocked):
+    cut_short(stocked, "gone", "F3")
+    words = ["cp", "gone:/etc/passwd", "-"]
+    with (stocked.root("gone").parent / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with stocked.program.start("-D", *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as copy:
+            line = b"..."
+            while line and b"waiting for the lock" not in line:
+                line = copy.stderr.readline()
+            assert line and copy.poll() is None
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert b"was cut short" in copy.communicate()[1]
+    assert copy.returncode == 0
 
 
 @pytest.mark.parametrize("words, input", [

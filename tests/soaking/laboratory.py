@@ -132,9 +132,9 @@ class Laboratory:
         self.kept_tree = tree_of(self.root("kept"))
         self.clear()
 
-    def root(self, name):
-        """The path of a container's tree."""
-        return Path(os.path.realpath(str(self.program.store / "containers" / name))) / "ROOT"
+    def root(self, name, home=None):
+        """The path of a container's tree, in the home, or in a copy of it."""
+        return Path(os.path.realpath(str((home or self.home) / ".udocker/containers" / name))) / "ROOT"
 
     def clear(self):
         remove(self.home)
@@ -185,16 +185,14 @@ class Laboratory:
                 found.append(repr(result))
         return found
 
-    def unsound_containers(self, converting=""):
-        """Complaints about containers that are listed and do not run, or are missing; one in the middle of a conversion
-        need only say so."""
+    def unsound_containers(self):
+        """Complaints about containers that are listed and do not run, or are missing."""
         containers, found = self.containers(), []
         if "kept" not in sum(containers.values(), []):
             found.append("the container kept is lost")
         for id_, names in containers.items():
             result = self.program("run", id_, "/bin/sh", "-c", "cat etc/os-release")
-            is_converting = converting in names and "setup --execmode" in result.err
-            if "ID=debian" not in result.out and not is_converting:
+            if "ID=debian" not in result.out:
                 found.append(repr(result))
             found += ["a container has the name %s" % name for name in names if name[0] == "."]
         return found

@@ -128,6 +128,16 @@ class Mishaps:
             return ["repeated: %r" % result]
         return []
 
+    def unlike_its_mode(self, name):
+        """Complaints about a container that was being converted, is used, and is neither as it was before nor has the
+        new mode."""
+        here = self.laboratory
+        here.program.ok("cp", name + ":/etc/passwd", "-")
+        modes = [path.read_text() if path.exists() else "" for path in (
+            here.root(name, home).parent / "execmode" for home in (here.home, here.template))]
+        is_back = tree_of(here.root(name)) == tree_of(here.root(name, here.template))
+        return [] if is_back or modes[0] != modes[1] else ["the tree of the container %s is another one" % name]
+
     def left_in_trees(self):
         """Complaints about temporary names in the tree of a container, where its programs would see them."""
         return ["%s is left over" % path for name in ("kept", "gone")
@@ -136,9 +146,8 @@ class Mishaps:
     def aftermath(self, chosen):
         """Complaints about what is there after a mishap, in the end when all was tidied up."""
         here = self.laboratory
-        found = here.unsound_images() + here.unsound_containers(chosen.converting) + self.lost() + self.repeated(chosen)
-        if chosen.converting:
-            found += here.unsound_containers()
+        found = self.unlike_its_mode(chosen.converting) if chosen.converting else []
+        found += here.unsound_images() + here.unsound_containers() + self.lost() + self.repeated(chosen)
         if chosen.words[0] == "cp":         # of what lies on the host only the next one knows
             found += self.left_in_trees() + [repr(result) for result in [here.run(chosen.words, later=LATER)]
                                              if result.status]
