@@ -876,14 +876,14 @@ class Invocation:
     `enter` (None, or a function of no arguments) runs in the very process that then executes `path`.
     With `is_relayed` the program ignores signals, and its only child is the one that they are meant for. With
     `is_lingering` it does not end with that child, but with the last process below it. A WorkArea (or None) is there
-    while it runs; then `conclude` (None, or a function of the exit status) gives the exit status to tell. With
-    `successor` (None, or a function that gives a process id, or None) the program ends at once and leaves that
-    process, in a session of its own, to be waited for. The program may pass on every descriptor up to
-    `last_descriptor`.
+    while it runs; then `conclude` (None, or a function of the exit status) gives the exit status to tell.
+    `find_process` (None, or a function that gives a process id, or None) tells which process of another session must
+    end with this one. With `is_detached` the program ends at once and leaves that process to be waited for. The program
+    may pass on every descriptor up to `last_descriptor`.
     """
 
     def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False, area=None,
-                 conclude=None, successor=None, last_descriptor=2):
+                 conclude=None, find_process=None, is_detached=False, last_descriptor=2):
         self.path = path
         self.argv = argv
         self.environment = environment
@@ -892,7 +892,8 @@ class Invocation:
         self.is_lingering = is_lingering
         self.area = area
         self.conclude = conclude
-        self.successor = successor
+        self.find_process = find_process
+        self.is_detached = is_detached
         self.last_descriptor = last_descriptor
 
     @property
@@ -922,6 +923,58 @@ class Invocation:
         return CommandNotExecutableError("%s: %s" % (self.path, error.strerror))
 
 
+def leave_session(kept):
+    """Be in a session of its own, with no descriptor of those so far but `kept`: whoever waits for the end of our
+    output does not wait for this process, and nothing that a terminal sends reaches it."""
+    os.setsid()
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number != kept:
+            try:
+                os.close(number)
+            except OSError:         # the one that listed them
+                pass
+    for _ in range(3):
+        os.open(os.devnull, os.O_RDWR)
+
+
+class Guard:
+    """A process that, while a `with` block lasts, waits for the end of this one, and then kills another one: who is
+    killed has no time to do so."""
+
+    PATIENCE = 5        # seconds in which a process that is being started is waited for
+
+    def __init__(self, find):
+        """`find()` gives the id of the process to be killed, with its group; None where there is none."""
+        self.find = find
+
+    def __enter__(self):
+        reader, self.writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                leave_session(reader)
+                os.read(reader, 1)
+                self._kill()
+            finally:
+                os._exit(0)
+        os.close(reader)
+        return self
+
+    def _kill(self):
+        import time
+        limit = time.monotonic() + self.PATIENCE
+        while not self.find() and time.monotonic() < limit:
+            time.sleep(0.05)
+        pid = self.find()
+        if pid:
+            os.kill(-pid if os.getpgid(pid) == pid else pid, 9)
+
+    def __exit__(self, *_):
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
+        os.close(self.writer)
+
+
 class Supervisor:
     """Executes an Invocation as a child, passes signals on to it, waits for its end and ends what it left behind.
 
@@ -947,6 +1000,12 @@ class Supervisor:
     def run(self):
         """The exit status of the command, 128+n when signal n ended it."""
         self.signal.signal(self.signal.SIGCHLD, self.signal.SIG_DFL)       # who ignores it gets no exit status
+        if not self.invocation.find_process:
+            return self._run()
+        with Guard(self.invocation.find_process):
+            return self._run()
+
+    def _run(self):
         self.strangers = set(Host.children(os.getpid()))    # a shell that became udocker by exec may have had some
         self.kernel.adopt_orphans()
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
@@ -1008,7 +1067,7 @@ class Supervisor:
 
     def _wait(self, pid):
         status = self._wait_for(pid)
-        self.successor = self.invocation.successor() if self.invocation.successor else None
+        self.successor = self.invocation.find_process() if self.invocation.is_detached else None
         if not self.successor:
             return status
         for number in self.held:
@@ -1032,7 +1091,7 @@ class Supervisor:
     def _received(self, pid, received):
         # A signal that the terminal sends goes to its whole foreground group, the command included
         # (si_code above 0: from the kernel): only what was sent to us alone is passed on, unless the command has left.
-        if self.invocation.successor and not self.successor:
+        if self.invocation.is_detached and not self.successor:
             self.held.append(received.si_signo)
         elif received.si_code <= 0 or self.successor:
             target = (Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid
@@ -1597,19 +1656,22 @@ class WorkArea:
     What a killed udocker leaves behind is known by its lock, which nobody holds any more.
     """
 
-    NAME = r"^udocker-[0-9a-f]{16}$"
+    NAME = r"^udocker-[0-9a-f]{16}(-new)?$"
 
     def __init__(self, parent):
         """Nothing is made yet; `parent` is a directory for such."""
         self.path = "%s/udocker-%s" % (parent, new_token())
-        self.lock = Lock(self.path + "/lock")
+        self.lock = Lock(self.path + "-new/lock")
 
     def make(self):
-        os.mkdir(self.path, 0o700)
+        new = self.path + "-new"        # until it is locked, so that nobody takes it for one that was left behind
         try:
+            os.mkdir(new, 0o700)
             self.lock.acquire()
+            os.rename(new, self.path)
         except BaseException:
-            remove_tree(self.path)
+            remove_tree(new)
+            self.remove()
             raise
 
     def remove(self):
@@ -1627,8 +1689,12 @@ class WorkArea:
 
     @classmethod
     def abandoned(cls, parent):
-        """Paths of the caller's own areas in `parent` that nobody uses."""
-        return [path for path, _ in own_entries(parent, cls.NAME) if Lock.is_free(path + "/lock")]
+        """Paths of the caller's own areas in `parent` that nobody uses, nor makes or removes for a minute."""
+        import time
+        limit = time.time() - 60
+        return [path for path, status in own_entries(parent, cls.NAME) if (
+            status.st_ctime < limit if path.endswith("-new") or not os.path.lexists(path + "/lock")
+            else Lock.is_free(path + "/lock"))]
 
 
 class SharedNamespaces:
@@ -1736,18 +1802,10 @@ class SharedNamespaces:
         return int(report)
 
     def _hold(self, make, writer):
-        """The life of the holder: whoever waits for the end of our output does not wait for it."""
+        """The life of the holder."""
         import time
         try:
-            os.setsid()
-            for number in map(int, os.listdir("/proc/self/fd")):
-                if number != writer:
-                    try:
-                        os.close(number)
-                    except OSError:         # the one that listed them
-                        pass
-            for _ in range(3):
-                os.open(os.devnull, os.O_RDWR)
+            leave_session(writer)
             make()
             report = "%d" % os.getpid()
         except BaseException as error:
@@ -8654,15 +8712,15 @@ class RuncEngine(ExecutableEngine):
         document = self._document(spec, bundle, has_terminal)
         argv = [self.executable, "--root", bundle + "/state", "--log", bundle + "/log", "--log-format", "json"]
         argv += ["--cgroup-manager", "disabled"] if self.is_crun else []
-        argv += ["run", "--bundle", bundle] + (["--preserve-fds", str(inherited - 2)] if inherited > 2 else [])
+        argv += ["run", "--bundle", bundle, "--pid-file", bundle + "/pid"]
+        argv += ["--preserve-fds", str(inherited - 2)] if inherited > 2 else []
         is_detached = not has_terminal and not self.is_crun
-        if is_detached:             # else runC would copy all that is read and written, and read ahead
-            argv += ["--detach", "--pid-file", bundle + "/pid"]
+        argv += ["--detach"] * is_detached      # else runC would copy all that is read and written, and read ahead
         environment = {"PATH": DEFAULT_PATH, "HOME": bundle, "XDG_RUNTIME_DIR": bundle}
         return Invocation(self.executable, argv + [os.path.basename(bundle)], environment,
                           lambda: self._prepare(bundle, document, inherited), area=area,
                           conclude=lambda status: self._conclude(bundle, status),
-                          successor=(lambda: self._process(bundle)) if is_detached else None,
+                          find_process=lambda: self._process(bundle), is_detached=is_detached,
                           last_descriptor=inherited)
 
     @staticmethod

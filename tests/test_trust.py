@@ -75,6 +75,21 @@ def test_credentials_that_a_kill_left_go_also_where_the_store_is_elsewhere(stock
     assert not path.exists()
 
 
+@pytest.mark.parametrize("name, has_lock, is_taken", [
+    ("udocker-0123456789abcdef", True, True), ("udocker-0123456789abcdef", False, False),
+    ("udocker-0123456789abcdef-new", True, False), ("udocker-0123456789abcdef-new", False, False)])
+def test_the_directory_of_a_run_that_is_being_made_or_removed(stocked, name, has_lock, is_taken):
+    """It is not locked yet, or no more: prune leaves it for a minute."""
+    path = stocked.home / "tmp" / name
+    path.mkdir()
+    if has_lock:
+        (path / "lock").touch()
+    stocked.program.ok("prune")
+    assert path.exists() is not is_taken
+    assert stocked.run(["prune"], later=LATER).status == 0
+    assert not path.exists()
+
+
 def test_a_name_that_was_being_taken_over(stocked):
     containers = stocked.program.store / "containers"
     (containers / ".new-0123456789abcdef").symlink_to(os.readlink(str(containers / "kept")))
