@@ -3639,6 +3639,7 @@ class Layout:
     """Every path of a store; the same as the older udocker's, so that both programs share one."""
 
     NEW, REMOVED = ".new-", ".removed-"         # rubbish, unless the process that made it still lives
+    RUN = ".run-"                               # before the id of a container that is there for one run alone
 
     def __init__(self, home, **places):
         self.home = os.path.abspath(os.path.expanduser(home))
@@ -3681,6 +3682,12 @@ class Layout:
         return self.home + "/.proofs"
 
 
+def boot_of(host):
+    """What tells this machine, as long as it is up, from all others."""
+    boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
+    return host.name + "\n" + boot
+
+
 class Notes:
     """What was found out about this host, one small file each: proofs of engines, downloads that failed.
 
@@ -3692,10 +3699,9 @@ class Notes:
     STALE_AGE = 30 * 86400          # seconds after which prune takes a note away
 
     def __init__(self, layout, host, home):
-        boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
         is_own = not os.path.exists(layout.home) or os.stat(layout.home).st_uid == host.uid
         self.directory = layout.proofs if is_own else home + "/.udocker/" + os.path.basename(layout.proofs)
-        self.scope = "\n".join((host.name, boot, host.kernel, str(host.uid), __version__) + host.confinement())
+        self.scope = "\n".join((boot_of(host), host.kernel, str(host.uid), __version__) + host.confinement())
 
     def _key(self, subject):
         return subject + "\n" + self.scope + "\n\n"
@@ -4467,13 +4473,57 @@ class ContainerStore:
         return age > 60 and (os.path.islink(path) or Lock.is_free(lock) or age > 3600 and not os.path.lexists(lock))
 
 
+def new_container_id():
+    """RFC 4122, section 4.4: a random UUID (the uuid module costs more than all the rest of this)."""
+    digits = "%032x" % (int.from_bytes(os.urandom(16), "big") & ~(0xF << 76) & ~(3 << 62) | 4 << 76 | 2 << 62)
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+class RunMark:
+    """Beside a container that is there for one run alone, and locked as long as that lasts: what a killed udocker
+    leaves is known by it. Only on the same machine, as locks may count for no other."""
+
+    def __init__(self, layout, id_):
+        """Nothing is made yet."""
+        self.id = id_
+        self.path = layout.container(Layout.RUN + id_)
+        self.lock = Lock(self.path)
+
+    def make(self, host):
+        """Where locks do not work there is none."""
+        self.lock.acquire()
+        try:
+            if self.lock.is_held:
+                write_all(self.lock.descriptor, os.fsencode(boot_of(host)))
+        except BaseException:
+            self.remove()
+            raise
+        if not self.lock.is_held:
+            self.remove()
+
+    def remove(self):
+        remove_file(self.path)
+        self.lock.release()
+
+    def drop(self):
+        """Take away what a run left that was killed: the container is used again."""
+        if Lock.is_free(self.path):
+            remove_file(self.path)
+
+    @staticmethod
+    def abandoned(layout, host):
+        """The RunMarks of those whose run on this machine was killed; an empty one, before there was a container."""
+        ids = [name[len(Layout.RUN):] for name in entries_of(layout.containers) if name.startswith(Layout.RUN)]
+        marks = [RunMark(layout, id_) for id_ in ids if ContainerStore.is_id(id_)]
+        return [mark for mark in marks if Lock.is_free(mark.path)
+                and read_file(mark.path) in (b"", os.fsencode(boot_of(host)))]
+
+
 class NewContainer:
     """A container in the making, in a hidden directory; it appears whole with publish(), or not at all."""
 
-    def __init__(self, layout):
-        # RFC 4122, section 4.4: a random UUID (the uuid module costs more than all the rest of this)
-        digits = "%032x" % (int.from_bytes(os.urandom(16), "big") & ~(0xF << 76) & ~(3 << 62) | 4 << 76 | 2 << 62)
-        self.id = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    def __init__(self, layout, id_=""):
+        self.id = id_ or new_container_id()
         self.layout = layout
         self.path = layout.container(Layout.NEW + self.id)
         self.root = self.path + "/ROOT"
@@ -9694,10 +9744,28 @@ def remove_image(context, reference, is_forced):
 
 # --- containers ---------------------------------------------------------------------------------------
 
+def abandoned_runs(context):
+    """[(RunMark, Container or None)] of what was there for one run alone, which was killed."""
+    found = [(mark, context.containers.find(mark.id)) for mark in RunMark.abandoned(context.layout, context.host)]
+    return [(mark, container) for mark, container in found if not (container and container.is_protected)]
+
+
+def sweep_containers(context):
+    """Remove what killed commands left behind among the containers."""
+    for mark, container in abandoned_runs(context):
+        try:
+            if container:
+                context.containers.remove(container)
+            mark.drop()
+        except (OSError, NotFoundError) as error:
+            say.debug("%s: %s" % (mark.path, error))
+    context.containers.sweep()
+
+
 def prepare_container(context, name, takes_over=False):
     """Before a container is made: tidy up, and refuse a name that cannot be had."""
     open_store(context)
-    context.containers.sweep()
+    sweep_containers(context)
     if name is not None:
         context.containers.check_name(name, takes_over)
 
@@ -9724,11 +9792,11 @@ def convert_new(context, new):
     return code
 
 
-def create_container(context, image, name=None, takes_over=False):
+def create_container(context, image, name=None, takes_over=False, id_=""):
     """Unpack an image into a new container, every layer checked; returns the Container."""
     prepare_container(context, name, takes_over)
     layers = image.checked_layers()
-    with NewContainer(context.layout) as new, Naming(context.layout.containers):
+    with NewContainer(context.layout, id_) as new, Naming(context.layout.containers):
         unpacker = LayerUnpacker(new.root)
         for path, digest, diff_id in layers:
             say.debug("unpacking %s" % path)
@@ -9761,7 +9829,7 @@ def remove_containers(context, containers, is_forced=False):
             raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
     for container in {container.id: container for container in containers}.values():
         context.containers.remove(container)
-    context.containers.sweep()
+    sweep_containers(context)
 
 
 def change_mode(container, code, is_forced=False):
@@ -9897,6 +9965,8 @@ def find_rubbish(context, age=0):
     import time
     paths = [image.path for image in context.images.unfinished()] + context.images.unused_files()
     paths += context.containers.rubbish()
+    for mark, container in abandoned_runs(context):
+        paths += [mark.path] + ([container.path] if container else [])
     layout, own = context.layout, context.home + "/.udocker"        # where the credentials are, whatever the store
     for place in [own, layout.home, layout.bin, layout.lib, layout.doc] + [
             one.path for one in context.images.list() + context.containers.list()]:
@@ -9924,6 +9994,7 @@ def prune(context, is_dry=False):
         for image in context.images.unfinished():
             if image.path in paths:
                 context.images.remove(image)
+        sweep_containers(context)
         for path in paths:
             remove_tree(path)
     return rubbish
@@ -9946,6 +10017,7 @@ def install_tools(context, codes, source="", is_forced=False, is_purged=False):
     ToolError where something cannot; a `source` (file or URL) need not have all where no mode is named. With
     `is_purged` what was installed goes first.
     """
+    raise_on_signals()
     box, failures, paths = context.toolbox(), [], []
     context.layout.make()
     if is_purged:
@@ -10632,6 +10704,7 @@ class RunRequest:
         self.excluded = {os.path.normpath(path) for path in options.novol}
         self.gpus, self.devices, self.named_devices = parse_devices(options)
         self.is_marked = False          # setup --nvidia was used on the container
+        self.mark = None                # RunMark of a container that was made for this run alone
         self.insists_on_gpus = bool(self.gpus or options.nvidia)
         self.platform = Platform.parse(options.platform) if options.platform else None
         self.memory_mounts = [MemoryMount.parse(text) for text in options.tmpfs]
@@ -10903,12 +10976,23 @@ def locate_container(context, word, request):
         if options.pull or options.registry:
             say.warning("%s is a container: nothing is pulled for it" % word)
         settle(container)
+        RunMark(context.layout, container.id).drop()
         return container
     if options.name is not None:
+        sweep_containers(context)       # one that a killed run has left may have it
         context.containers.check_name(options.name)
     image = obtain_image(context, Reference.parse(word), options.pull or "missing", request.platform,
                          options.registry)
-    return create_container(context, image, options.name)
+    if not options.rm:
+        return create_container(context, image, options.name)
+    open_store(context)
+    request.mark = RunMark(context.layout, new_container_id())
+    request.mark.make(context.host)
+    try:
+        return create_container(context, image, options.name, id_=request.mark.id)
+    except BaseException:
+        request.mark.remove()
+        raise
 
 
 def remove_after_run(context, container):
@@ -11001,8 +11085,12 @@ def run_container(context, word, argv, options):
             write_container_id(options.cidfile, container)
         return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
     finally:
-        if options.rm and container:
-            remove_after_run(context, container)
+        try:
+            if options.rm and container:
+                remove_after_run(context, container)
+        finally:
+            if request.mark:
+                request.mark.remove()
 
 
 # ======================================================================================================

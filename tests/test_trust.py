@@ -75,6 +75,38 @@ def test_credentials_that_a_kill_left_go_also_where_the_store_is_elsewhere(stock
     assert not path.exists()
 
 
+@pytest.fixture
+def killed_run(stocked):
+    """(path of the mark, path of the container) of run --rm --name=new, which was killed; prune left it before."""
+    words = ["run", "--rm", "--name=new", "lab/kept:1", "/bin/sh", "-c", "echo ready; cat"]
+    with stocked.program.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        stocked.program.ok("prune")
+        container = stocked.root("new").parent
+        assert container.is_dir()
+        process.kill()
+    return container.with_name(".run-" + container.name), container
+
+
+@pytest.mark.parametrize("words", [
+    ["prune"], ["create", "lab/kept:1"], ["rm", "gone"], ["run", "--name=new", "lab/kept:1", "/bin/sh", "-c", ":"]
+], ids=lambda words: words[0])
+def test_the_container_of_a_run_that_was_killed_goes(stocked, killed_run, words):
+    """With its name; --rm had said so."""
+    stocked.program.ok(*words)
+    assert not any(map(os.path.lexists, map(str, killed_run)))
+
+
+@pytest.mark.parametrize("keep", [
+    lambda program, mark, container: program.ok("protect", "new"),
+    lambda program, mark, container: program.ok("run", "new", "/bin/sh", "-c", ":"),
+    lambda program, mark, container: mark.write_text("another machine")], ids=["protected", "used", "elsewhere"])
+def test_the_container_of_a_run_that_was_killed_may_stay(stocked, killed_run, keep):
+    keep(stocked.program, *killed_run)
+    assert stocked.run(["prune"], later=LATER).status == 0
+    assert "new" in sum(stocked.containers().values(), [])
+
+
 @pytest.mark.parametrize("name, has_lock, is_taken", [
     ("udocker-0123456789abcdef", True, True), ("udocker-0123456789abcdef", False, False),
     ("udocker-0123456789abcdef-new", True, False), ("udocker-0123456789abcdef-new", False, False)])

@@ -47,7 +47,14 @@ def works(laboratory):
         work("rename", "gone", "other", done="no such container"),
         work("name", "gone", "other", undo=("rmname", "other")),
         work("setup", "--execmode=N1", "gone"),
+        work("install", "--from=%s" % (directory / "tools.tar"), "P1"),
+        work("install", "--force", "--from=%s/tools.tar" % laboratory.registry.url, "P1"),
+        work("install", "--purge", "--from=%s/tools.tar" % laboratory.registry.url, "P1"),
+        work("run", "--rm", "lab/kept:1", "/bin/sh", "-c", "cat etc/os-release"),
+        work("run", "--rm", "--name=new", "--add-host=a:10.0.0.1", "lab/kept:1", "/bin/sh", "-c", ":"),
     ]
+    if laboratory.has_runc:
+        found.append(work("run", "bundled", "/bin/sh", "-c", "cat etc/os-release"))
     if FAKECHROOT:
         found += [work("setup", "--execmode=F3", "gone", converting="gone"),
                   work("setup", "--execmode=P1", "converted", converting="converted"),
@@ -138,6 +145,14 @@ class Mishaps:
         is_back = tree_of(here.root(name)) == tree_of(here.root(name, here.template))
         return [] if is_back or modes[0] != modes[1] else ["the tree of the container %s is another one" % name]
 
+    def kept_runs(self, chosen):
+        """Complaints about a container that was there for one run alone, which was killed."""
+        if chosen.words[:2] != ("run", "--rm"):
+            return []
+        self.laboratory.program.ok("prune")
+        return ["a container is left: %s" % id_ for id_, names in self.laboratory.containers().items()
+                if set(names) <= {"new"}]
+
     def left_in_trees(self):
         """Complaints about temporary names in the tree of a container, where its programs would see them."""
         return ["%s is left over" % path for name in ("kept", "gone")
@@ -146,7 +161,7 @@ class Mishaps:
     def aftermath(self, chosen):
         """Complaints about what is there after a mishap, in the end when all was tidied up."""
         here = self.laboratory
-        found = self.unlike_its_mode(chosen.converting) if chosen.converting else []
+        found = self.kept_runs(chosen) + (self.unlike_its_mode(chosen.converting) if chosen.converting else [])
         found += here.unsound_images() + here.unsound_containers() + self.lost() + self.repeated(chosen)
         if chosen.words[0] == "cp":         # of what lies on the host only the next one knows
             found += self.left_in_trees() + [repr(result) for result in [here.run(chosen.words, later=LATER)]
@@ -154,7 +169,7 @@ class Mishaps:
         for result in (here.run(["prune"], later=LATER), here.run(["rm", "gone"], later=LATER)):
             if result.status and b"no such container" not in result.err_bytes:
                 found.append(repr(result))
-        return found + here.strange_names() + here.unsound_images()
+        return found + here.strange_names() + here.unsound_images() + here.unsound_tools()
 
 
 class Kills(Mishaps):
