@@ -950,14 +950,14 @@ class Invocation:
     `enter` (None, or a function of no arguments) runs in the very process that then executes `path`.
     With `is_relayed` the program ignores signals, and its only child is the one that they are meant for. With
     `is_lingering` it does not end with that child, but with the last process below it. A WorkArea (or None) is there
-    while it runs; then `conclude` (None, or a function of the exit status) gives the exit status to tell. With
-    `successor` (None, or a function that gives a process id, or None) the program ends at once and leaves that
-    process, in a session of its own, to be waited for. The program may pass on every descriptor up to
-    `last_descriptor`.
+    while it runs; then `conclude` (None, or a function of the exit status) gives the exit status to tell.
+    `find_process` (None, or a function that gives a process id, or None) tells which process of another session must
+    end with this one. With `is_detached` the program ends at once and leaves that process to be waited for. The program
+    may pass on every descriptor up to `last_descriptor`.
     """
 
     def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False, area=None,
-                 conclude=None, successor=None, last_descriptor=2):
+                 conclude=None, find_process=None, is_detached=False, last_descriptor=2):
         self.path = path
         self.argv = argv
         self.environment = environment
@@ -966,7 +966,8 @@ class Invocation:
         self.is_lingering = is_lingering
         self.area = area
         self.conclude = conclude
-        self.successor = successor
+        self.find_process = find_process
+        self.is_detached = is_detached
         self.last_descriptor = last_descriptor
 
     @property
@@ -997,6 +998,58 @@ class Invocation:
         return CommandNotExecutableError("%s: %s" % (self.path, error.strerror))
 
 
+def leave_session(kept):
+    """Be in a session of its own, with no descriptor of those so far but `kept`: whoever waits for the end of our
+    output does not wait for this process, and nothing that a terminal sends reaches it."""
+    os.setsid()
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number != kept:
+            try:
+                os.close(number)
+            except OSError:         # the one that listed them
+                pass
+    for _ in range(3):
+        os.open(os.devnull, os.O_RDWR)
+
+
+class Guard:
+    """A process that, while a `with` block lasts, waits for the end of this one, and then kills another one: who is
+    killed has no time to do so."""
+
+    PATIENCE = 5        # seconds in which a process that is being started is waited for
+
+    def __init__(self, find):
+        """`find()` gives the id of the process to be killed, with its group; None where there is none."""
+        self.find = find
+
+    def __enter__(self):
+        reader, self.writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                leave_session(reader)
+                os.read(reader, 1)
+                self._kill()
+            finally:
+                os._exit(0)
+        os.close(reader)
+        return self
+
+    def _kill(self):
+        import time
+        limit = time.monotonic() + self.PATIENCE
+        while not self.find() and time.monotonic() < limit:
+            time.sleep(0.05)
+        pid = self.find()
+        if pid:
+            os.kill(-pid if os.getpgid(pid) == pid else pid, 9)
+
+    def __exit__(self, *_):
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
+        os.close(self.writer)
+
+
 class Supervisor:
     """Executes an Invocation as a child, passes signals on to it, waits for its end and ends what it left behind.
 
@@ -1024,6 +1077,12 @@ class Supervisor:
     def run(self):
         """The exit status of the command, 128+n when signal n ended it."""
         self.signal.signal(self.signal.SIGCHLD, self.signal.SIG_DFL)       # who ignores it gets no exit status
+        if not self.invocation.find_process:
+            return self._run()
+        with Guard(self.invocation.find_process):
+            return self._run()
+
+    def _run(self):
         self.strangers = set(Host.children(os.getpid()))    # a shell that became udocker by exec may have had some
         self.kernel.adopt_orphans()
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
@@ -1085,7 +1144,7 @@ class Supervisor:
 
     def _wait(self, pid):
         status = self._wait_for(pid)
-        self.successor = self.invocation.successor() if self.invocation.successor else None
+        self.successor = self.invocation.find_process() if self.invocation.is_detached else None
         if not self.successor:
             return status
         for number in self.held:
@@ -1109,7 +1168,7 @@ class Supervisor:
     def _received(self, pid, received):
         # A signal that the terminal sends goes to its whole foreground group, the command included
         # (si_code above 0: from the kernel): only what was sent to us alone is passed on, unless the command has left.
-        if self.invocation.successor and not self.successor:
+        if self.invocation.is_detached and not self.successor:
             self.held.append(received.si_signo)
         elif received.si_code <= 0 or self.successor:
             send_signal((Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid, received.si_signo)
@@ -1460,7 +1519,8 @@ class Naming:
 
     def __exit__(self, _, error, __):
         if isinstance(error, OSError) and error.errno:
-            if not isinstance(error.filename, (str, bytes)) or os.fsdecode(error.filename).startswith(".new-"):
+            name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            if not name or os.path.basename(name).startswith(".new-"):
                 error.filename = self.path
 
 
@@ -1632,6 +1692,13 @@ def own_entries(directory, pattern):
     return found
 
 
+def left_behind(directory, pattern="^[.]new-"):
+    """Paths of what killed commands were about to rename in a directory: nobody has touched it for a minute."""
+    import time
+    limit = time.time() - 60
+    return [path for path, status in own_entries(directory, pattern) if status.st_ctime < limit]
+
+
 def _needs_emptying(name, parent):
     """Remove an entry that is no directory; True where it is one, which must be empty first."""
     try:
@@ -1701,19 +1768,22 @@ class WorkArea:
     What a killed udocker leaves behind is known by its lock, which nobody holds any more.
     """
 
-    NAME = r"^udocker-[0-9a-f]{16}$"
+    NAME = r"^udocker-[0-9a-f]{16}(-new)?$"
 
     def __init__(self, parent):
         """Nothing is made yet; `parent` is a directory for such."""
         self.path = "%s/udocker-%s" % (parent, new_token())
-        self.lock = Lock(self.path + "/lock")
+        self.lock = Lock(self.path + "-new/lock")
 
     def make(self):
-        os.mkdir(self.path, 0o700)
+        new = self.path + "-new"        # until it is locked, so that nobody takes it for one that was left behind
         try:
+            os.mkdir(new, 0o700)
             self.lock.acquire()
+            os.rename(new, self.path)
         except BaseException:
-            remove_tree(self.path)
+            remove_tree(new)
+            self.remove()
             raise
 
     def remove(self):
@@ -1731,8 +1801,12 @@ class WorkArea:
 
     @classmethod
     def abandoned(cls, parent):
-        """Paths of the caller's own areas in `parent` that nobody uses."""
-        return [path for path, _ in own_entries(parent, cls.NAME) if Lock.is_free(path + "/lock")]
+        """Paths of the caller's own areas in `parent` that nobody uses, nor makes or removes for a minute."""
+        import time
+        limit = time.time() - 60
+        return [path for path, status in own_entries(parent, cls.NAME) if (
+            status.st_ctime < limit if path.endswith("-new") or not os.path.lexists(path + "/lock")
+            else Lock.is_free(path + "/lock"))]
 
 
 class SharedNamespaces:
@@ -1840,18 +1914,10 @@ class SharedNamespaces:
         return int(report)
 
     def _hold(self, make, writer):
-        """The life of the holder: whoever waits for the end of our output does not wait for it."""
+        """The life of the holder."""
         import time
         try:
-            os.setsid()
-            for number in map(int, os.listdir("/proc/self/fd")):
-                if number != writer:
-                    try:
-                        os.close(number)
-                    except OSError:         # the one that listed them
-                        pass
-            for _ in range(3):
-                os.open(os.devnull, os.O_RDWR)
+            leave_session(writer)
             make()
             report = "%d" % os.getpid()
         except BaseException as error:
@@ -2012,9 +2078,15 @@ class TreeCopy:
     """Copies entries of one OpenTree into another: links as links, hard links among them kept, sockets and devices
     left out. A file replaces a file; a directory is put over a directory."""
 
-    def __init__(self, source, target):
+    TEMPORARY = "^[.]new-([0-9a-f]{16}|link)$"      # strict, as it is looked for among the user's own files
+
+    def __init__(self, source, target, beside=""):
+        """What replaces a file is made in the directory `beside`, on the same file system, which prune() sweeps; where
+        there is none, in that of the file, where the next copy sweeps."""
         self.source = source
         self.target = target
+        self.beside = beside
+        self.swept = set()          # directories of the target
         self.first_names = {}       # (device, inode) of a file with several names: where the first one went
         self.directories = []       # (place, status), whose mode and time are set last
 
@@ -2045,7 +2117,7 @@ class TreeCopy:
     def _place(self, name, status, source, where, base, target):
         if stat.S_ISDIR(status.st_mode):
             try:
-                os.mkdir(base, 0o700, dir_fd=target)
+                os.mkdir(base, status.st_mode & 0o777 | stat.S_IRWXU, dir_fd=target)
                 self.directories.append((where, status))
             except FileExistsError:
                 if base == ".":         # the top becomes the copy of a top
@@ -2060,13 +2132,21 @@ class TreeCopy:
                 if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
                     raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where),
                                         REPLACE_HINT)
-                temporary = ".new-" + new_token()
-                try:
-                    self._make(name, status, source, where, temporary, target)
-                    os.rename(temporary, base, src_dir_fd=target, dst_dir_fd=target)
-                except BaseException:
-                    remove_file(temporary, target)
-                    raise
+                self._replace(name, status, source, where, base, target)
+
+    def _replace(self, name, status, source, where, base, target):
+        place = self.beside or "/proc/self/fd/%d" % target
+        temporary = "%s/.new-%s" % (place, new_token())
+        if not self.beside and os.path.dirname(where) not in self.swept:
+            self.swept.add(os.path.dirname(where))
+            for path in left_behind(place, self.TEMPORARY):
+                remove_file(path)
+        try:
+            self._make(name, status, source, where, temporary, None)
+            os.rename(temporary, base, dst_dir_fd=target)
+        except BaseException:
+            remove_file(temporary)
+            raise
 
     def _make(self, name, status, source, where, base, target):
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
@@ -3173,6 +3253,20 @@ def _retry_after(text):
         return 0
 
 
+def without_secrets(text, transfer):
+    """What a server says without what it was shown: some repeat tokens, and so would tell them to every log."""
+    from urllib.parse import parse_qs
+    shown = parse_qs(transfer.request_body or "").get("refresh_token", [])
+    for name, value in transfer.request_fields:
+        if name == "Authorization":
+            word = value.partition(" ")[2]
+            credential = Credential.decode(word)
+            shown += [word] + ([credential.password] if credential else [])
+    for secret in filter(None, shown):
+        text = text.replace(secret, "***")
+    return text
+
+
 def error_from(transfer, what):
     """The RegistryError that an answer of status 400 or above means. OCI distribution-spec, Error Codes."""
     codes, messages = [], []
@@ -3183,7 +3277,7 @@ def error_from(transfer, what):
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict):
             codes.append(str(entry.get("code")))
-            messages.append(str(entry.get("message") or entry.get("code"))[:300])
+            messages.append(without_secrets(str(entry.get("message") or entry.get("code")), transfer)[:300])
     reason = "; ".join(messages)
     if transfer.status in (401, 403):
         return AuthError(transfer.status, what, reason or "access denied",
@@ -3441,7 +3535,7 @@ class Registry:
             match = re.match(r'299 - "((?:[^"\\]|\\.)*)"', value)
             if match and match.group(1) not in self.warnings:
                 self.warnings.add(match.group(1))
-                say.warning("%s says: %s" % (self.name, match.group(1)))
+                say.warning("%s says: %s" % (self.name, without_secrets(match.group(1), answer)))
 
     def manifest_digest(self, repository, version):
         """The digest behind a tag by HEAD, which counts against no limit; "" where the registry does not say."""
@@ -3670,6 +3764,7 @@ class Layout:
     """Every path of a store; the same as the older udocker's, so that both programs share one."""
 
     NEW, REMOVED = ".new-", ".removed-"         # rubbish, unless the process that made it still lives
+    RUN = ".run-"                               # before the id of a container that is there for one run alone
 
     def __init__(self, home, **places):
         self.home = os.path.abspath(os.path.expanduser(home))
@@ -3712,12 +3807,10 @@ class Layout:
         return self.home + "/.proofs"
 
 
-def left_behind(directory):
-    """Paths of what killed commands were about to rename in a directory: nobody has touched it for a minute."""
-    import time
-    limit = time.time() - 60
-    return [path for path, status in own_entries(directory, "^" + Layout.NEW.replace(".", "[.]"))
-            if status.st_ctime < limit]
+def boot_of(host):
+    """What tells this machine, as long as it is up, from all others."""
+    boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
+    return host.name + "\n" + boot
 
 
 class Notes:
@@ -3731,10 +3824,9 @@ class Notes:
     STALE_AGE = 30 * 86400          # seconds after which prune takes a note away
 
     def __init__(self, layout, host, home):
-        boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
         is_own = not os.path.exists(layout.home) or os.stat(layout.home).st_uid == host.uid
         self.directory = layout.proofs if is_own else home + "/.udocker/" + os.path.basename(layout.proofs)
-        self.scope = "\n".join((host.name, boot, host.kernel, str(host.uid), __version__) + host.confinement())
+        self.scope = "\n".join((boot_of(host), host.kernel, str(host.uid), __version__) + host.confinement())
 
     def _key(self, subject):
         return subject + "\n" + self.scope + "\n\n"
@@ -4508,13 +4600,57 @@ class ContainerStore:
         return age > 60 and (os.path.islink(path) or Lock.is_free(lock) or age > 3600 and not os.path.lexists(lock))
 
 
+def new_container_id():
+    """RFC 4122, section 4.4: a random UUID (the uuid module costs more than all the rest of this)."""
+    digits = "%032x" % (int.from_bytes(os.urandom(16), "big") & ~(0xF << 76) & ~(3 << 62) | 4 << 76 | 2 << 62)
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+class RunMark:
+    """Beside a container that is there for one run alone, and locked as long as that lasts: what a killed udocker
+    leaves is known by it. Only on the same machine, as locks may count for no other."""
+
+    def __init__(self, layout, id_):
+        """Nothing is made yet."""
+        self.id = id_
+        self.path = layout.container(Layout.RUN + id_)
+        self.lock = Lock(self.path)
+
+    def make(self, host):
+        """Where locks do not work there is none."""
+        self.lock.acquire()
+        try:
+            if self.lock.is_held:
+                write_all(self.lock.descriptor, os.fsencode(boot_of(host)))
+        except BaseException:
+            self.remove()
+            raise
+        if not self.lock.is_held:
+            self.remove()
+
+    def remove(self):
+        remove_file(self.path)
+        self.lock.release()
+
+    def drop(self):
+        """Take away what a run left that was killed: the container is used again."""
+        if Lock.is_free(self.path):
+            remove_file(self.path)
+
+    @staticmethod
+    def abandoned(layout, host):
+        """The RunMarks of those whose run on this machine was killed; an empty one, before there was a container."""
+        ids = [name[len(Layout.RUN):] for name in entries_of(layout.containers) if name.startswith(Layout.RUN)]
+        marks = [RunMark(layout, id_) for id_ in ids if ContainerStore.is_id(id_)]
+        return [mark for mark in marks if Lock.is_free(mark.path)
+                and read_file(mark.path) in (b"", os.fsencode(boot_of(host)))]
+
+
 class NewContainer:
     """A container in the making, in a hidden directory; it appears whole with publish(), or not at all."""
 
-    def __init__(self, layout):
-        # RFC 4122, section 4.4: a random UUID (the uuid module costs more than all the rest of this)
-        digits = "%032x" % (int.from_bytes(os.urandom(16), "big") & ~(0xF << 76) & ~(3 << 62) | 4 << 76 | 2 << 62)
-        self.id = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    def __init__(self, layout, id_=""):
+        self.id = id_ or new_container_id()
         self.layout = layout
         self.path = layout.container(Layout.NEW + self.id)
         self.root = self.path + "/ROOT"
@@ -8335,6 +8471,13 @@ udocker.Conversion(sys.argv[2]).update()"""
         """{name of a step that is done: its state}."""
         return {step.name: step.state() for step in self._steps() if step.journal.exists}
 
+    def is_done(self, names):
+        """Whether the tree is converted by the steps of these names, for whatever path, and by no others; also where
+        the older udocker did it."""
+        states = self.states()
+        is_own = states or not os.path.exists(self.directory + "/" + self.NOTES[0])
+        return not is_own or set(states) == set(names) and "broken" not in states.values()
+
     def check_own(self):
         """EngineError where, as its notes say, the older udocker converted the tree; for containers in an Fn mode."""
         if not self.states() and os.path.exists(self.directory + "/" + self.NOTES[0]):
@@ -8389,11 +8532,12 @@ udocker.Conversion(sys.argv[2]).update()"""
             if step.has_work():
                 step.extend(step.converted_at())
 
-    def revert_copy(self, start, tree, place):
-        """Take back the changes in a copy of the entry `start` of the tree: what became `place` of an OpenTree."""
+    def revert_copy(self, start, tree, place, beside=""):
+        """Take back the changes in a copy of the entry `start` of the tree: what became `place` of an OpenTree;
+        `beside` as TreeCopy has it."""
         for step in reversed(self._steps()):
             records = step.journal.read() if step.state() else ()
-            step.directory, step.tree = "", tree
+            step.directory, step.tree = beside, tree
             for record in records:
                 names = record.get("also", [record.get("path")])
                 copied = [place + name[len(start):] if start else "/".join(filter(None, (place, name)))
@@ -8934,15 +9078,15 @@ class RuncEngine(ExecutableEngine):
         document = self._document(spec, bundle, has_terminal)
         argv = [self.executable, "--root", bundle + "/state", "--log", bundle + "/log", "--log-format", "json"]
         argv += ["--cgroup-manager", "disabled"] if self.is_crun else []
-        argv += ["run", "--bundle", bundle] + (["--preserve-fds", str(inherited - 2)] if inherited > 2 else [])
+        argv += ["run", "--bundle", bundle, "--pid-file", bundle + "/pid"]
+        argv += ["--preserve-fds", str(inherited - 2)] if inherited > 2 else []
         is_detached = not has_terminal and not self.is_crun
-        if is_detached:             # else runC would copy all that is read and written, and read ahead
-            argv += ["--detach", "--pid-file", bundle + "/pid"]
+        argv += ["--detach"] * is_detached      # else runC would copy all that is read and written, and read ahead
         environment = {"PATH": DEFAULT_PATH, "HOME": bundle, "XDG_RUNTIME_DIR": bundle}
         return Invocation(self.executable, argv + [os.path.basename(bundle)], environment,
                           lambda: self._prepare(bundle, document, inherited), area=area,
                           conclude=lambda status: self._conclude(bundle, status),
-                          successor=(lambda: self._process(bundle)) if is_detached else None,
+                          find_process=lambda: self._process(bundle), is_detached=is_detached,
                           last_descriptor=inherited)
 
     @staticmethod
@@ -9945,10 +10089,28 @@ def remove_image(context, reference, is_forced):
 
 # --- containers ---------------------------------------------------------------------------------------
 
+def abandoned_runs(context):
+    """[(RunMark, Container or None)] of what was there for one run alone, which was killed."""
+    found = [(mark, context.containers.find(mark.id)) for mark in RunMark.abandoned(context.layout, context.host)]
+    return [(mark, container) for mark, container in found if not (container and container.is_protected)]
+
+
+def sweep_containers(context):
+    """Remove what killed commands left behind among the containers."""
+    for mark, container in abandoned_runs(context):
+        try:
+            if container:
+                context.containers.remove(container)
+            mark.drop()
+        except (OSError, NotFoundError) as error:
+            say.debug("%s: %s" % (mark.path, error))
+    context.containers.sweep()
+
+
 def prepare_container(context, name, takes_over=False):
     """Before a container is made: tidy up, and refuse a name that cannot be had."""
     open_store(context)
-    context.containers.sweep()
+    sweep_containers(context)
     if name is not None:
         context.containers.check_name(name, takes_over)
 
@@ -9975,12 +10137,12 @@ def convert_new(context, new):
     return code
 
 
-def create_container(context, image, name=None, takes_over=False):
+def create_container(context, image, name=None, takes_over=False, id_=""):
     """Unpack an image into a new container, every layer checked; returns the Container."""
     prepare_container(context, name, takes_over)
     layers = image.checked_layers()
     work = Work("unpacking %s" % image, sum(size_of(path) or 0 for path, _, _ in layers))
-    with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
+    with NewContainer(context.layout, id_) as new, Naming(context.layout.containers), work:
         unpacker = LayerUnpacker(new.root)
         for path, digest, diff_id in layers:
             say.debug("unpacking %s" % path)
@@ -10013,7 +10175,7 @@ def remove_containers(context, containers, is_forced=False):
             raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
     for container in {container.id: container for container in containers}.values():
         context.containers.remove(container)
-    context.containers.sweep()
+    sweep_containers(context)
 
 
 def parse_signal(text):
@@ -10040,7 +10202,8 @@ def signal_container(container, number):
     deadline = time.monotonic() + 10
     while not processes.is_empty():
         if time.monotonic() > deadline:
-            raise EngineError("%s: not all that runs in this container ends" % container.id)
+            raise EngineError("%s: not all that runs in this container ends" % container.id,
+                              "what waits for a disk or another host cannot be killed: look at it with ps")
         processes.kill()
         time.sleep(0.01)
         processes.find()
@@ -10064,6 +10227,32 @@ def change_mode(container, code, is_forced=False):
         if MODES[code].steps or conversion.states():
             conversion.change(MODES[code].steps, is_forced)
         container.mode = code
+
+
+def steps_of(container):
+    """The names of the steps that a container's tree is converted by; none where the mode is not known here."""
+    return MODES[container.mode].steps if container.mode in MODES else ()
+
+
+def settle(container):
+    """Let a container be again as its mode says, where a `setup` was cut short; one that is at work is waited for.
+
+    EngineError where what is to be undone may not be written to.
+    """
+    conversion = Conversion(container.path)
+    if container.mode and container.mode not in MODES or conversion.is_done(steps_of(container)):
+        return
+    try:
+        with Lock(container.path + "/lock") as lock, Naming(container.root):
+            steps = steps_of(container)
+            if lock.is_held and not conversion.is_done(steps):      # without locks nobody knows who is at work
+                say.warning("the last setup of %s was cut short, and is undone" % container.id)
+                conversion.change(steps)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise EngineError("the last setup of %s was cut short, and you may not undo it: %s" % (
+            container.id, error.strerror), "its owner ends it with any command that uses the container")
 
 
 def fix_permissions(container):
@@ -10120,9 +10309,10 @@ def set_protection(context, word, is_protected):
 def clone_container(context, word, name=None, takes_over=False):
     """A new Container that is a copy of another one, tree, config and mode."""
     source = context.containers.get(word)
+    settle(source)
     prepare_container(context, name, takes_over)
     with NewContainer(context.layout) as new, Naming(context.layout.containers), Work("copying %s" % word):
-        copy_tree(source, new, MODES[source.mode].steps if source.mode in MODES else ())
+        copy_tree(source, new, steps_of(source))
         copy = new.publish(source.config(), source.image_name, name, source.mode, takes_over)
         copy.needs_gpus = source.needs_gpus
         return copy
@@ -10152,6 +10342,8 @@ def find_rubbish(context, age=0):
     import time
     paths = [image.path for image in context.images.unfinished()] + context.images.unused_files()
     paths += context.containers.rubbish()
+    for mark, container in abandoned_runs(context):
+        paths += [mark.path] + ([container.path] if container else [])
     layout, own = context.layout, context.home + "/.udocker"        # where the credentials are, whatever the store
     for place in [own, layout.home, layout.bin, layout.lib, layout.doc] + [
             one.path for one in context.images.list() + context.containers.list()]:
@@ -10179,6 +10371,7 @@ def prune(context, is_dry=False):
         for image in context.images.unfinished():
             if image.path in paths:
                 context.images.remove(image)
+        sweep_containers(context)
         for path in paths:
             remove_tree(path)
     return rubbish
@@ -10201,6 +10394,7 @@ def install_tools(context, codes, source="", is_forced=False, is_purged=False):
     ToolError where something cannot; a `source` (file or URL) need not have all where no mode is named. With
     `is_purged` what was installed goes first.
     """
+    raise_on_signals()
     box, failures, paths = context.toolbox(), [], []
     context.layout.make()
     if is_purged:
@@ -10530,6 +10724,7 @@ def export_container(context, word, destination, is_clone=False):
     """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
     raise_on_signals()
     container = context.containers.get(word)
+    settle(container)
     with Work("exporting %s" % word):
         if not Conversion(container.path).states():
             write_container(container, container.root, destination, is_clone)
@@ -10604,7 +10799,9 @@ class CopyEnd:
         self.has_slash = text.endswith("/")
         self.is_content = text.endswith("/.") or guest == "."       # docker's way to say: what is in the directory
         if self.is_guest:
-            self.tree = GuestTree(os.path.realpath(context.containers.get(word).root))
+            container = context.containers.get(word)
+            settle(container)
+            self.tree = GuestTree(os.path.realpath(container.root))
             self.path = "/" + guest
         else:
             self.tree = GuestTree("")
@@ -10620,6 +10817,12 @@ class CopyEnd:
         parent, _, base = path.rpartition("/")
         resolved = self.tree.resolve(path) if is_followed else os.path.join(self.tree.resolve(parent), base)
         return OpenTree(self.tree.root), resolved.strip("/")
+
+    @property
+    def beside(self):
+        """The directory of the container, on the file system of its tree; "" on the host, or where it is closed."""
+        directory = os.path.dirname(self.tree.root)
+        return directory if self.is_guest and os.access(directory, os.W_OK) else ""
 
     def kind(self, is_followed=True):
         """"directory", "other", or "" where there is nothing."""
@@ -10679,9 +10882,9 @@ def copy_between(context, source_text, target_text, is_followed=False):
         raise ConflictError("%s: a directory cannot be copied into itself" % source_text,
                             "choose a target outside of it")
     with Naming(target_text):
-        TreeCopy(source_tree, target_tree).copy(start, place)
+        TreeCopy(source_tree, target_tree, target.beside).copy(start, place)
         if source.is_guest:
-            Conversion(os.path.dirname(source_tree.path)).revert_copy(start, target_tree, place)
+            Conversion(os.path.dirname(source_tree.path)).revert_copy(start, target_tree, place, target.beside)
 
 
 # --- run ----------------------------------------------------------------------------------------------
@@ -10885,6 +11088,7 @@ class RunRequest:
         self.excluded = {os.path.normpath(path) for path in options.novol}
         self.gpus, self.devices, self.named_devices = parse_devices(options)
         self.is_marked = False          # setup --nvidia was used on the container
+        self.mark = None                # RunMark of a container that was made for this run alone
         self.insists_on_gpus = bool(self.gpus or options.nvidia)
         self.platform = Platform.parse(options.platform) if options.platform else None
         self.memory_mounts = [MemoryMount.parse(text) for text in options.tmpfs]
@@ -11263,12 +11467,24 @@ def locate_container(context, word, request):
     if container:
         if options.pull or options.registry:
             say.warning("%s is a container: nothing is pulled for it" % word)
+        settle(container)
+        RunMark(context.layout, container.id).drop()
         return container
     if options.name is not None:
+        sweep_containers(context)       # one that a killed run has left may have it
         context.containers.check_name(options.name)
     image = obtain_image(context, Reference.parse(word), options.pull or "missing", request.platform,
                          options.registry)
-    return create_container(context, image, options.name)
+    if not options.rm:
+        return create_container(context, image, options.name)
+    open_store(context)
+    request.mark = RunMark(context.layout, new_container_id())
+    request.mark.make(context.host)
+    try:
+        return create_container(context, image, options.name, id_=request.mark.id)
+    except BaseException:
+        request.mark.remove()
+        raise
 
 
 def remove_after_run(context, container):
@@ -11308,10 +11524,13 @@ def apply_limits(request):
             raise EngineError("--ulimit: %s" % error, "a plain user cannot raise a hard limit")
 
 
+CIDFILE_HINT = "remove it where no run is using it any more"
+
+
 def check_cidfile(path):
     """Raises where --cidfile names a file that is there, or a directory that is not: no container is made then."""
     if os.path.lexists(path):
-        raise ConflictError("--cidfile=%s: is there already" % path)
+        raise ConflictError("--cidfile=%s: is there already" % path, CIDFILE_HINT)
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise NotFoundError("--cidfile=%s: the directory is missing" % path)
 
@@ -11321,7 +11540,7 @@ def write_container_id(path, container):
     try:
         descriptor = os.open(path, NEW_FILE, 0o644)
     except FileExistsError:
-        raise ConflictError("--cidfile=%s: is there already" % path, "remove it where no run is using it any more")
+        raise ConflictError("--cidfile=%s: is there already" % path, CIDFILE_HINT)
     with os.fdopen(descriptor, "w") as file:
         file.write(container.id)
 
@@ -11376,8 +11595,12 @@ def run_container(context, word, argv, options):
             write_container_id(options.cidfile, container)
         return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
     finally:
-        if options.rm and container:
-            remove_after_run(context, container)
+        try:
+            if options.rm and container:
+                remove_after_run(context, container)
+        finally:
+            if request.mark:
+                request.mark.remove()
 
 
 # ======================================================================================================

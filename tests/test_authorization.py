@@ -294,6 +294,25 @@ def test_credentials_go_to_their_own_host_alone(puller, faulty):
         assert {request.authorization for request in other.requests} == {None, basic("other", "secret")}
 
 
+@pytest.mark.parametrize("method, path", [("GET", "/token"), ("GET", "/v2/lab/app/manifests/*"),
+                                          ("HEAD", "/v2/lab/app/manifests/*"), ("POST", "/token")])
+def test_what_a_server_was_shown_and_says_again_is_not_told(puller, faulty, method, path):
+    """Neither in its error nor in its warning."""
+    desk = guard(faulty, users={USER: PASSWORD}, identity_tokens=["identity-token"])
+    auth = {"identitytoken": "identity-token"} if method == "POST" else {"auth": encoded(USER, PASSWORD)}
+    puller.keep_docker_config({"auths": {faulty.host: auth}})
+
+    def answer(request, _):
+        told = "%s %s %s" % (request.authorization, request.body.decode(), "" if method == "POST" else PASSWORD)
+        body = json.dumps({"errors": [{"code": "DENIED", "message": "you sent " + told}]}).encode()
+        return Answer(400, body, {"Warning": '299 - "you sent %s"' % told})
+
+    faulty.always(path, answer, method=method)
+    err = puller.udocker("pull", faulty.image.reference).err
+    secrets = ["identity-token", encoded(USER, PASSWORD)] + [PASSWORD] * (path == "/token") + list(desk._scopes)
+    assert "you sent" in err and [secret for secret in secrets if secret in err] == []
+
+
 def test_an_open_registry_is_not_shown_credentials(puller, faulty):
     puller.keep_credentials({faulty.host: (USER, PASSWORD)})
     puller.pull(faulty.image.reference)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from conftest import need, working
 ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 PATIENCE = 20       # seconds until what is expected must have come
 
@@ -73,11 +74,25 @@ def test_what_a_killed_udocker_leaves_is_known_from_what_is_used(box, token, tmp
         assert left and str(tmp_path) not in own.ok("prune").out
         process.kill()
         process.wait(PATIENCE)
-        for pid in processes_with(token):       # runC's command goes on
-            os.kill(pid, signal.SIGKILL)
         assert_all_ended(token)
         shown = own.ok("prune").out
         assert all(str(path) in shown for path in left) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_a_command_ends_with_a_udocker_that_is_killed(containers, broken_modes, token, runtime):
+    """Also one that ignores what can be ignored, with what it started."""
+    working("R1", broken_modes)
+    box = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="R1", UDOCKER_USE_RUNC_EXECUTABLE=need(runtime))
+    result = box("run", "busybox", "true")
+    if "does not work on this host" in result.err:
+        pytest.skip(result.err)
+    command = "trap '' TERM QUIT HUP INT; sh -c 'sleep 1000; :' $0 & echo ready; sleep 1000; :"
+    with running(box, "busybox", "sh", "-c", command, token) as process:
+        assert len(processes_with(token)) > 1
+        process.kill()
+        process.wait(PATIENCE)
+        assert_all_ended(token)
 
 
 # kill

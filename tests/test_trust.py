@@ -1,5 +1,6 @@
 """Kills, full disks and strangers' input, each a few times; tests/soak does the same for as long as there is time."""
 import errno
+import fcntl
 import os
 import random
 import shutil
@@ -17,9 +18,10 @@ from program import CHECKOUT, Program
 from soaking.credentials import Secrets
 from soaking.crowds import Crowds
 from soaking.hostile import Layers
-from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, Laboratory, remove
+from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, Laboratory, remove, tree_of
 from soaking.mishaps import Disk, Kills
 from soaking.trees import Trees
+from soaking.watching import why_no_watch
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,8 @@ def stocked(laboratory):
     (partial(Crowds, size=4), (0, 3, 5, 8)),
 ], ids=["kills", "disk", "layers", "secrets", "trees", "crowds"])
 def test_soak(laboratory, kind, numbers):
+    if kind is Secrets and why_no_watch():
+        pytest.skip(why_no_watch())
     soak = kind(laboratory)
     for number in numbers:
         assert soak.round(number, random.Random("suite/%d" % number)) == [], number
@@ -71,6 +75,53 @@ def test_credentials_that_a_kill_left_go_also_where_the_store_is_elsewhere(stock
     assert not path.exists()
 
 
+@pytest.fixture
+def killed_run(stocked):
+    """(path of the mark, path of the container) of run --rm --name=new, which was killed; prune left it before."""
+    words = ["run", "--rm", "--name=new", "lab/kept:1", "/bin/sh", "-c", "echo ready; cat"]
+    with stocked.program.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        stocked.program.ok("prune")
+        container = stocked.root("new").parent
+        assert container.is_dir()
+        process.kill()
+    return container.with_name(".run-" + container.name), container
+
+
+@pytest.mark.parametrize("words", [
+    ["prune"], ["create", "lab/kept:1"], ["rm", "gone"], ["run", "--name=new", "lab/kept:1", "/bin/sh", "-c", ":"]
+], ids=lambda words: words[0])
+def test_the_container_of_a_run_that_was_killed_goes(stocked, killed_run, words):
+    """With its name; --rm had said so."""
+    stocked.program.ok(*words)
+    assert not any(map(os.path.lexists, map(str, killed_run)))
+
+
+@pytest.mark.parametrize("keep", [
+    lambda program, mark, container: program.ok("protect", "new"),
+    lambda program, mark, container: program.ok("run", "new", "/bin/sh", "-c", ":"),
+    lambda program, mark, container: mark.write_text("another machine")], ids=["protected", "used", "elsewhere"])
+def test_the_container_of_a_run_that_was_killed_may_stay(stocked, killed_run, keep):
+    keep(stocked.program, *killed_run)
+    assert stocked.run(["prune"], later=LATER).status == 0
+    assert "new" in sum(stocked.containers().values(), [])
+
+
+@pytest.mark.parametrize("name, has_lock, is_taken", [
+    ("udocker-0123456789abcdef", True, True), ("udocker-0123456789abcdef", False, False),
+    ("udocker-0123456789abcdef-new", True, False), ("udocker-0123456789abcdef-new", False, False)])
+def test_the_directory_of_a_run_that_is_being_made_or_removed(stocked, name, has_lock, is_taken):
+    """It is not locked yet, or no more: prune leaves it for a minute."""
+    path = stocked.home / "tmp" / name
+    path.mkdir()
+    if has_lock:
+        (path / "lock").touch()
+    stocked.program.ok("prune")
+    assert path.exists() is not is_taken
+    assert stocked.run(["prune"], later=LATER).status == 0
+    assert not path.exists()
+
+
 def test_a_name_that_was_being_taken_over(stocked):
     containers = stocked.program.store / "containers"
     (containers / ".new-0123456789abcdef").symlink_to(os.readlink(str(containers / "kept")))
@@ -84,6 +135,76 @@ def test_a_rename_that_was_killed_can_be_repeated(stocked):
     stocked.program.ok("rename", "gone", "other")
     assert sorted(sum(stocked.containers().values(), [])) == ["converted", "kept", "other"]
     stocked.program.fails(1, "rename", "other", "other")
+
+
+def cut_short(stocked, name, mode):
+    """Kill a setup of a container half way; its files and links as they were before."""
+    words, before = ["setup", "--execmode=" + mode, name], files_of(stocked.root(name))
+    assert stocked.run(words, all=1).status == 0
+    half = stocked.counter.value // 2
+    stocked.renew()
+    assert stocked.run(words, all=1, at=half, do="kill").status == -signal.SIGKILL
+    assert files_of(stocked.root(name)) != before
+    return before
+
+
+def files_of(root):
+    return {name: facts for name, facts in tree_of(root).items() if facts[2]}
+
+
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+@pytest.mark.parametrize("name, new", [("gone", "F3"), ("converted", "P1")])
+@pytest.mark.parametrize("words", [
+    ["run", "NAME", "/bin/sh", "-c", ":"], ["exec", "NAME", "/bin/sh", "-c", ":"], ["cp", "NAME:/etc/passwd", "tmp"],
+    ["export", "-o", "/dev/null", "NAME"], ["clone", "NAME"]], ids=lambda words: words[0])
+def test_who_uses_a_container_undoes_a_setup_that_was_killed(stocked, words, name, new):
+    before = cut_short(stocked, name, new)
+    words = [word.replace("NAME", name) for word in words]
+    told = stocked.program.ok(*words).err.splitlines()
+    assert len(told) == 1 and "was cut short" in told[0]
+    after = files_of(stocked.root(name))
+    assert {path: after.get(path) for path in before} == before
+    assert stocked.program.ok(*words).err == ""
+
+
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+@pytest.mark.parametrize("name, new", [("gone", "F3"), ("converted", "P1")])
+def test_undoing_a_setup_that_was_killed_may_be_killed(stocked, name, new):
+    before, at, status = cut_short(stocked, name, new), 0, -signal.SIGKILL
+    while status:
+        at += 1
+        status = stocked.run(["cp", name + ":/etc/passwd", "-"], all=1, at=3 * at, do="kill").status
+        assert status in (0, -signal.SIGKILL) and at < 100
+    assert files_of(stocked.root(name)) == before and at > 2
+
+
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+def test_a_setup_that_was_killed_in_a_store_that_is_read_only(stocked):
+    before = cut_short(stocked, "gone", "F3")
+    container = stocked.root("gone").parent
+    (container / "lock").chmod(0o444)
+    words = ["run", "gone", "/bin/sh", "-c", ":"]
+    assert "was cut short, and you may not undo it" in stocked.program.fails(125, *words).err
+    (container / "lock").chmod(0o600)
+    stocked.program.ok(*words)
+    after = files_of(stocked.root("gone"))
+    assert {path: after.get(path) for path in before} == before
+
+
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+def test_a_setup_that_is_at_work_is_waited_for(stocked):
+    cut_short(stocked, "gone", "F3")
+    words = ["cp", "gone:/etc/passwd", "-"]
+    with (stocked.root("gone").parent / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with stocked.program.start("-D", *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as copy:
+            line = b"..."
+            while line and b"waiting for the lock" not in line:
+                line = copy.stderr.readline()
+            assert line and copy.poll() is None
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert b"was cut short" in copy.communicate()[1]
+    assert copy.returncode == 0
 
 
 @pytest.mark.parametrize("words, input", [
@@ -194,6 +315,27 @@ def test_an_export_that_is_killed_leaves_nothing_beside_its_archive(stocked):
         result = stocked.run(words, all=1, at=at, do="kill")
         assert result.status == -signal.SIGKILL and list(output.iterdir()) == [], at
     output.rmdir()
+
+
+@pytest.mark.parametrize("words", [["HOST", "kept:/etc/passwd"], ["kept:/etc/passwd", "HOST"]])
+def test_what_a_copy_that_is_killed_leaves_goes_with_the_next(stocked, words):
+    """A tree has nothing of it, and the file is the old one or the new one; what else the user has stays."""
+    path, own = stocked.home / "tmp/copied", stocked.home / "tmp/.new-0123456789abcdef-mine"
+    own.write_text("mine")
+    words = ["cp"] + [word.replace("HOST", str(path)) for word in words]
+    at, status = 0, -signal.SIGKILL
+    texts = {"old", (stocked.root("kept") / "etc/passwd").read_text()}
+    while status:
+        at += 1
+        path.write_text("old")
+        status = stocked.run(words, all=1, at=at, do="kill").status
+        assert status in (0, -signal.SIGKILL)
+        assert {path.read_text(), (stocked.root("kept") / "etc/passwd").read_text()} <= texts
+        assert not list(stocked.root("kept").rglob(".new-*"))
+    assert at > 3 and list(stocked.home.rglob(".new-*")) != [own]
+    for command in words, ["prune"]:
+        assert stocked.run(command, later=LATER).status == 0
+    assert list(stocked.home.rglob(".new-*")) == [own]
 
 
 @pytest.mark.parametrize("number", range(1, 8))

@@ -33,7 +33,7 @@ class Crowds:
         shutil.copy(str(self.laboratory.directory / "tree.tar"), str(self.laboratory.home / "tmp/source.tar"))
         del self.laboratory.registry.requests[:]
         kind = self.kinds[number % len(self.kinds)]
-        found = kind(random) + self.laboratory.unsound_images() + self.laboratory.unsound_containers("gone")
+        found = kind(random) + self.laboratory.unsound_images() + self.laboratory.unsound_containers()
         for words in ["prune"], ["rm", "gone"]:         # rm sweeps
             self.laboratory.run(words, later=LATER)
         return ["%s: %s" % (kind.__name__, complaint) for complaint in found + self.laboratory.strange_names()]
@@ -124,7 +124,7 @@ class Crowds:
     def refusals():
         """What one of several commands may say that meet."""
         return ("is taken", "no such container", "no such image", "not in the store", "another udocker is at work",
-                "was removed while", "was just removed", "just removed it", "wholly converted", "is protected",
+                "was removed while", "was just removed", "just removed it", "is protected",
                 "a link in a place where", "converted for", "not converted", "No such file", "no such file")
 
     def chaos(self, random):

@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 
 from archives import archive, docker_25, made
-from faulty_registry import BasicGate, FaultyRegistry, Layer
+from faulty_registry import Answer, BasicGate, FaultyRegistry, Layer
 from layers import file, symlink, tar, whiteout
 from program import CHECKOUT, TIMEOUT, Program, Result
 
@@ -23,6 +23,17 @@ FAKECHROOT = sorted(Path("/usr/lib").glob("*/fakechroot/libfakechroot.so"))
 CREDENTIAL = ("green", "secret:word")
 LATER = 31 * 86400     # seconds after which nothing that a killed command left counts as being in use
 PROGRAMS = ("/bin/sh", "/bin/cat")
+# The program, for which one more tool was released
+RELEASE = """import os, sys
+sys.path.insert(0, %r)
+try:
+    import udocker
+except KeyboardInterrupt:
+    os._exit(130)
+tool = udocker.Tool("proot-test", "0" * 64, %r)
+udocker.RELEASED_TOOLS["proot"] = {udocker.Host().machine: (tool,)}
+udocker.main()
+"""
 
 
 def compiled(directory):
@@ -79,7 +90,9 @@ class Laboratory:
         self.base = guest_tree(directory)
         self.upper = tar(file("etc/upper", b"upper\n" * 2000), whiteout("srv/over"), file("srv/upper", b"1"))
         self.registry = FaultyRegistry()
-        self.program = Program(self.home, [sys.executable, CHECKOUT / "udocker"], {
+        self.tool = Path(shutil.which("proot") or "/bin/cat").read_bytes()
+        (directory / "udocker").write_text(RELEASE % (str(CHECKOUT), hashlib.sha256(self.tool).hexdigest()))
+        self.program = Program(self.home, [sys.executable, directory / "udocker"], {
             "UDOCKER_DEFAULT_EXECUTION_MODE": "N1", "UDOCKER_TMPDIR": str(self.home / "tmp"), "UDOCKER_RETRIES": "0",
             **({"UDOCKER_FAKECHROOT_SO": str(FAKECHROOT[0])} if FAKECHROOT else {})})
 
@@ -101,13 +114,16 @@ class Laboratory:
         self.registry.add_image(layers[:1], repository="lab/moved")
         self.registry.add_image([layers[0], Layer(tar(file("etc/moved", b"1")))], repository="lab/moved", tag="new")
         (self.directory / "tree.tar").write_bytes(self.base)
+        tools = tar(file("udocker_dir/bin/proot-test", self.tool))
+        (self.directory / "tools.tar").write_bytes(tools)
+        self.registry.always("/tools.tar", Answer(200, tools))
         for name, tars in (("kept", [self.base]), ("app", [self.base, self.upper])):
             image = made(*tars)
             (self.directory / (name + ".tar")).write_bytes(archive(docker_25((image, ["lab/%s:1" % name]))))
 
     def _make_template(self):
-        """Containers: kept, gone, and converted for F3 where that can be; images: lab/kept:1, lab/gone:1, and one of
-        the registry that has changed there since."""
+        """Containers: kept, gone, where that can be bundled of mode R1, and converted for F3; images: lab/kept:1,
+        lab/gone:1, and one of the registry that has changed there since."""
         self.home.mkdir()
         (self.home / "tmp").mkdir()
         ok = self.program.ok
@@ -118,6 +134,11 @@ class Laboratory:
         self.registry.manifests["lab/moved", "latest"] = moved
         for name in "kept", "gone":
             ok("create", "--name=" + name, "lab/%s:1" % name)
+        ok("create", "--name=bundled", "lab/kept:1")
+        ok("setup", "--execmode=R1", "bundled")
+        self.has_runc = self.program("run", "bundled", "/bin/sh", "-c", ":").status == 0
+        if not self.has_runc:
+            ok("rm", "bundled")
         if FAKECHROOT:
             ok("create", "--name=converted", "lab/kept:1")
             ok("setup", "--execmode=F3", "converted")
@@ -132,9 +153,14 @@ class Laboratory:
         self.kept_tree = tree_of(self.root("kept"))
         self.clear()
 
-    def root(self, name):
-        """The path of a container's tree."""
-        return Path(os.path.realpath(str(self.program.store / "containers" / name))) / "ROOT"
+    def unsound_tools(self):
+        """Complaints about a tool that is there and not whole."""
+        path = self.program.store / "bin/proot-test"
+        return ["the tool is not whole"] if path.exists() and path.read_bytes() != self.tool else []
+
+    def root(self, name, home=None):
+        """The path of a container's tree, in the home, or in a copy of it."""
+        return Path(os.path.realpath(str((home or self.home) / ".udocker/containers" / name))) / "ROOT"
 
     def clear(self):
         remove(self.home)
@@ -185,16 +211,14 @@ class Laboratory:
                 found.append(repr(result))
         return found
 
-    def unsound_containers(self, converting=""):
-        """Complaints about containers that are listed and do not run, or are missing; one in the middle of a conversion
-        need only say so."""
+    def unsound_containers(self):
+        """Complaints about containers that are listed and do not run, or are missing."""
         containers, found = self.containers(), []
         if "kept" not in sum(containers.values(), []):
             found.append("the container kept is lost")
         for id_, names in containers.items():
             result = self.program("run", id_, "/bin/sh", "-c", "cat etc/os-release")
-            is_converting = converting in names and "setup --execmode" in result.err
-            if "ID=debian" not in result.out and not is_converting:
+            if "ID=debian" not in result.out:
                 found.append(repr(result))
             found += ["a container has the name %s" % name for name in names if name[0] == "."]
         return found
@@ -215,9 +239,10 @@ class Laboratory:
 HEX = "sha256:[0-9a-f]{64}"
 ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 KNOWN = {
-    ".": r"\.udocker|tmp", "tmp": r"source\.tar|udocker-tree-[0-9a-f]{16}",
+    ".": r"\.udocker|tmp", "tmp": r"source\.tar|srv|udocker-tree-[0-9a-f]{16}",
     ".udocker": r"bin|lib|doc|repos|layers|containers|\.lock|\.use|\.proofs|keystore|\.keystore-lock",
-    ".udocker/layers": HEX, ".udocker/containers": ID + r"|[a-z]+", ".udocker/.proofs": "[0-9a-f]{8}|links-.*",
+    ".udocker/bin": "proot-test", ".udocker/layers": HEX, ".udocker/containers": ID + r"|[a-z]+",
+    ".udocker/.proofs": "[0-9a-f]{8}|links-.*",
 }
 KNOWN_BELOW = [
     (r"\.udocker/containers/[^/]+", r"ROOT|container\.json|imagerepo\.name|execmode|lock|PROTECT|conversion-[a-z]+|"

@@ -47,7 +47,14 @@ def works(laboratory):
         work("rename", "gone", "other", done="no such container"),
         work("name", "gone", "other", undo=("rmname", "other")),
         work("setup", "--execmode=N1", "gone"),
+        work("install", "--from=%s" % (directory / "tools.tar"), "P1"),
+        work("install", "--force", "--from=%s/tools.tar" % laboratory.registry.url, "P1"),
+        work("install", "--purge", "--from=%s/tools.tar" % laboratory.registry.url, "P1"),
+        work("run", "--rm", "lab/kept:1", "/bin/sh", "-c", "cat etc/os-release"),
+        work("run", "--rm", "--name=new", "--add-host=a:10.0.0.1", "lab/kept:1", "/bin/sh", "-c", ":"),
     ]
+    if laboratory.has_runc:
+        found.append(work("run", "bundled", "/bin/sh", "-c", "cat etc/os-release"))
     if FAKECHROOT:
         found += [work("setup", "--execmode=F3", "gone", converting="gone"),
                   work("setup", "--execmode=P1", "converted", converting="converted"),
@@ -57,9 +64,13 @@ def works(laboratory):
 
 
 def copies(laboratory):
-    """Copies over a file, from host to container and back; what kill -9 leaves of one, in a tree, is nobody else's."""
-    return [work("cp", laboratory.directory / "tree.tar", "gone:/etc/passwd"),
-            work("cp", "kept:/etc/passwd", laboratory.home / "tmp/source.tar")]
+    """Copies over files, from host to container, back, and between containers."""
+    found = [work("cp", laboratory.directory / "tree.tar", "gone:/etc/passwd"),
+             work("cp", "kept:/etc/passwd", laboratory.home / "tmp/source.tar"), work("cp", "kept:/etc", "gone:/")]
+    if FAKECHROOT:
+        found += [work("cp", "converted:/lib64/.", "gone:/lib64"),
+                  work("cp", "converted:/srv", "gone:/"), work("cp", "converted:/srv/.", laboratory.home / "tmp/srv")]
+    return found
 
 
 class Mishaps:
@@ -69,7 +80,7 @@ class Mishaps:
 
     def __init__(self, laboratory):
         self.laboratory = laboratory
-        self.works = works(laboratory)
+        self.works = works(laboratory) + copies(laboratory)
         self.counts = {}
 
     def prepare(self):
@@ -124,16 +135,41 @@ class Mishaps:
             return ["repeated: %r" % result]
         return []
 
+    def unlike_its_mode(self, name):
+        """Complaints about a container that was being converted, is used, and is neither as it was before nor has the
+        new mode."""
+        here = self.laboratory
+        here.program.ok("cp", name + ":/etc/passwd", "-")
+        modes = [path.read_text() if path.exists() else "" for path in (
+            here.root(name, home).parent / "execmode" for home in (here.home, here.template))]
+        is_back = tree_of(here.root(name)) == tree_of(here.root(name, here.template))
+        return [] if is_back or modes[0] != modes[1] else ["the tree of the container %s is another one" % name]
+
+    def kept_runs(self, chosen):
+        """Complaints about a container that was there for one run alone, which was killed."""
+        if chosen.words[:2] != ("run", "--rm"):
+            return []
+        self.laboratory.program.ok("prune")
+        return ["a container is left: %s" % id_ for id_, names in self.laboratory.containers().items()
+                if set(names) <= {"new"}]
+
+    def left_in_trees(self):
+        """Complaints about temporary names in the tree of a container, where its programs would see them."""
+        return ["%s is left over" % path for name in ("kept", "gone")
+                for path in self.laboratory.root(name).rglob(".new-*")]
+
     def aftermath(self, chosen):
         """Complaints about what is there after a mishap, in the end when all was tidied up."""
         here = self.laboratory
-        found = here.unsound_images() + here.unsound_containers(chosen.converting) + self.lost() + self.repeated(chosen)
-        if chosen.converting:
-            found += here.unsound_containers()
+        found = self.kept_runs(chosen) + (self.unlike_its_mode(chosen.converting) if chosen.converting else [])
+        found += here.unsound_images() + here.unsound_containers() + self.lost() + self.repeated(chosen)
+        if chosen.words[0] == "cp":         # of what lies on the host only the next one knows
+            found += self.left_in_trees() + [repr(result) for result in [here.run(chosen.words, later=LATER)]
+                                             if result.status]
         for result in (here.run(["prune"], later=LATER), here.run(["rm", "gone"], later=LATER)):
             if result.status and b"no such container" not in result.err_bytes:
                 found.append(repr(result))
-        return found + here.strange_names() + here.unsound_images()
+        return found + here.strange_names() + here.unsound_images() + here.unsound_tools()
 
 
 class Kills(Mishaps):
@@ -143,7 +179,7 @@ class Kills(Mishaps):
 
     def round(self, number, random):
         what = random.choice(("kill", "kill", "kill", "term", "int"))
-        chosen = random.choice(self.works if what == "kill" else self.works + copies(self.laboratory))
+        chosen = random.choice(self.works)
         calls, seconds = self.count(chosen, all=1)
         self.prepare()
         if random.random() < 0.75:
@@ -176,7 +212,10 @@ class Kills(Mishaps):
         return process.returncode, err
 
     def after_signal(self, number, status, err):
-        """Complaints about a command that was asked to end: it says so, and leaves nothing that is temporary."""
+        """Complaints about a command that was asked to end: it says so, and leaves nothing that is temporary. While
+        Python itself starts, that alone has a say."""
+        if err.startswith("Fatal Python error: init_"):
+            return []
         found = [] if status in (0, -number, 128 + number) else ["status %d: %s" % (status, err)]
         if "Traceback" in err or "bug" in err:
             found.append(err)
@@ -191,7 +230,7 @@ class Disk(Mishaps):
     NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
     def round(self, number, random):
-        chosen, error = random.choice(self.works + copies(self.laboratory)), random.choice(self.NUMBERS)
+        chosen, error = random.choice(self.works), random.choice(self.NUMBERS)
         faults = {"all": 1} if error == errno.EIO and random.random() < 0.7 else {}
         calls, _ = self.count(chosen, **faults)
         self.prepare()
