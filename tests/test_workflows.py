@@ -1,6 +1,7 @@
 """Workflow engines as their users run them: cwltool and miniwdl with the workflows of tests/workflows, and the command
 lines that others type."""
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from conftest import working
 from program import CHECKOUT, PATH, Program
-from test_processes import PATIENCE, assert_all_ended
+from test_processes import PATIENCE, assert_all_ended, processes_with
 
 ENGINES = Path("/opt/udocker-tests/workflows/bin")
 WORKFLOWS = CHECKOUT / "tests" / "workflows"
@@ -112,9 +113,15 @@ class Waiting:
             token = "31%05d" % port
             with desk.shell.start("exec " + line, cwd=desk.work, env={"port": str(port), "seconds": token},
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.PIPE) as process, server.accept()[0] as connection:
-                connection.settimeout(PATIENCE)
-                yield cls(desk, process, connection, token)
+                                  stderr=subprocess.PIPE) as process:
+                try:
+                    with server.accept()[0] as connection:
+                        connection.settimeout(PATIENCE)
+                        yield cls(desk, process, connection, token)
+                finally:
+                    process.kill()
+                    for pid in processes_with(token):
+                        os.kill(pid, signal.SIGKILL)
 
     def assert_ends(self):
         """Nothing of it runs any more, and no container is left; what the engine said."""
@@ -157,6 +164,7 @@ def test_what_a_step_of_cwltool_finds_around_it(engines, images):
     assert (engines.work / "texts/first, with a comma").read_text() == "one two three\n"
 
 
+@pytest.mark.parametrize("engine_mode", ["P1"], indirect=True)
 def test_a_step_of_cwltool_that_fails(engines):
     result = engines.type("cwltool --udocker failure.cwl")
     assert result.status == 1 and "exited with status: 42" in result.err and "permanentFail" in result.err
@@ -206,6 +214,7 @@ def test_miniwdl(engines):
     assert result.status == 0 and json.loads(result.out)["outputs"] == {"words.counts": COUNTS}, result
 
 
+@pytest.mark.parametrize("engine_mode", ["N1"], indirect=True)
 def test_a_task_of_miniwdl_that_fails(engines):
     result = engines.type("miniwdl run --cfg miniwdl.cfg failure.wdl")
     assert result.status == 42, result
