@@ -171,22 +171,20 @@ def test_a_step_of_cwltool_that_fails(engines):
     assert "in vain\n" in result.err
 
 
-def test_a_time_limit_of_cwltool(engines):
-    with Waiting.at(engines, WAIT + " --limit=1") as waiting:
-        assert "exceeded time limit" in waiting.assert_ends()
-
-
-def test_cwltools_that_are_interrupted(tmp_path, broken_modes, images):
-    """They give their steps ten seconds, of which they tell them nothing, and kill them."""
+def test_cwltools_that_end_their_steps(tmp_path, broken_modes, images):
+    """At a time limit they send SIGTERM. When they are interrupted they give their steps ten seconds, of which they
+    tell them nothing, and kill them."""
+    cases = [("P1", 6, None), ("N1", 6, None), ("P1", 0, signal.SIGTERM), ("N1", 0, signal.SIGINT)]
     with ExitStack() as stack:
         all_waiting = []
-        for mode, ending in ("P1", signal.SIGTERM), ("N1", signal.SIGINT):
-            desk = with_engines(make_desk(tmp_path / mode, working(mode, broken_modes), images))
-            waiting = stack.enter_context(Waiting.at(desk, WAIT))
-            waiting.process.send_signal(ending)
+        for mode, limit, ending in cases:
+            desk = with_engines(make_desk(tmp_path / ("%s-%d" % (mode, limit)), working(mode, broken_modes), images))
+            waiting = stack.enter_context(Waiting.at(desk, "%s --limit=%d" % (WAIT, limit)))
+            if ending:
+                waiting.process.send_signal(ending)
             all_waiting.append(waiting)
-        for waiting in all_waiting:
-            waiting.assert_ends()
+        for waiting, (_, limit, _) in zip(all_waiting, cases):
+            assert ("exceeded time limit" in waiting.assert_ends()) == bool(limit)
 
 
 # cwltool, for which udocker is docker
