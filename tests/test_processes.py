@@ -286,11 +286,12 @@ def test_a_shell_at_the_terminal(box, terminal):
     assert terminal.settings_now() == terminal.settings
 
 
-def test_ctrl_c_reaches_the_command_once(box, terminal):
+@pytest.mark.parametrize("options", [["-it"], ["-it", "--init"]])
+def test_ctrl_c_reaches_the_command_once(box, terminal, options):
     """The shell waits by itself: PRoot loses signals that come while a program is being started."""
     script = "trap 'echo interrupted; over=1' INT; echo ready; " \
              "while test -z $over; do read -t 1 line; done; sleep 0.3; echo end"
-    with terminal.running(box, "-it", "busybox", "sh", "-c", script) as process:
+    with terminal.running(box, *options + ["busybox", "sh", "-c", script]) as process:
         terminal.wait_for("ready\n")
         terminal.type("\x03")
         assert process.wait(PATIENCE) == 0
@@ -299,9 +300,10 @@ def test_ctrl_c_reaches_the_command_once(box, terminal):
     assert terminal.settings_now() == terminal.settings
 
 
-def test_ctrl_c_ends_what_does_not_handle_it(box, terminal, token):
+@pytest.mark.parametrize("options", [["-it"], ["-it", "--init"]])
+def test_ctrl_c_ends_what_does_not_handle_it(box, terminal, token, options):
     command = ["sh", "-c", "echo ready; exec sleep 1000", token]
-    with terminal.running(box, "-it", "busybox", *command) as process:
+    with terminal.running(box, *options + ["busybox"] + command) as process:
         terminal.wait_for("ready\n")
         terminal.type("\x03")
         assert process.wait(PATIENCE) in ended_by(signal.SIGINT)

@@ -1,6 +1,7 @@
 """Workflow engines as their users run them: cwltool and miniwdl with the workflows of tests/workflows, and the command
 lines that others type."""
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from conftest import working
 from program import CHECKOUT, PATH, Program
-from test_processes import PATIENCE, assert_all_ended
+from test_processes import PATIENCE, assert_all_ended, processes_with
 
 ENGINES = Path("/opt/udocker-tests/workflows/bin")
 WORKFLOWS = CHECKOUT / "tests" / "workflows"
@@ -112,9 +113,15 @@ class Waiting:
             token = "31%05d" % port
             with desk.shell.start("exec " + line, cwd=desk.work, env={"port": str(port), "seconds": token},
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.PIPE) as process, server.accept()[0] as connection:
-                connection.settimeout(PATIENCE)
-                yield cls(desk, process, connection, token)
+                                  stderr=subprocess.PIPE) as process:
+                try:
+                    with server.accept()[0] as connection:
+                        connection.settimeout(PATIENCE)
+                        yield cls(desk, process, connection, token)
+                finally:
+                    process.kill()
+                    for pid in processes_with(token):
+                        os.kill(pid, signal.SIGKILL)
 
     def assert_ends(self):
         """Nothing of it runs any more, and no container is left; what the engine said."""
@@ -157,28 +164,27 @@ def test_what_a_step_of_cwltool_finds_around_it(engines, images):
     assert (engines.work / "texts/first, with a comma").read_text() == "one two three\n"
 
 
+@pytest.mark.parametrize("engine_mode", ["P1"], indirect=True)
 def test_a_step_of_cwltool_that_fails(engines):
     result = engines.type("cwltool --udocker failure.cwl")
     assert result.status == 1 and "exited with status: 42" in result.err and "permanentFail" in result.err
     assert "in vain\n" in result.err
 
 
-def test_a_time_limit_of_cwltool(engines):
-    with Waiting.at(engines, WAIT + " --limit=1") as waiting:
-        assert "exceeded time limit" in waiting.assert_ends()
-
-
-def test_cwltools_that_are_interrupted(tmp_path, broken_modes, images):
-    """They give their steps ten seconds, of which they tell them nothing, and kill them."""
+def test_cwltools_that_end_their_steps(tmp_path, broken_modes, images):
+    """At a time limit they send SIGTERM. When they are interrupted they give their steps ten seconds, of which they
+    tell them nothing, and kill them."""
+    cases = [("P1", 6, None), ("N1", 6, None), ("P1", 0, signal.SIGTERM), ("N1", 0, signal.SIGINT)]
     with ExitStack() as stack:
         all_waiting = []
-        for mode, ending in ("P1", signal.SIGTERM), ("N1", signal.SIGINT):
-            desk = with_engines(make_desk(tmp_path / mode, working(mode, broken_modes), images))
-            waiting = stack.enter_context(Waiting.at(desk, WAIT))
-            waiting.process.send_signal(ending)
+        for mode, limit, ending in cases:
+            desk = with_engines(make_desk(tmp_path / ("%s-%d" % (mode, limit)), working(mode, broken_modes), images))
+            waiting = stack.enter_context(Waiting.at(desk, "%s --limit=%d" % (WAIT, limit)))
+            if ending:
+                waiting.process.send_signal(ending)
             all_waiting.append(waiting)
-        for waiting in all_waiting:
-            waiting.assert_ends()
+        for waiting, (_, limit, _) in zip(all_waiting, cases):
+            assert ("exceeded time limit" in waiting.assert_ends()) == bool(limit)
 
 
 # cwltool, for which udocker is docker
@@ -206,6 +212,7 @@ def test_miniwdl(engines):
     assert result.status == 0 and json.loads(result.out)["outputs"] == {"words.counts": COUNTS}, result
 
 
+@pytest.mark.parametrize("engine_mode", ["N1"], indirect=True)
 def test_a_task_of_miniwdl_that_fails(engines):
     result = engines.type("miniwdl run --cfg miniwdl.cfg failure.wdl")
     assert result.status == 42, result
