@@ -1088,13 +1088,18 @@ class Supervisor:
         previous = self.signal.pthread_sigmask(self.signal.SIG_BLOCK, self.watched)
         try:
             if not self.invocation.area:
-                return self._wait(self._start(previous))
+                return self._outcome(previous)
             with self.invocation.area:
-                status = self._wait(self._start(previous))
-                return self.invocation.conclude(status) if self.invocation.conclude else status
+                return self._outcome(previous)
         finally:
-            self._end_orphans()
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
+
+    def _outcome(self, mask):
+        try:
+            status = self._wait(self._start(mask))
+            return self.invocation.conclude(status) if self.invocation.conclude else status
+        finally:
+            self._end_orphans()     # before the area goes, which they may still write to
 
     def _start(self, mask):
         reader, writer = self._pipe()       # closed by a successful exec, else it carries the reason
@@ -6103,7 +6108,8 @@ class Toolbox:
             make_directory(self.layout.bin)
             path = "%s/.new-%s" % (self.layout.bin, new_token())
             try:
-                self._download(source, path)
+                with Naming(self.layout.bin):
+                    self._download(source, path)
                 self._downloads[source] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 remove_file(path)
