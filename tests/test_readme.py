@@ -10,7 +10,7 @@ import tarfile
 import pytest
 
 import udocker as program_under_test
-from conftest import CREDENTIAL
+from conftest import CREDENTIAL, need
 from program import CHECKOUT, PATH, Program
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -102,3 +102,12 @@ def test_a_command_line_within_the_text(line):
         program_under_test.Parser(chosen.options, "").parse(rest[1:], chosen.is_raw)
     else:
         assert rest or given
+
+
+def test_the_manual_page():
+    """Every command is in it, and groff has nothing to complain of."""
+    page = subprocess.run([sys.executable, str(CHECKOUT / "tests" / "make-man")], stdout=subprocess.PIPE, check=True)
+    rendered = subprocess.run([need("groff"), "-man", "-Tutf8", "-ww"], input=page.stdout, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, check=True)
+    assert rendered.stderr == b""
+    assert all(name.encode() in rendered.stdout for name in program_under_test.COMMANDS)
