@@ -9,6 +9,10 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 TIMEOUT = 120       # seconds; far above what any command here takes, so that a hang is an error
+# As it is installed; or with what tests/coverage wants to know
+COVERAGE = os.environ.get("UDOCKER_TESTS_COVERAGE")
+ENTRY = ((sys.executable, "-m", "coverage", "run", "--rcfile=" + COVERAGE, CHECKOUT / "udocker.py") if COVERAGE
+         else (sys.executable, "-W", "error", CHECKOUT / "udocker"))
 
 
 class Result:
@@ -36,7 +40,7 @@ class Result:
 class Program:
     """Callable: udocker("pull", reference) gives a Result. The store is the default one, ~/.udocker."""
 
-    def __init__(self, home, entry=(sys.executable, "-W", "error", CHECKOUT / "udocker"), env=None):
+    def __init__(self, home, entry=ENTRY, env=None):
         self.home = Path(str(home))
         self.entry = [str(word) for word in entry]
         self.env = env or {}
