@@ -1027,6 +1027,8 @@ class Guard:
         self.pid = os.fork()
         if self.pid == 0:
             try:
+                signal = signal_module()        # what ends a job tells everybody at once, and this must come last
+                signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
                 leave_session(reader)
                 os.read(reader, 1)
                 self._kill()

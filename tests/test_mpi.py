@@ -146,7 +146,7 @@ def test_ranks_whose_home_cannot_be_written_to(cluster, containers, place, tmp_p
 
 def test_a_batch_job_beyond_its_limit_leaves_nothing(cluster, site, place, tmp_path):
     """What a time limit does, scancel does at once: SIGTERM, and SIGKILL to what does not listen."""
-    token = "1%09d" % os.getpid()
+    token = "2%09d" % os.getpid()
     script, out = tmp_path / "script", tmp_path / "out"
     script.write_text("#!/bin/bash\nmpiexec -np 2 udocker run --hostenv mpi sh -c "
                       "'trap \"\" TERM; echo ready; while :; do sleep %s; done'\n" % token)
