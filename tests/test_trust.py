@@ -77,14 +77,16 @@ def test_credentials_that_a_kill_left_go_also_where_the_store_is_elsewhere(stock
 
 @pytest.fixture
 def killed_run(stocked):
-    """(path of the mark, path of the container) of run --rm --name=new, which was killed; prune left it before."""
+    """(path of the mark, path of the container) of run --rm --name=new, which was killed with all that guards it, as a
+    batch system does; prune left it before."""
     words = ["run", "--rm", "--name=new", "lab/kept:1", "/bin/sh", "-c", "echo ready; cat"]
-    with stocked.program.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with stocked.program.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               start_new_session=True) as process:
         assert process.stdout.readline() == b"ready\n"
         stocked.program.ok("prune")
         container = stocked.root("new").parent
         assert container.is_dir()
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
     return container.with_name(".run-" + container.name), container
 
 
