@@ -578,6 +578,15 @@ class found_once:
         return value
 
 
+def system_text(path):
+    """The text of a file of the kernel's or the host's, "" where it is missing or cannot be read."""
+    try:
+        with open(path, errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 class Host:
     """Facts about the machine and the caller."""
 
@@ -626,18 +635,16 @@ class Host:
     @staticmethod
     def confinement():
         """What tells whether this process is in a sandbox, as words: its user namespace, filters, and a tracer."""
-        words = []
         try:
-            words.append(os.readlink("/proc/self/ns/user"))
-            with open("/proc/self/status") as file:
-                for line in file:
-                    name, _, value = line.partition(":")
-                    if name in ("NoNewPrivs", "Seccomp"):
-                        words.append(value.strip())
-                    elif name == "TracerPid":
-                        words.append(str(value.strip() != "0"))
+            words = [os.readlink("/proc/self/ns/user")]
         except OSError:
-            pass
+            words = []
+        for line in system_text("/proc/self/status").splitlines():
+            name, _, value = line.partition(":")
+            if name in ("NoNewPrivs", "Seccomp"):
+                words.append(value.strip())
+            elif name == "TracerPid":
+                words.append(str(value.strip() != "0"))
         return tuple(words)
 
     def emulator(self, head):
@@ -653,12 +660,8 @@ class Host:
     @staticmethod
     def has_handler(emulator):
         """Whether the kernel starts this emulator by itself, also in another root. binfmt_misc, flag F"""
-        try:
-            with open("/proc/sys/fs/binfmt_misc/" + emulator) as file:
-                text = file.read().split("\n")
-        except OSError:
-            return False
-        return "enabled" in text and any(line.startswith("flags:") and "F" in line for line in text)
+        lines = system_text("/proc/sys/fs/binfmt_misc/" + emulator).split("\n")
+        return "enabled" in lines and any(line.startswith("flags:") and "F" in line for line in lines)
 
     @staticmethod
     def find_executable(name, search_path=None):
@@ -671,27 +674,19 @@ class Host:
 
     @staticmethod
     def sysctl(name):
-        """The text of a kernel switch, None where the kernel has none of that name."""
-        try:
-            with open("/proc/sys/" + name.replace(".", "/")) as file:
-                return file.read().strip()
-        except OSError:
-            return None
+        """The text of a kernel switch, "" where the kernel has none of that name."""
+        return system_text("/proc/sys/" + name.replace(".", "/")).strip()
 
     @staticmethod
     def file_system(path):
         """(type, options) of the file system that `path` is on, as the kernel spells them; ("", "") where unknown.
         proc(5), /proc/pid/mountinfo"""
         best, path = ("", "", ""), os.path.realpath(path) + "/"
-        try:
-            with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-                for line in file:
-                    left, _, right = line.partition(" - ")
-                    point = left.split()[4].replace("\\040", " ")
-                    if path.startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
-                        best = (point, right.split()[0], left.split()[5])
-        except OSError:
-            pass
+        for line in filter(None, system_text("/proc/self/mountinfo").split("\n")):
+            left, _, right = line.partition(" - ")
+            point = left.split()[4].replace("\\040", " ")
+            if path.startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
+                best = (point, right.split()[0], left.split()[5])
         return best[1:]
 
     @staticmethod
@@ -3857,10 +3852,7 @@ class Notes:
         """Paths of the notes that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
         import time
         limit = time.time() - self.STALE_AGE
-        try:
-            paths = [self.directory + "/" + name for name in sorted(os.listdir(self.directory))]
-        except OSError:
-            return []
+        paths = [self.directory + "/" + name for name in entries_of(self.directory)]
         return [path for path in paths if os.lstat(path).st_mtime < limit]
 
     def remember(self, subject, finding):
@@ -4349,10 +4341,7 @@ class ImageStore:
     def unused_files(self):
         """Paths of what lies in layers/ and belongs to no image."""
         in_use = self.files_in_use()
-        try:
-            return [self.layout.blob(name) for name in sorted(os.listdir(self.layout.layers)) if name not in in_use]
-        except FileNotFoundError:
-            return []
+        return [self.layout.blob(name) for name in entries_of(self.layout.layers) if name not in in_use]
 
     def unfinished(self):
         """The images whose pull did not come to its end; they keep what came for the next one."""
@@ -4577,11 +4566,7 @@ class ContainerStore:
 
     def rubbish(self):
         """Paths of what killed commands left behind: hidden directories that no living command holds."""
-        try:
-            names = os.listdir(self.layout.containers)
-        except FileNotFoundError:
-            return []
-        paths = [self.layout.container(name) for name in sorted(names)
+        paths = [self.layout.container(name) for name in entries_of(self.layout.containers)
                  if name.startswith((Layout.REMOVED, Layout.NEW))]
         return [path for path in paths if self._is_rubbish(path)]
 
@@ -6889,28 +6874,16 @@ class Gpu:
     @classmethod
     def list(cls):
         """All of them, in the order of nvidia-smi: that of their places on the bus."""
-        directory = "/proc/driver/nvidia/gpus"
-        try:
-            addresses = sorted(os.listdir(directory))
-        except OSError:
-            return []
-        found = []
-        for address in addresses:
-            try:
-                with open("%s/%s/information" % (directory, address), errors="replace") as file:
-                    pairs = [line.partition(":") for line in file.read(1 << 16).splitlines()]
-            except OSError:
-                pairs = []
+        directory, found = "/proc/driver/nvidia/gpus", []
+        for address in entries_of(directory):
+            lines = system_text("%s/%s/information" % (directory, address)).splitlines()
+            pairs = [line.partition(":") for line in lines]
             found.append(cls(str(len(found)), address, {name.strip(): value.strip() for name, _, value in pairs}))
         return found
 
     def nodes(self):
         """Paths of its device nodes, those for rendering among them."""
-        names = []
-        try:
-            names = sorted(os.listdir("/sys/bus/pci/devices/%s/drm" % self.address))
-        except OSError:         # the driver's module for it is not loaded
-            pass
+        names = entries_of("/sys/bus/pci/devices/%s/drm" % self.address)     # none without the driver's module for it
         return ["/dev/nvidia" + self.minor] + ["/dev/dri/" + name for name in names
                                                if name.startswith(("card", "renderD"))]
 
@@ -6982,11 +6955,7 @@ class NvidiaDriver:
     def _module_version():
         """The version of the kernel's part; "" where it is not loaded."""
         import re
-        try:
-            with open("/proc/driver/nvidia/version", errors="replace") as file:
-                found = re.search(r"Module.*?\s(\d+\.\d+(\.\d+)?)\s", file.read(4096))
-        except OSError:
-            found = None
+        found = re.search(r"Module.*?\s(\d+\.\d+(\.\d+)?)\s", system_text("/proc/driver/nvidia/version"))
         return found.group(1) if found else ""
 
     @staticmethod
@@ -7013,11 +6982,7 @@ class NvidiaDriver:
         left_out, listed = self._left_out(capabilities), {}
         for directory in (os.path.dirname(library), os.path.dirname(os.path.realpath(library))):
             for path in (directory, directory + "/vdpau"):
-                try:
-                    names = os.listdir(path)
-                except OSError:
-                    continue
-                for name in names:
+                for name in entries_of(path):
                     if name.startswith("lib") and name.partition(".so")[0] not in left_out:
                         listed.setdefault(name, path + "/" + name)
         found = {name: path for name, path in listed.items() if self._is_own(name)}
@@ -7147,11 +7112,7 @@ class DeviceSpecs:
         self.devices = {}           # (kind, name): (path of the file, its common edits, those of the device)
         unread = []
         for directory in self.DIRECTORIES:
-            try:
-                names = sorted(os.listdir(directory))
-            except OSError:
-                continue
-            for name in names:
+            for name in entries_of(directory):
                 path = directory + "/" + name
                 if name.endswith((".yaml", ".yml")) and not self._can_read_yaml():
                     unread.append(path)
@@ -9126,15 +9087,12 @@ class RuncEngine(ExecutableEngine):
         """The id of the process that runs the command, None where it was not started."""
         try:
             return int(read_file(bundle + "/pid", 32) or b"0") or None
-        except (FileNotFoundError, ValueError):
+        except ValueError:
             return None
 
     def _conclude(self, bundle, status):
         """The status of the command; EngineError where it was never started, which the log tells."""
-        try:
-            log = read_file(bundle + "/log").decode("utf-8", "replace").splitlines()
-        except FileNotFoundError:
-            log = []
+        log = read_file(bundle + "/log").decode("utf-8", "replace").splitlines()
         failures = [line for line in log if '"level":"error"' in line.replace(" ", "")]
         if not status or not failures:
             return status
@@ -10528,7 +10486,7 @@ def host_facts(context):
     facts += [("transport", transport), ("kernel", "%s on %s" % (context.host.kernel, context.host.machine))]
     for name in [name for name, _, _ in NamespaceEngine.SWITCHES] + ["kernel.yama.ptrace_scope"]:
         value = Host.sysctl(name)
-        if value is not None:
+        if value:
             facts.append((name, value))
     return facts + [("store", store_condition(context)), ("temporary", context.temporary())]
 
