@@ -4116,12 +4116,23 @@ class BlobStore:
         remove_file(self.layout.blob(file_name))
 
 
-def protect(directory, is_protected):
-    """Put the mark against removal into the directory of an image or container, or take it away."""
-    if is_protected:
-        write_atomic(directory + "/PROTECT", b"")
-    else:
-        remove_file(directory + "/PROTECT")
+class Mark:
+    """A property that is true where its owner, an image or a container, has a file of this name in its directory."""
+
+    def __init__(self, file_name, content=b""):
+        self.file_name = file_name
+        self.content = content
+
+    def __get__(self, owner, _=None):
+        return os.path.exists("%s/%s" % (owner.path, self.file_name))
+
+    def __set__(self, owner, is_set):
+        path = "%s/%s" % (owner.path, self.file_name)
+        with Naming(owner.path):
+            if is_set:
+                write_atomic(path, self.content)
+            else:
+                remove_file(path)
 
 
 class Image:
@@ -4132,6 +4143,7 @@ class Image:
     """
 
     MENDING = "udocker rmi it, and pull or load it again"
+    is_protected = Mark("PROTECT")          # against removal
 
     def __init__(self, name, version, path, blobs):
         self.name = name
@@ -4141,14 +4153,6 @@ class Image:
 
     def __str__(self):
         return self.name + ("@" if is_digest(self.version) else ":") + self.version
-
-    @property
-    def is_protected(self):
-        return os.path.exists(self.path + "/PROTECT")
-
-    @is_protected.setter
-    def is_protected(self, is_protected):
-        protect(self.path, is_protected)
 
     @property
     def is_version_1(self):
@@ -4383,6 +4387,8 @@ class Container:
     """One container of the store: its tree and the files about it."""
 
     NOTES = ("container.json", "imagerepo.name", "execmode", "nvidia")        # what a copy of it needs
+    is_protected = Mark("PROTECT")          # against removal
+    needs_gpus = Mark("nvidia", b"all")     # setup said that every run gets the host's NVIDIA GPUs
 
     def __init__(self, path, names=()):
         self.path = path
@@ -4409,27 +4415,6 @@ class Container:
     def mode(self, mode):
         with Naming(self.path):
             write_atomic(self.path + "/execmode", mode.encode("ascii"))
-
-    @property
-    def is_protected(self):
-        return os.path.exists(self.path + "/PROTECT")
-
-    @is_protected.setter
-    def is_protected(self, is_protected):
-        protect(self.path, is_protected)
-
-    @property
-    def needs_gpus(self):
-        """Whether setup said that every run gets the host's NVIDIA GPUs."""
-        return os.path.exists(self.path + "/nvidia")
-
-    @needs_gpus.setter
-    def needs_gpus(self, needs_gpus):
-        with Naming(self.path):
-            if needs_gpus:
-                write_atomic(self.path + "/nvidia", b"all")
-            else:
-                remove_file(self.path + "/nvidia")
 
     @property
     def access(self):
