@@ -1287,10 +1287,26 @@ def size_of(path):
     return os.path.getsize(path) if os.path.isfile(path) else None
 
 
+INPUT_PIECE = 256 << 10     # bytes read at a time
+
+
 def watched(pieces):
     """The pieces, each counted as work that is done."""
     for piece in pieces:
         say.advance(len(piece))
+        yield piece
+
+
+def file_pieces(path):
+    """Pieces of the file's content, counted as they are read."""
+    with open(path, "rb", buffering=0) as file:
+        yield from watched(iter(lambda: file.read(INPUT_PIECE), b""))
+
+
+def hashed(pieces, digest):
+    """The pieces, each added to a hash."""
+    for piece in pieces:
+        digest.update(piece)
         yield piece
 
 
@@ -1299,7 +1315,7 @@ def standard_input():
     if os.isatty(0):
         raise UsageError("standard input is a terminal, and an archive was expected there",
                          "name a file, or redirect one: < FILE")
-    yield from watched(iter(lambda: os.read(0, 256 << 10), b""))
+    yield from watched(iter(lambda: os.read(0, INPUT_PIECE), b""))
 
 
 class Lock:
@@ -1618,9 +1634,8 @@ def file_digest(path):
     """The digest of a file's content, in OCI's spelling."""
     import hashlib
     total = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        for data in watched(iter(lambda: file.read(1 << 20), b"")):
-            total.update(data)
+    for data in file_pieces(path):
+        total.update(data)
     return "sha256:" + total.hexdigest()
 
 
@@ -4028,10 +4043,7 @@ class NewBlob:
 
     def read_back(self):
         """Hash what link() brought."""
-        with open(self.path, "rb", buffering=0) as file:
-            for data in iter(lambda: file.read(1 << 20), b""):
-                self.hash.update(data)
-                self.size += len(data)
+        self.size = sum(map(len, hashed(file_pieces(self.path), self.hash)))
 
     @property
     def digest(self):
@@ -4691,7 +4703,6 @@ class NewContainer:
 # 8  Layers and archives
 # ======================================================================================================
 
-INPUT_PIECE = 256 << 10     # bytes read at a time
 OUTPUT_PIECE = 1 << 20      # bytes inflated at a time, at most: what bounds the memory whatever a layer holds
 
 
@@ -4790,12 +4801,6 @@ def _unpacked_zstd(pieces):
         yield from iter(lambda: reader.read(OUTPUT_PIECE), b"")
     except zstandard.ZstdError as error:
         raise ArchiveError("damaged zstd data: %s" % error)
-
-
-def file_pieces(path):
-    """Pieces of the file's content."""
-    with open(path, "rb", buffering=0) as file:
-        yield from watched(iter(lambda: file.read(INPUT_PIECE), b""))
 
 
 def compression_of(head):
@@ -4927,22 +4932,18 @@ class ByteStream:
 
     def skip(self, count):
         """Pass over `count` bytes; returns how many there were."""
-        return self._consume(count, None)
+        return self.feed(count, len)
 
     def copy(self, count, descriptor):
         """Write the next `count` bytes to a file; returns how many there were."""
-        return self._consume(count, lambda part: write_all(descriptor, part))
+        return self.feed(count, lambda part: write_all(descriptor, part))
 
     def feed(self, count, write):
         """Call write(bytes) until it has the next `count` bytes; returns how many there were."""
-        return self._consume(count, write)
-
-    def _consume(self, count, write):
         missing = count
         while missing and self._next():
             part = self.piece[:missing]
-            if write:
-                write(part)
+            write(part)
             self.piece = self.piece[missing:]
             missing -= len(part)
         self.offset += count - missing
@@ -5243,9 +5244,9 @@ class LayerUnpacker:
         try:
             if is_large:
                 with ReadAhead(content) as ahead:           # whose thread has enough to do with inflating
-                    self._apply(ByteStream(self._hashed(ahead, digest)))
+                    self._apply(ByteStream(hashed(ahead, digest)))
             else:
-                self._apply(ByteStream(self._hashed(content, digest)))
+                self._apply(ByteStream(hashed(content, digest)))
         finally:
             content.close()
             os.umask(previous)
@@ -5253,12 +5254,6 @@ class LayerUnpacker:
             raise DigestError("its content is not the layer %s that the image names" % diff_id,
                               "remove the image and pull it again")
         self.is_first = False
-
-    @staticmethod
-    def _hashed(pieces, digest):
-        for piece in pieces:
-            digest.update(piece)
-            yield piece
 
     def _apply(self, stream):
         for entry in TarReader(stream):
@@ -5455,14 +5450,8 @@ def uncompressed_digest(path):
     """The digest of a tar's content without its compression, its diff_id; ArchiveError where it is no whole tar."""
     import hashlib
     total = hashlib.sha256()
-
-    def hashed(pieces):
-        for piece in pieces:
-            total.update(piece)
-            yield piece
-
     with ReadAhead(decompressed(file_pieces(path))) as pieces:
-        stream = ByteStream(hashed(pieces))
+        stream = ByteStream(hashed(pieces, total))
         for _ in TarReader(stream):
             pass
         stream.drain()
