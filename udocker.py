@@ -1714,7 +1714,7 @@ def left_behind(directory, pattern="^[.]new-"):
     return [path for path, status in own_entries(directory, pattern) if status.st_ctime < limit]
 
 
-def _needs_emptying(name, parent):
+def _needs_emptying(name, parent=None):
     """Remove an entry that is no directory; True where it is one, which must be empty first."""
     try:
         os.unlink(name, dir_fd=parent)
@@ -1757,13 +1757,10 @@ def remove_tree(path):
     the depth of the tree nor the length of its paths has a limit.
     """
     try:
-        os.unlink(path)
-        return
+        if not _needs_emptying(path):
+            return
     except FileNotFoundError:
         return
-    except (IsADirectoryError, PermissionError):        # POSIX has EPERM for a directory, Linux EISDIR
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise
     top = open_directory(path)
     try:
         pending = os.listdir(top)
