@@ -2083,6 +2083,16 @@ def allocated_size(path):
     return total
 
 
+def name_below(place, name):
+    """A name below a place of a tree; either of them may be "", the top."""
+    return "/".join(filter(None, (place, name)))
+
+
+def copied_name(relative, start, place):
+    """The name that an entry gets when `start`, which is the entry or a directory above it, becomes `place`."""
+    return place + relative[len(start):] if start else name_below(place, relative)
+
+
 REPLACE_HINT = "remove it first, or choose another target"
 
 
@@ -2107,7 +2117,7 @@ class TreeCopy:
         parent, descriptor = None, -1
         try:
             for relative, status, directory, name in self.source.walk(start):
-                where = (place + relative[len(start):] if start else "/".join(filter(None, (place, relative))))
+                where = copied_name(relative, start, place)
                 head, _, base = where.rpartition("/")
                 if head != parent:
                     if descriptor >= 0:
@@ -5766,7 +5776,7 @@ class TarWriter:
         for relative, status, directory, name in tree.walk(start):
             inside = relative[len(start):].lstrip("/")
             if inside or prefix:
-                self._add_entry("/".join(filter(None, (prefix, inside))), status, directory, name)
+                self._add_entry(name_below(prefix, inside), status, directory, name)
 
     def _add_entry(self, place, status, directory, name):
         header = self._header(place, 0, stat.S_IMODE(status.st_mode))
@@ -8478,9 +8488,8 @@ udocker.Conversion(sys.argv[2]).update()"""
             step.directory, step.tree = beside, tree
             for record in records:
                 names = record.get("also", [record.get("path")])
-                copied = [place + name[len(start):] if start else "/".join(filter(None, (place, name)))
-                          for name in names if name is not None and (
-                              not start or (name + "/").startswith(start + "/"))]
+                copied = [copied_name(name, start, place) for name in names if name is not None and (
+                    not start or (name + "/").startswith(start + "/"))]
                 if copied and "kept" not in record:
                     step.revert(dict(record, path=copied[0], also=copied), True)
 
@@ -10743,7 +10752,9 @@ class CopyEnd:
             self.path = os.path.abspath(text)
 
     def place(self, is_followed):
-        """(OpenTree, relative name) of the entry; a link at its end is followed only where that is asked for."""
+        """(OpenTree, relative name) of the entry; a link at its end is followed only where that is asked for, as what
+        must be a directory asks too."""
+        is_followed = is_followed or self.has_slash or self.is_content
         if not self.is_guest:
             path = os.path.realpath(self.path) if is_followed else os.path.join(
                 os.path.realpath(os.path.dirname(self.path)), os.path.basename(self.path))
@@ -10774,7 +10785,6 @@ def copy_out(context, source_text, is_followed=False):
     source = CopyEnd(context, source_text)
     if not source.is_guest:
         raise UsageError("%r is not in a container" % source_text, "write CONTAINER:PATH")
-    is_followed = is_followed or source.has_slash or source.is_content
     if not source.kind(is_followed):
         raise NotFoundError("%s: no such file or directory" % source_text)
     tree, start = source.place(is_followed)
@@ -10798,7 +10808,7 @@ def copy_between(context, source_text, target_text, is_followed=False):
     if not (source.is_guest or target.is_guest):
         raise UsageError("neither %r nor %r is in a container" % (source_text, target_text),
                          "write CONTAINER:PATH for the one that is")
-    source_kind = source.kind(is_followed or source.has_slash or source.is_content)
+    source_kind = source.kind(is_followed)
     if not source_kind:
         raise NotFoundError("%s: no such file or directory" % source_text)
     if source_kind != "directory" and (source.has_slash or source.is_content):
@@ -10808,10 +10818,10 @@ def copy_between(context, source_text, target_text, is_followed=False):
         raise ConflictError("%s: a directory cannot be copied over a file" % target_text, REPLACE_HINT)
     if target.has_slash and (target_kind == "other" or not target_kind and source_kind != "directory"):
         raise NotFoundError("%s: no such directory" % target_text)
-    source_tree, start = source.place(is_followed or source.has_slash or source.is_content)
+    source_tree, start = source.place(is_followed)
     target_tree, place = target.place(True)
     if target_kind == "directory" and not source.is_content:
-        place = "/".join(filter(None, (place, os.path.basename(os.path.normpath(source.path)).strip("/"))))
+        place = name_below(place, os.path.basename(os.path.normpath(source.path)).strip("/"))
     paths = [os.path.join(tree.path, name) for tree, name in ((source_tree, start), (target_tree, place))]
     if source_kind == "directory" and (paths[1] + "/").startswith(paths[0].rstrip("/") + "/"):
         raise ConflictError("%s: a directory cannot be copied into itself" % source_text,
