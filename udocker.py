@@ -8669,7 +8669,7 @@ class PRootEngine(ExecutableEngine):
             setter = spec.find_program("env", DEFAULT_PATH)
             if "=" in words[0]:
                 raise EngineError("%s: env, which sets %s inside, takes this for a variable" % (
-                    words[0], ", ".join(set_inside)), "mode N1 needs no env: udocker setup --execmode=N1 CONTAINER")
+                    words[0], ", ".join(set_inside)), "mode N1 needs no env: " + SETUP_HINT % "N1")
             if setter:
                 words = [setter] + ["%s=%s" % pair for pair in sorted(set_inside.items())] + words
             else:
@@ -8979,8 +8979,7 @@ class RuncEngine(ExecutableEngine):
     name = "runC"
     tool_kind = "runc"
     modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
-    lacks = dict(NamespaceEngine.lacks, **{
-        "--ephemeral": ("cannot keep changes away from the container's tree", "mode N1 can: " + SETUP_HINT % "N1")})
+    lacks = dict(NamespaceEngine.lacks, **{"--ephemeral": PRootEngine.lacks["--ephemeral"]})
     # What docker gives by default: without CAP_SYS_ADMIN nobody inside makes a read-only volume writable
     CAPABILITIES = ["CAP_" + name for name in (
         "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
@@ -9267,11 +9266,11 @@ class FakechrootEngine(Engine):
              Mode("F4", "as F3, for programs that are added later too", ("links", "loader", "elf")))
     tool_kind = "fakechroot"
     lacks = dict(PRootEngine.lacks, **{
-        "--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1"),
+        "--kernel": NamespaceEngine.lacks["--kernel"],
         "--hostname": ("cannot give another host name", "modes N1, P1 and R1 can: " + SETUP_HINT % "N1"),
         "--tmpfs": ("cannot give a directory in memory", "modes N1, P1 and R1 can: " + SETUP_HINT % "N1"),
     })
-    HINT = "modes N1 and P1 have no such limits: udocker setup --execmode=P1 CONTAINER"
+    HINT = "modes N1 and P1 have no such limits: " + SETUP_HINT % "P1"
     # Programs that something else is started for, on the host: what has no use here, and for a stock library env
     USELESS, ENV = ("/sbin/ldconfig", "/usr/sbin/ldconfig"), ("/usr/bin/env", "/bin/env")
     MAX_SOCKET = 80         # bytes of the tree's path with which most sockets' names still fit, unix(7)
@@ -9348,7 +9347,7 @@ class FakechrootEngine(Engine):
             if mount.source != mount.guest and not self.library.is_udockers:
                 raise EngineError("%s cannot appear as %s: %s has volumes at their own path only" % (
                     mount.source, mount.guest, self.library.path),
-                    "udocker's own libraries can, and modes N1 and P1: udocker setup --execmode=P1 CONTAINER")
+                    "udocker's own libraries can, and modes N1 and P1: " + SETUP_HINT % "P1")
         if len(spec.mounts) > self.library.excluded_limit:
             raise EngineError("%s knows no more than %d volumes" % (self.library.path, self.library.excluded_limit),
                               self.HINT)
@@ -9511,6 +9510,7 @@ class FakechrootEngine(Engine):
 
 ENGINES = (PRootEngine, FakechrootEngine, NamespaceEngine, RuncEngine)
 MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
+ENGINE_OF_MODE = {mode.code: engine for engine in ENGINES for mode in engine.modes}
 
 
 class Prover:
@@ -10153,14 +10153,19 @@ def signal_container(container, number):
         processes.find()
 
 
+def check_mode(code):
+    """UsageError where there is no such mode."""
+    if code not in MODES:
+        raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
+
+
 def change_mode(container, code, is_forced=False):
     """Choose the mode that a container runs in, and convert its tree for that; UsageError where there is no such mode.
 
     Where it is forced the tree is converted anew, and so what was added to it since.
     """
     raise_on_signals()
-    if code not in MODES:
-        raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
+    check_mode(code)
     conversion = Conversion(container.path)
     if container.mode and container.mode not in MODES:
         raise EngineError("the container was converted to mode %s, which this udocker cannot undo" % container.mode,
@@ -10326,10 +10331,9 @@ def prune(context, is_dry=False):
 def kinds_of_modes(codes):
     """The kinds of tools that these modes need, of all modes where none is named; UsageError for what is no mode."""
     for code in codes:
-        if code not in MODES:
-            raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
-    engines = [engine for engine in ENGINES if any(mode.code in codes or not codes for mode in engine.modes)]
-    return [engine.tool_kind for engine in engines if engine.tool_kind]
+        check_mode(code)
+    wanted = {ENGINE_OF_MODE[code] for code in codes or MODES}
+    return [engine.tool_kind for engine in ENGINES if engine in wanted and engine.tool_kind]
 
 
 def install_tools(context, codes, source="", is_forced=False, is_purged=False):
@@ -10414,8 +10418,7 @@ def examine_fakechroot(box, code):
 
 def examine_mode(context, code):
     """The ModeReport of a mode; nothing is fetched for it."""
-    engine_class = next(engine for engine in ENGINES if any(mode.code == code for mode in engine.modes))
-    prover, box, refusals = context.prover(), context.toolbox(), []
+    engine_class, prover, box, refusals = ENGINE_OF_MODE[code], context.prover(), context.toolbox(), []
     if engine_class is FakechrootEngine:
         return examine_fakechroot(box, code)
     try:
@@ -10926,11 +10929,12 @@ def find_fakechroot(context, code, container):
 
 def find_engine(context, code, spec, container):
     """The proved engine of mode `code` for a RunSpec."""
-    if code in [offered.code for offered in FakechrootEngine.modes]:
+    engine_class = ENGINE_OF_MODE[code]
+    if engine_class is FakechrootEngine:
         return find_fakechroot(context, code, container)
-    if code == "N1":
+    if engine_class is NamespaceEngine:
         return find_namespaces(context)
-    return find_with_executable(context, RuncEngine if code == "R1" else PRootEngine, code, spec)
+    return find_with_executable(context, engine_class, code, spec)
 
 
 def stand_in(context, spec, refusal):
