@@ -6297,10 +6297,14 @@ def system_mounts():
     return [Mount(path, path, is_required=False) for path in paths]
 
 
+def outer_first(mounts):
+    """Mounts and MemoryMounts in an order in which none hides another that lies below it."""
+    return sorted(mounts, key=lambda mount: mount.guest.count("/"))
+
+
 def arrange_mounts(mounts):
     """The mounts whose source exists, outer ones first; of two on one place the later."""
-    by_guest = {mount.guest: mount for mount in mounts if os.path.exists(mount.source)}
-    return sorted(by_guest.values(), key=lambda mount: mount.guest.count("/"))
+    return outer_first({mount.guest: mount for mount in mounts if os.path.exists(mount.source)}.values())
 
 
 def launcher_mounts(environment):
@@ -8710,7 +8714,7 @@ class PRootEngine(ExecutableEngine):
         import copy
         places = [Mount("%s/%d" % (area.path, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
         changed = copy.copy(spec)
-        changed.mounts = sorted(spec.mounts + places, key=lambda mount: mount.guest.count("/"))
+        changed.mounts = outer_first(spec.mounts + places)
         return changed
 
     @staticmethod
@@ -8899,7 +8903,7 @@ class NamespaceEngine(Engine):
     @classmethod
     def _mount_all(cls, kernel, tree, spec):
         """Volumes and directories in memory, outer ones first."""
-        for mount in sorted(spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/")):
+        for mount in outer_first(spec.mounts + spec.memory_mounts):
             if isinstance(mount, MemoryMount):
                 try:
                     kernel.mount_memory(tree.make_mount_point(mount.guest, True), mount.options)
@@ -9091,8 +9095,7 @@ class RuncEngine(ExecutableEngine):
         environment = dict(spec.environment, **variables_of_emulation(spec))
         if spec.step:
             environment = dict(JobStep.CAREFUL, **environment)
-        mounts = [self._mount(mount) for mount in sorted(
-            spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))
+        mounts = [self._mount(mount) for mount in outer_first(spec.mounts + spec.memory_mounts)
                   if not mount.guest.startswith("/proc/")]
         for path in "/proc", "/dev":        # neither runC nor crun does without
             if not any(mount.guest == path for mount in spec.mounts):
