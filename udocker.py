@@ -6528,6 +6528,14 @@ def read_elf(path, read):
         os.close(descriptor)
 
 
+def elf_interpreter(path):
+    """The loader (bytes) that a program asks for; b"" where it asks for none, or cannot be read."""
+    try:
+        return read_elf(path, lambda elf, status: elf.interpreter)
+    except (OSError, ValueError):
+        return b""
+
+
 class GuestLibraries:
     """Where the dynamic loader of a container looks for libraries. ld.so(8)"""
 
@@ -6614,8 +6622,8 @@ class GuestLibraries:
     def shell_loader(self):
         """The guest path of the loader of the container's shell; "" where it has none."""
         try:
-            return self.loader(read_elf(self.tree.path("/bin/sh"), lambda elf, status: elf.interpreter))
-        except (OSError, ValueError):
+            return self.loader(elf_interpreter(self.tree.path("/bin/sh")))
+        except OSError:         # links in a circle
             return ""
 
 
@@ -7535,26 +7543,6 @@ def read_variables(path, environment):
     return [variable for variable in (parse_variable(entry, environment) for entry in entries) if variable]
 
 
-def elf_interpreter(head):
-    """The loader that a program asks for, from the beginning of its file (bytes); b"" where it is static, or where
-    that stands further down. System V ABI, Program Header"""
-    if len(head) < 64 or head[4] not in (1, 2):
-        return b""
-    order, is_64 = "little" if head[5] == 1 else "big", head[4] == 2
-
-    def number(offset, size):
-        return int.from_bytes(head[offset:offset + size], order)
-
-    table, size, count = (number(32, 8), number(54, 2), number(56, 2)) if is_64 else (
-        number(28, 4), number(42, 2), number(44, 2))
-    for entry in range(table, min(table + size * count, len(head) - size), size or 1):
-        if number(entry, 4) == 3:       # PT_INTERP
-            start, length = (number(entry + 8, 8), number(entry + 32, 8)) if is_64 else (
-                number(entry + 4, 4), number(entry + 16, 4))
-            return head[start:start + length].rstrip(b"\0") if start + length <= len(head) else b""
-    return b""
-
-
 def script_interpreter(head):
     """(interpreter, its argument or "") that the first line of a script (bytes) names. execve(2)"""
     interpreter, _, argument = os.fsdecode(head[2:].split(b"\n")[0]).replace("\t", " ").strip().partition(" ")
@@ -7677,25 +7665,28 @@ class RunSpec:
 
     def emulator(self, host, program):
         """The name of QEMU's emulator that a program (guest path) needs on a Host, "" where it needs none."""
-        return host.emulator(self._executed_head(program))
+        return host.emulator(self._executed(program)[1])
 
-    def _executed_head(self, program):
-        """The beginning of the file that is executed for a program (guest path): of a script, of its interpreter's."""
+    def _executed(self, program):
+        """(host path, beginning) of the file that is executed for a program (guest path): of a script, its interpreter;
+        ("", b"") where that cannot be read."""
         tree = self.tree
         try:
-            head = read_file(tree.path(program), 4096)
+            path = tree.path(program)
+            head = read_file(path, 4096)
             if head.startswith(b"#!"):
-                head = read_file(tree.path(os.path.join("/", script_interpreter(head)[0])), 4096)
-            return head
+                path = tree.path(os.path.join("/", script_interpreter(head)[0]))
+                head = read_file(path, 4096)
+            return path, head
         except OSError:         # executable and not readable is fine
-            return b""
+            return "", b""
 
     def needs_pretence(self):
         """Whether it shows another kernel or host name to a program that a dynamic loader starts."""
         if not (self.kernel or self.host_name):
             return False
         try:
-            return bool(elf_interpreter(self._executed_head(self.find_command())))
+            return bool(elf_interpreter(self._executed(self.find_command())[0]))
         except EngineError:         # that is told when it is started
             return False
 
@@ -7724,7 +7715,7 @@ class RunSpec:
         if head.startswith(b"#!"):
             interpreter, _ = script_interpreter(head)
         elif head.startswith(b"\x7fELF"):
-            interpreter = os.fsdecode(elf_interpreter(head))
+            interpreter = os.fsdecode(elf_interpreter(path))
         else:
             return CommandNotExecutableError("%s: exec format error, neither a program nor a script with #!" % guest,
                                              "sh %s runs it if it is a script" % guest)
