@@ -4174,6 +4174,10 @@ class Image:
         return self.name + ("@" if is_digest(self.version) else ":") + self.version
 
     @property
+    def is_finished(self):
+        return os.path.exists(self.path + "/TAG")
+
+    @property
     def is_version_1(self):
         return os.path.exists(self.path + "/v1")
 
@@ -4250,17 +4254,12 @@ class ImageStore:
 
     def list(self):
         """All images, by name."""
-        images = [self._image(*os.path.split(path)) for path in self._directories(self.layout.repos)
-                  if os.path.exists(path + "/TAG")]
-        return sorted(images, key=str)
+        return sorted((image for image in self._all() if image.is_finished), key=str)
 
-    def _image(self, parent, version):
-        return Image(os.path.relpath(parent, self.layout.repos), version, parent + "/" + version, self.blobs)
-
-    @staticmethod
-    def _directories(top):
-        """Directories with files in them: those of images, finished or not. One may lie in another, as those of
-        lab:app and lab/app:latest do."""
+    def _all(self):
+        """Images, finished or not: the directories with files in them. One may lie in another, as those of lab:app and
+        lab/app:latest do."""
+        top = self.layout.repos
         pending = [top]
         while pending:
             path = pending.pop()
@@ -4275,7 +4274,8 @@ class ImageStore:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if has_files and path != top:
-                yield path
+                parent, version = os.path.split(path)
+                yield Image(os.path.relpath(parent, top), version, path, self.blobs)
 
     def find(self, reference, is_finished=True):
         """The Image, under whichever of its spellings it is stored; None where it is not.
@@ -4283,9 +4283,9 @@ class ImageStore:
         One that is not finished is what a pull left that did not come to its end.
         """
         for name in reference.spellings():
-            path = self.layout.image(name, reference.version)
-            if os.path.exists(path + "/TAG") if is_finished else os.path.isdir(path):
-                return Image(name, reference.version, path, self.blobs)
+            image = Image(name, reference.version, self.layout.image(name, reference.version), self.blobs)
+            if image.is_finished if is_finished else os.path.isdir(image.path):
+                return image
         return None
 
     def get(self, reference):
@@ -4356,10 +4356,7 @@ class ImageStore:
 
     def files_in_use(self):
         """The names of the files in layers/ that images have links to, also those that are not finished."""
-        in_use = set()
-        for path in self._directories(self.layout.repos):
-            in_use.update(Image("", "", path, self.blobs).links().values())
-        return in_use
+        return {file for image in self._all() for file in image.links().values()}
 
     def unused_files(self):
         """Paths of what lies in layers/ and belongs to no image."""
@@ -4368,8 +4365,7 @@ class ImageStore:
 
     def unfinished(self):
         """The images whose pull did not come to its end; they keep what came for the next one."""
-        return [self._image(*os.path.split(path)) for path in self._directories(self.layout.repos)
-                if not os.path.exists(path + "/TAG")]
+        return [image for image in self._all() if not image.is_finished]
 
     def copy(self, image, reference):
         """Another name for an image of version 1, whose files keep their names; ConflictError where it is taken."""
