@@ -714,6 +714,11 @@ def new_token():
     return "%016x" % int.from_bytes(os.urandom(8), "big")
 
 
+def new_path(directory):
+    """A path for what is being made in a directory, and gets its own name when it is whole; left_behind() knows it."""
+    return "%s/.new-%s" % (directory, new_token())
+
+
 class SystemCalls:
     """The numbers of the system calls that udocker names, by architecture, and filters made of them.
 
@@ -1448,7 +1453,7 @@ def remove_file(path, directory=None):
 
 def write_atomic(path, data, mode=0o644):
     """The file holds `data` or what it held before, whatever happens meanwhile."""
-    temporary = "%s/.new-%s" % (os.path.dirname(path), new_token())
+    temporary = new_path(os.path.dirname(path))
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
@@ -1549,7 +1554,7 @@ class NewFile:
 
     def __init__(self, path):
         self.path = os.path.realpath(path)
-        self.temporary = "%s/.new-%s" % (os.path.dirname(self.path), new_token())
+        self.temporary = new_path(os.path.dirname(self.path))
 
     def __enter__(self):
         self.is_replaced = not os.path.exists(self.path) or os.path.isfile(self.path)
@@ -2158,7 +2163,7 @@ class TreeCopy:
 
     def _replace(self, name, status, source, where, base, target):
         place = self.beside or "/proc/self/fd/%d" % target
-        temporary = "%s/.new-%s" % (place, new_token())
+        temporary = new_path(place)
         if not self.beside and os.path.dirname(where) not in self.swept:
             self.swept.add(os.path.dirname(where))
             for path in left_behind(place, self.TEMPORARY):
@@ -3902,7 +3907,7 @@ class Notes:
             return path
         except FileNotFoundError:
             pass
-        new = "%s/%s%s" % (self.directory, Layout.NEW, new_token())
+        new = new_path(self.directory)
         make_directory(os.path.dirname(self.directory))
         make_directory(self.directory, 0o700)
         try:
@@ -4031,7 +4036,7 @@ class NewBlob:
         self.path = ""
         self.descriptor = -1
         if not expected or not has_size(layout.blob(expected), size):
-            self.path = "%s/%s%s" % (layout.layers, Layout.NEW, new_token())
+            self.path = new_path(layout.layers)
             self.descriptor = os.open(self.path, NEW_FILE, 0o644)
 
     def write(self, data):
@@ -4044,7 +4049,7 @@ class NewBlob:
 
     def link(self, path):
         """Be another name of a file, whose content is not copied; OSError where the file system cannot do that."""
-        linked = "%s/%s%s" % (self.layout.layers, Layout.NEW, new_token())
+        linked = new_path(self.layout.layers)
         os.link(path, linked)
         os.rename(linked, self.path)
 
@@ -6068,7 +6073,7 @@ class Toolbox:
             return os.path.abspath(os.path.expanduser(source))
         if source not in self._downloads:
             make_directory(self.layout.bin)
-            path = "%s/.new-%s" % (self.layout.bin, new_token())
+            path = new_path(self.layout.bin)
             try:
                 with Naming(self.layout.bin):
                     self._download(source, path)
