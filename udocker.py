@@ -1436,6 +1436,19 @@ def line_of_json(value):
         return json.dumps(value)
 
 
+class Closing:
+    """A descriptor that is closed at the end of a `with` block, which gets it."""
+
+    def __init__(self, descriptor):
+        self.descriptor = descriptor
+
+    def __enter__(self):
+        return self.descriptor
+
+    def __exit__(self, *_):
+        os.close(self.descriptor)
+
+
 def write_all(descriptor, data):
     """Write every byte of `data`; write(2) may take fewer at a time."""
     view = memoryview(data)
@@ -1455,11 +1468,8 @@ def write_atomic(path, data, mode=0o644):
     """The file holds `data` or what it held before, whatever happens meanwhile."""
     temporary = new_path(os.path.dirname(path))
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
+        with Closing(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)) as descriptor:
             write_all(descriptor, data)
-        finally:
-            os.close(descriptor)
         os.rename(temporary, path)
     except BaseException:
         remove_file(temporary)
@@ -1485,16 +1495,13 @@ class Journal:
 
     def add(self, values):
         """Append values; they are on disk when this returns."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
+        with Closing(os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)) as descriptor:
             size = os.fstat(descriptor).st_size
             tail = os.pread(descriptor, 1 << 16, max(size - (1 << 16), 0))
             os.ftruncate(descriptor, size - (len(tail) - tail.rfind(b"\n") - 1))
             os.lseek(descriptor, 0, os.SEEK_END)
             write_all(descriptor, b"".join(map(self._line, values)))
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def read(self):
         """All values, one at a time; ConflictError where something else was written over it."""
@@ -1666,14 +1673,11 @@ def make_directory(path, mode=0o755):
 
 def open_directory(name, parent=None):
     """A descriptor of a directory that is no link, made accessible to its owner: one that can be emptied."""
-    anchor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
+    with Closing(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as anchor:
         mode = stat.S_IMODE(os.fstat(anchor).st_mode)
         if mode & stat.S_IRWXU != stat.S_IRWXU:
             os.chmod("/proc/self/fd/%d" % anchor, mode | stat.S_IRWXU)
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=anchor)
-    finally:
-        os.close(anchor)
 
 
 def exposed_directory(path, gid):
@@ -1736,8 +1740,7 @@ def _empty_directory(name, parent, top):
     Where a disk or a quota is full there may be no room for a name at the top: those are emptied where they are.
     """
     moved = []
-    inner = open_directory(name, parent)
-    try:
+    with Closing(open_directory(name, parent)) as inner:
         for child in os.listdir(inner):
             if _needs_emptying(child, inner):
                 os.close(open_directory(child, inner))      # moving it writes its "..": it must be writable
@@ -1750,8 +1753,6 @@ def _empty_directory(name, parent, top):
                         raise
                     moved += _empty_directory(child, inner, top)
                     os.rmdir(child, dir_fd=inner)
-    finally:
-        os.close(inner)
     return moved
 
 
@@ -1766,16 +1767,13 @@ def remove_tree(path):
             return
     except FileNotFoundError:
         return
-    top = open_directory(path)
-    try:
+    with Closing(open_directory(path)) as top:
         pending = os.listdir(top)
         while pending:
             name = pending.pop()
             if _needs_emptying(name, top):
                 pending += _empty_directory(name, top, top)
                 os.rmdir(name, dir_fd=top)
-    finally:
-        os.close(top)
     os.rmdir(path)
 
 
@@ -2034,12 +2032,9 @@ class OpenTree:
         directories before what is in them. Errors of directories go to `on_error`, where it is given."""
         parent, _, base = start.rpartition("/")
         pending = [start]
-        directory = self.open(parent)
-        try:
+        with Closing(self.open(parent)) as directory:
             status = os.lstat(base or ".", dir_fd=directory)
             yield start, status, directory, base or "."
-        finally:
-            os.close(directory)
         if not stat.S_ISDIR(status.st_mode):
             return
         while pending:
@@ -2134,12 +2129,9 @@ class TreeCopy:
             if descriptor >= 0:
                 os.close(descriptor)
         for where, status in reversed(self.directories):
-            descriptor = self.target.open(where)
-            try:
+            with Closing(self.target.open(where)) as descriptor:
                 os.fchmod(descriptor, status.st_mode & 0o1777)
                 set_time(descriptor, status.st_mtime_ns)
-            finally:
-                os.close(descriptor)
 
     def _place(self, name, status, source, where, base, target):
         if stat.S_ISDIR(status.st_mode):
@@ -2191,11 +2183,8 @@ class TreeCopy:
                 self.first_names[key] = where
             return
         head, _, first = self.first_names[key].rpartition("/")
-        directory = self.target.open(head)
-        try:
+        with Closing(self.target.open(head)) as directory:
             os.link(first, base, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
-        finally:
-            os.close(directory)
 
 
 class GuestTree:
@@ -5433,12 +5422,9 @@ class LayerUnpacker:
             self._check_real(path, is_real)
         for path in sorted(filter(is_real.get, self.directories), key=len, reverse=True):
             mode, mtime = self.directories[path]
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
+            with Closing(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as descriptor:
                 os.fchmod(descriptor, mode & 0o1777 | 0o700)
                 set_time(descriptor, mtime)
-            finally:
-                os.close(descriptor)
 
     @staticmethod
     def _check_real(path, is_real):
@@ -6521,12 +6507,9 @@ def elf_magic(descriptor):
 
 def read_elf(path, read):
     """What `read` makes of an ElfFile and its status; OSError, ValueError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with Closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
         status = os.fstat(descriptor)
         return read(ElfFile(descriptor, status.st_size), status)
-    finally:
-        os.close(descriptor)
 
 
 def elf_interpreter(path):
@@ -8871,25 +8854,19 @@ class NamespaceEngine(Engine):
         """One id inside for one outside. user_namespaces(7): groups must be given up first."""
         for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % user), ("gid_map", "%d %d 1" % group)):
             with Naming(name):
-                descriptor = os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
-                try:
+                with Closing(os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)) as descriptor:
                     os.write(descriptor, text.encode("ascii"))
-                finally:
-                    os.close(descriptor)
 
     @staticmethod
     def _overlay(kernel, root):
         """The host path of a view of the tree `root` whose changes are kept in memory. Needs Linux 5.11."""
-        lower = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with Closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as lower:
             kernel.mount_memory(root)
             os.chdir(root)
             for name in "upper", "work", "merged":
                 os.mkdir(name)
             os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
             kernel.mount_overlay("/proc/self/fd/%d" % lower, "merged")
-        finally:
-            os.close(lower)
         return root + "/merged"
 
     @classmethod
@@ -8935,8 +8912,7 @@ class NamespaceEngine(Engine):
     @staticmethod
     def _cover(kernel, path):
         """Put a directory in memory over one that cannot be written to; what is in that appears in it."""
-        covered = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with Closing(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as covered:
             kernel.mount_memory(path)
             for name in os.listdir("/proc/self/fd/%d" % covered):
                 source, place = "/proc/self/fd/%d/%s" % (covered, name), path + "/" + name
@@ -8949,8 +8925,6 @@ class NamespaceEngine(Engine):
                 else:
                     os.close(os.open(place, NEW_FILE, 0o600))
                 kernel.mount(source, place, kernel.BIND | kernel.RECURSIVE)
-        finally:
-            os.close(covered)
 
     SWITCHES = (("kernel.unprivileged_userns_clone", "0", "1"), ("user.max_user_namespaces", "0", "15000"),
                 ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"))
@@ -10206,14 +10180,11 @@ def fix_permissions(container):
     for _, status, directory, name in OpenTree(container.root).walk():
         wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600 if stat.S_ISREG(status.st_mode) else 0
         if wanted & ~status.st_mode:
-            descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            try:
+            with Closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as descriptor:
                 present = os.fstat(descriptor).st_mode
                 if stat.S_IFMT(present) == stat.S_IFMT(status.st_mode):     # nobody put a link there meanwhile
                     os.chmod("/proc/self/fd/%d" % descriptor, stat.S_IMODE(present) | wanted)
                     mended += 1
-            finally:
-                os.close(descriptor)
     return mended
 
 
