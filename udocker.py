@@ -1632,14 +1632,12 @@ def read_file(path, limit=16 << 20):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)      # a FIFO must not hold us up
     except (FileNotFoundError, NotADirectoryError):
         return b""
-    try:
+    with Closing(descriptor):
         pieces, missing = [], limit if stat.S_ISREG(os.fstat(descriptor).st_mode) else 0
         while missing and (not pieces or pieces[-1]):
             pieces.append(os.read(descriptor, min(missing, 1 << 16)))
             missing -= len(pieces[-1])
         return b"".join(pieces)
-    finally:
-        os.close(descriptor)
 
 
 def file_digest(path):
@@ -1943,6 +1941,8 @@ class SharedNamespaces:
             time.sleep(self.PATIENCE)
 
 
+# How a file is opened that must be what its status said, and one that must not be there yet
+OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -1995,9 +1995,8 @@ def copy_file(source, path, status, source_directory=None, directory=None):
         os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
         set_time(path, status.st_mtime_ns, directory)
         return
-    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source_directory)
-    try:
-        writer = os.open(path, NEW_FILE, 0o600, dir_fd=directory)
+    with Closing(os.open(source, OLD_FILE, dir_fd=source_directory)) as reader, \
+            Closing(os.open(path, NEW_FILE, 0o600, dir_fd=directory)) as writer:
         try:
             _copy_data(reader, writer, status.st_size)
             os.fchmod(writer, status.st_mode & 0o777)
@@ -2005,10 +2004,6 @@ def copy_file(source, path, status, source_directory=None, directory=None):
         except BaseException:
             os.unlink(path, dir_fd=directory)
             raise
-        finally:
-            os.close(writer)
-    finally:
-        os.close(reader)
 
 
 class OpenTree:
@@ -2048,15 +2043,13 @@ class OpenTree:
                     raise
                 on_error(error)
                 continue
-            try:
+            with Closing(directory):
                 for name, status in self._entries(directory):
                     relative = place + "/" + name if place else name
                     if stat.S_ISDIR(status.st_mode):
                         pending.append(relative)
                     say.advance(status.st_size)
                     yield relative, status, directory, name
-            finally:
-                os.close(directory)
 
     @staticmethod
     def _entries(directory):
@@ -5351,14 +5344,12 @@ class LayerUnpacker:
         except FileExistsError:
             self._clear(path)
             descriptor = os.open(path, NEW_FILE, mode)
-        try:
+        with Closing(descriptor):
             if entry.segments is not None:
                 self._copy_segments(descriptor, entry, stream)
             elif stream.copy(entry.size, descriptor) < entry.size:
                 raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
             set_time(descriptor, entry.mtime)
-        finally:
-            os.close(descriptor)
 
     @staticmethod
     def _copy_segments(descriptor, entry, stream):
@@ -5791,7 +5782,7 @@ class TarWriter:
         self._add(header)
 
     def _add_content(self, header, directory, name):
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        descriptor = os.open(name, OLD_FILE, dir_fd=directory)
         with os.fdopen(descriptor, "rb") as file:
             header.size = os.fstat(descriptor).st_size
             self._add(header, file)
@@ -7927,11 +7918,9 @@ class ConversionStep:
         except OSError as error:
             say.debug("%s: %s" % (path, error.strerror))
             return
-        try:
+        with Closing(descriptor):
             set_time(descriptor, mtime)
             os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
 
     def open_parent(self, path):
         """(descriptor of the directory, name in it) of a path in the tree; None where it is gone."""
@@ -8123,12 +8112,10 @@ class FileStep(ConversionStep):
         if not opened:
             return
         descriptor, status = opened
-        try:
+        with Closing(descriptor):
             edits = [(offset, bytes.fromhex(new)) for offset, _, new in record["edits"]]
             appended = [(record["size"], data)] if data else []
             self.write(descriptor, appended + edits, record["mtime"], record["mode"])
-        finally:
-            os.close(descriptor)
 
     def revert(self, record, is_whole):
         opened = self.open_file(record["path"])
@@ -8137,7 +8124,7 @@ class FileStep(ConversionStep):
         descriptor, status = opened
         mtime, mode = (status.st_mtime_ns, stat.S_IMODE(status.st_mode)) if is_whole else (
             record["mtime"], record["mode"])
-        try:
+        with Closing(descriptor):
             old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
             if self._is_converted(descriptor, status, record, is_whole):
                 for offset, data in old:
@@ -8146,8 +8133,6 @@ class FileStep(ConversionStep):
                 self.write(descriptor, [], mtime, mode)
             else:
                 self.write(descriptor, [], status.st_mtime_ns, stat.S_IMODE(status.st_mode))
-        finally:
-            os.close(descriptor)
 
     @staticmethod
     def _is_converted(descriptor, status, record, is_whole):
@@ -8164,14 +8149,12 @@ class FileStep(ConversionStep):
             if not stat.S_ISREG(status.st_mode) or status.st_size < 64 or status.st_ctime_ns < since:
                 continue
             try:
-                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+                descriptor = os.open(name, OLD_FILE, dir_fd=directory)
             except OSError as error:
                 say.debug("%s: %s" % (relative, error.strerror))
                 continue
-            try:
+            with Closing(descriptor):
                 yield relative, status, descriptor
-            finally:
-                os.close(descriptor)
 
 
 class LoaderStep(FileStep):
@@ -8325,15 +8308,13 @@ class ElfStep(FileStep):
         if not opened:
             return
         descriptor, status = opened
-        try:
+        with Closing(descriptor):
             edits = []
             for offset, text in pointers:
                 parts = [part[len(root):] or b"/" if (part + b"/").startswith(root + b"/") else part
                          for part in text.split(b":")]
                 edits.append((offset, b":".join(parts).ljust(len(text), b"\0")))
             self.write(descriptor, edits, status.st_mtime_ns, stat.S_IMODE(status.st_mode))
-        finally:
-            os.close(descriptor)
         self.changed.append(relative)
 
 
