@@ -7,14 +7,14 @@ Contents (the banners below carry the same titles, in the same order):
 
     1   Errors and messages        the Error tree; everything that is printed
     2   Settings                   defaults, files, environment
-    3   System                     the host, processes, locks, files, trees
+    3   System                     the host, processes, locks and files, directories and trees
     4   OCI documents              references, digests, platforms, manifests, configs
     5   Transport                  HTTP by pycurl or by the curl executable
     6   Registry                   credentials, authorisation, manifests and blobs, search
     7   Stores                     where everything lies on disk
     8   Layers and archives        tar layers to a tree; archives of images and of trees
     9   Tools                      the helper executables, pinned by digest
-    10  Run specification          what to run: mounts, devices, account, environment
+    10  Run specification          what to run: mounts, libraries, devices, MPI, account, environment
     11  Engines                    how to run it: PRoot, Fakechroot with its conversions, namespaces, runC
     12  Operations                 one function per use case
     13  Command line               options, parser, help texts
@@ -26,8 +26,8 @@ nothing calls back up. Only os, sys, stat and errno are imported at start, becau
 user of a thousand jobs more than anything else; every other module is imported where it is needed.
 
 To add a command, decorate a function in section 14: its help, usage errors and README row follow from the
-declaration. To add an engine, write a class in section 11 with its `modes`. To add a setting, add one line
-to SETTINGS. `path` is always absolute on the host, `guest` is a path inside the container.
+declaration. To add an engine, write a class with its `modes` in section 11, and add it to ENGINES there. To
+add a setting, add one line to SETTINGS. `path` is always absolute on the host, `guest` is a path inside the container.
 """
 import errno
 import os
@@ -566,6 +566,8 @@ class Settings:
 # 3  System
 # ======================================================================================================
 
+# --- the host -----------------------------------------------------------------------------------------
+
 class found_once:
     """A property whose value is found out when it is first asked for, and kept."""
 
@@ -906,6 +908,8 @@ class Kernel:
         self._prctl("PR_SET_NO_NEW_PRIVS", 38, 1)
         self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
 
+
+# --- processes ----------------------------------------------------------------------------------------
 
 def signal_module():
     """The module signal, by preference the part of it that does the work: wrapping its numbers in enumerations costs
@@ -1286,6 +1290,8 @@ def program_output(argv, pieces):
     if process.returncode:
         raise ToolError("%s: %s" % (argv[0], reason or "status %d" % process.returncode))
 
+
+# --- locks and files ----------------------------------------------------------------------------------
 
 def size_of(path):
     """The bytes of a file; None for what is none."""
@@ -1691,6 +1697,8 @@ def exposed_directory(path, gid):
             return ""
         path = os.path.dirname(path)
 
+
+# --- directories and trees ----------------------------------------------------------------------------
 
 def entries_of(directory):
     """The sorted names in a directory; none where it cannot be listed."""
@@ -6164,6 +6172,8 @@ class Toolbox:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+# --- mounts -------------------------------------------------------------------------------------------
+
 class Mount:
     """A host file or directory that appears inside; what is not required is left out where it cannot be."""
 
@@ -6295,6 +6305,8 @@ def launcher_mounts(environment):
     places = ["/".join(path.split("/")[:3]) if path.startswith("/tmp/") else os.path.dirname(path) for path in paths]
     return [Mount(place, place, is_required=False) for place in places if place.strip("/")]
 
+
+# --- programs and libraries ---------------------------------------------------------------------------
 
 class LoaderCache:
     """Where the host's dynamic loader finds libraries: ld.so(8), /etc/ld.so.cache, as far as it can be read.
@@ -6608,6 +6620,8 @@ def newest_glibc(data):
     found = (match.group(1, 2) for match in re.finditer(rb"\0GLIBC_([0-9]+)\.([0-9]+)(?:\.[0-9]+)?(?=\0)", data))
     return max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
 
+
+# --- devices and MPI ----------------------------------------------------------------------------------
 
 def graphics_mounts(machine):
     """The host's direct rendering drivers, which lie beside its OpenGL libraries, and the socket of its display."""
@@ -7424,6 +7438,8 @@ def device_mount(text):
     return Mount(source, guest)
 
 
+# --- account, environment and command -----------------------------------------------------------------
+
 class Account:
     """Who the command is inside: ids, and name and home where a passwd entry tells them."""
 
@@ -7708,6 +7724,8 @@ class RunSpec:
 # ======================================================================================================
 # 11  Engines
 # ======================================================================================================
+
+# --- conversions --------------------------------------------------------------------------------------
 
 class ElfPatcher:
     """Makes an ELF file start and load from a tree: bytes appended to the file, and a few that are overwritten.
@@ -8518,6 +8536,8 @@ udocker.Conversion(sys.argv[2]).update()"""
             data[offset:offset + len(text)] = text
         write_atomic(self.directory + "/" + self.LOADER, data, 0o755)
 
+
+# --- engines ------------------------------------------------------------------------------------------
 
 class Mode:
     """An execution mode: code, what it is, and the steps that convert a container's tree for it; help and README show
@@ -9462,6 +9482,8 @@ ENGINES = (PRootEngine, FakechrootEngine, NamespaceEngine, RuncEngine)
 MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
 ENGINE_OF_MODE = {mode.code: engine for engine in ENGINES for mode in engine.modes}
 
+
+# --- what works, and what runs ------------------------------------------------------------------------
 
 class Prover:
     """Sees with its own eyes whether an engine contains commands on this host, and remembers.
