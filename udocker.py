@@ -10385,15 +10385,23 @@ def examine_fakechroot(box, code):
     return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
 
 
+def engines_here(context, code):
+    """[(Engine, what is said of it once it is proved)] of a mode, nothing being fetched; ToolError where what a setting
+    names is not to be used."""
+    engine_class, host, temporary = ENGINE_OF_MODE[code], context.host, context.temporary()
+    if not engine_class.tool_kind:
+        return [(engine_class(code, host, temporary), "proved")]
+    return [(engine_class(code, host, path, temporary), "proved with " + path)
+            for path in context.toolbox().executables_here(engine_class.tool_kind)]
+
+
 def examine_mode(context, code):
     """The ModeReport of a mode; nothing is fetched for it."""
-    engine_class, prover, box, refusals = ENGINE_OF_MODE[code], context.prover(), context.toolbox(), []
-    if engine_class is FakechrootEngine:
-        return examine_fakechroot(box, code)
+    if ENGINE_OF_MODE[code] is FakechrootEngine:
+        return examine_fakechroot(context.toolbox(), code)
+    prover, refusals = context.prover(), []
     try:
-        engines = [(engine_class(code, context.host, path, prover.temporary), "proved with " + path)
-                   for path in box.executables_here(engine_class.tool_kind)] if engine_class.tool_kind else [
-                       (engine_class(code, context.host, prover.temporary), "proved")]
+        engines = engines_here(context, code)
     except ToolError as error:
         return ModeReport(code, False, error.message, error.hint)
     for engine, detail in engines:
@@ -10403,7 +10411,7 @@ def examine_mode(context, code):
         refusals.append(refusal)
     if refusals:
         return ModeReport(code, False, "; ".join(sorted({reason for reason, _ in refusals})), refusals[0][1])
-    return ModeReport(code, False, "no %s here" % TOOL_KINDS[engine_class.tool_kind].title,
+    return ModeReport(code, False, "no %s here" % TOOL_KINDS[ENGINE_OF_MODE[code].tool_kind].title,
                       "udocker install %s fetches one; --list tells what to bring where there is no internet" % code)
 
 
