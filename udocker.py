@@ -7,14 +7,14 @@ Contents (the banners below carry the same titles, in the same order):
 
     1   Errors and messages        the Error tree; everything that is printed
     2   Settings                   defaults, files, environment
-    3   System                     the host, processes, locks, files, trees
+    3   System                     the host, processes, locks and files, directories and trees
     4   OCI documents              references, digests, platforms, manifests, configs
     5   Transport                  HTTP by pycurl or by the curl executable
     6   Registry                   credentials, authorisation, manifests and blobs, search
     7   Stores                     where everything lies on disk
     8   Layers and archives        tar layers to a tree; archives of images and of trees
     9   Tools                      the helper executables, pinned by digest
-    10  Run specification          what to run: mounts, devices, account, environment
+    10  Run specification          what to run: mounts, libraries, devices, MPI, account, environment
     11  Engines                    how to run it: PRoot, Fakechroot with its conversions, namespaces, runC
     12  Operations                 one function per use case
     13  Command line               options, parser, help texts
@@ -26,8 +26,8 @@ nothing calls back up. Only os, sys, stat and errno are imported at start, becau
 user of a thousand jobs more than anything else; every other module is imported where it is needed.
 
 To add a command, decorate a function in section 14: its help, usage errors and README row follow from the
-declaration. To add an engine, write a class in section 11 with its `modes`. To add a setting, add one line
-to SETTINGS. `path` is always absolute on the host, `guest` is a path inside the container.
+declaration. To add an engine, write a class with its `modes` in section 11, and add it to ENGINES there. To
+add a setting, add one line to SETTINGS. `path` is always absolute on the host, `guest` is a path inside the container.
 """
 import errno
 import os
@@ -566,6 +566,8 @@ class Settings:
 # 3  System
 # ======================================================================================================
 
+# --- the host -----------------------------------------------------------------------------------------
+
 class found_once:
     """A property whose value is found out when it is first asked for, and kept."""
 
@@ -576,6 +578,15 @@ class found_once:
     def __get__(self, owner, _=None):
         value = owner.__dict__[self.find.__name__] = self.find(owner)
         return value
+
+
+def system_text(path):
+    """The text of a file of the kernel's or the host's, "" where it is missing or cannot be read."""
+    try:
+        with open(path, errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 class Host:
@@ -626,18 +637,16 @@ class Host:
     @staticmethod
     def confinement():
         """What tells whether this process is in a sandbox, as words: its user namespace, filters, and a tracer."""
-        words = []
         try:
-            words.append(os.readlink("/proc/self/ns/user"))
-            with open("/proc/self/status") as file:
-                for line in file:
-                    name, _, value = line.partition(":")
-                    if name in ("NoNewPrivs", "Seccomp"):
-                        words.append(value.strip())
-                    elif name == "TracerPid":
-                        words.append(str(value.strip() != "0"))
+            words = [os.readlink("/proc/self/ns/user")]
         except OSError:
-            pass
+            words = []
+        for line in system_text("/proc/self/status").splitlines():
+            name, _, value = line.partition(":")
+            if name in ("NoNewPrivs", "Seccomp"):
+                words.append(value.strip())
+            elif name == "TracerPid":
+                words.append(str(value.strip() != "0"))
         return tuple(words)
 
     def emulator(self, head):
@@ -653,12 +662,8 @@ class Host:
     @staticmethod
     def has_handler(emulator):
         """Whether the kernel starts this emulator by itself, also in another root. binfmt_misc, flag F"""
-        try:
-            with open("/proc/sys/fs/binfmt_misc/" + emulator) as file:
-                text = file.read().split("\n")
-        except OSError:
-            return False
-        return "enabled" in text and any(line.startswith("flags:") and "F" in line for line in text)
+        lines = system_text("/proc/sys/fs/binfmt_misc/" + emulator).split("\n")
+        return "enabled" in lines and any(line.startswith("flags:") and "F" in line for line in lines)
 
     @staticmethod
     def find_executable(name, search_path=None):
@@ -671,27 +676,19 @@ class Host:
 
     @staticmethod
     def sysctl(name):
-        """The text of a kernel switch, None where the kernel has none of that name."""
-        try:
-            with open("/proc/sys/" + name.replace(".", "/")) as file:
-                return file.read().strip()
-        except OSError:
-            return None
+        """The text of a kernel switch, "" where the kernel has none of that name."""
+        return system_text("/proc/sys/" + name.replace(".", "/")).strip()
 
     @staticmethod
     def file_system(path):
         """(type, options) of the file system that `path` is on, as the kernel spells them; ("", "") where unknown.
         proc(5), /proc/pid/mountinfo"""
         best, path = ("", "", ""), os.path.realpath(path) + "/"
-        try:
-            with open("/proc/self/mountinfo", errors="surrogateescape") as file:
-                for line in file:
-                    left, _, right = line.partition(" - ")
-                    point = left.split()[4].replace("\\040", " ")
-                    if path.startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
-                        best = (point, right.split()[0], left.split()[5])
-        except OSError:
-            pass
+        for line in filter(None, system_text("/proc/self/mountinfo").split("\n")):
+            left, _, right = line.partition(" - ")
+            point = left.split()[4].replace("\\040", " ")
+            if path.startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
+                best = (point, right.split()[0], left.split()[5])
         return best[1:]
 
     @staticmethod
@@ -717,6 +714,11 @@ class Host:
 def new_token():
     """A name part that nobody else has: 16 hexadecimal digits."""
     return "%016x" % int.from_bytes(os.urandom(8), "big")
+
+
+def new_path(directory):
+    """A path for what is being made in a directory, and gets its own name when it is whole; left_behind() knows it."""
+    return "%s/.new-%s" % (directory, new_token())
 
 
 class SystemCalls:
@@ -906,6 +908,8 @@ class Kernel:
         self._prctl("PR_SET_NO_NEW_PRIVS", 38, 1)
         self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
 
+
+# --- processes ----------------------------------------------------------------------------------------
 
 def signal_module():
     """The module signal, by preference the part of it that does the work: wrapping its numbers in enumerations costs
@@ -1289,9 +1293,14 @@ def program_output(argv, pieces):
         raise ToolError("%s: %s" % (argv[0], reason or "status %d" % process.returncode))
 
 
+# --- locks and files ----------------------------------------------------------------------------------
+
 def size_of(path):
     """The bytes of a file; None for what is none."""
     return os.path.getsize(path) if os.path.isfile(path) else None
+
+
+INPUT_PIECE = 256 << 10     # bytes read at a time
 
 
 def watched(pieces):
@@ -1301,12 +1310,25 @@ def watched(pieces):
         yield piece
 
 
+def file_pieces(path):
+    """Pieces of the file's content, counted as they are read."""
+    with open(path, "rb", buffering=0) as file:
+        yield from watched(iter(lambda: file.read(INPUT_PIECE), b""))
+
+
+def hashed(pieces, digest):
+    """The pieces, each added to a hash."""
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
+
+
 def standard_input():
     """Pieces of what comes on standard input; UsageError where that is a person's terminal."""
     if os.isatty(0):
         raise UsageError("standard input is a terminal, and an archive was expected there",
                          "name a file, or redirect one: < FILE")
-    yield from watched(iter(lambda: os.read(0, 256 << 10), b""))
+    yield from watched(iter(lambda: os.read(0, INPUT_PIECE), b""))
 
 
 class Lock:
@@ -1422,6 +1444,19 @@ def line_of_json(value):
         return json.dumps(value)
 
 
+class Closing:
+    """A descriptor that is closed at the end of a `with` block, which gets it."""
+
+    def __init__(self, descriptor):
+        self.descriptor = descriptor
+
+    def __enter__(self):
+        return self.descriptor
+
+    def __exit__(self, *_):
+        os.close(self.descriptor)
+
+
 def write_all(descriptor, data):
     """Write every byte of `data`; write(2) may take fewer at a time."""
     view = memoryview(data)
@@ -1439,13 +1474,10 @@ def remove_file(path, directory=None):
 
 def write_atomic(path, data, mode=0o644):
     """The file holds `data` or what it held before, whatever happens meanwhile."""
-    temporary = "%s/.new-%s" % (os.path.dirname(path), new_token())
+    temporary = new_path(os.path.dirname(path))
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
+        with Closing(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)) as descriptor:
             write_all(descriptor, data)
-        finally:
-            os.close(descriptor)
         os.rename(temporary, path)
     except BaseException:
         remove_file(temporary)
@@ -1471,16 +1503,13 @@ class Journal:
 
     def add(self, values):
         """Append values; they are on disk when this returns."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
+        with Closing(os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)) as descriptor:
             size = os.fstat(descriptor).st_size
             tail = os.pread(descriptor, 1 << 16, max(size - (1 << 16), 0))
             os.ftruncate(descriptor, size - (len(tail) - tail.rfind(b"\n") - 1))
             os.lseek(descriptor, 0, os.SEEK_END)
             write_all(descriptor, b"".join(map(self._line, values)))
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def read(self):
         """All values, one at a time; ConflictError where something else was written over it."""
@@ -1540,7 +1569,7 @@ class NewFile:
 
     def __init__(self, path):
         self.path = os.path.realpath(path)
-        self.temporary = "%s/.new-%s" % (os.path.dirname(self.path), new_token())
+        self.temporary = new_path(os.path.dirname(self.path))
 
     def __enter__(self):
         self.is_replaced = not os.path.exists(self.path) or os.path.isfile(self.path)
@@ -1611,23 +1640,20 @@ def read_file(path, limit=16 << 20):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)      # a FIFO must not hold us up
     except (FileNotFoundError, NotADirectoryError):
         return b""
-    try:
+    with Closing(descriptor):
         pieces, missing = [], limit if stat.S_ISREG(os.fstat(descriptor).st_mode) else 0
         while missing and (not pieces or pieces[-1]):
             pieces.append(os.read(descriptor, min(missing, 1 << 16)))
             missing -= len(pieces[-1])
         return b"".join(pieces)
-    finally:
-        os.close(descriptor)
 
 
 def file_digest(path):
     """The digest of a file's content, in OCI's spelling."""
     import hashlib
     total = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        for data in watched(iter(lambda: file.read(1 << 20), b"")):
-            total.update(data)
+    for data in file_pieces(path):
+        total.update(data)
     return "sha256:" + total.hexdigest()
 
 
@@ -1653,14 +1679,11 @@ def make_directory(path, mode=0o755):
 
 def open_directory(name, parent=None):
     """A descriptor of a directory that is no link, made accessible to its owner: one that can be emptied."""
-    anchor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
+    with Closing(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as anchor:
         mode = stat.S_IMODE(os.fstat(anchor).st_mode)
         if mode & stat.S_IRWXU != stat.S_IRWXU:
             os.chmod("/proc/self/fd/%d" % anchor, mode | stat.S_IRWXU)
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=anchor)
-    finally:
-        os.close(anchor)
 
 
 def exposed_directory(path, gid):
@@ -1676,6 +1699,8 @@ def exposed_directory(path, gid):
             return ""
         path = os.path.dirname(path)
 
+
+# --- directories and trees ----------------------------------------------------------------------------
 
 def entries_of(directory):
     """The sorted names in a directory; none where it cannot be listed."""
@@ -1706,7 +1731,7 @@ def left_behind(directory, pattern="^[.]new-"):
     return [path for path, status in own_entries(directory, pattern) if status.st_ctime < limit]
 
 
-def _needs_emptying(name, parent):
+def _needs_emptying(name, parent=None):
     """Remove an entry that is no directory; True where it is one, which must be empty first."""
     try:
         os.unlink(name, dir_fd=parent)
@@ -1723,8 +1748,7 @@ def _empty_directory(name, parent, top):
     Where a disk or a quota is full there may be no room for a name at the top: those are emptied where they are.
     """
     moved = []
-    inner = open_directory(name, parent)
-    try:
+    with Closing(open_directory(name, parent)) as inner:
         for child in os.listdir(inner):
             if _needs_emptying(child, inner):
                 os.close(open_directory(child, inner))      # moving it writes its "..": it must be writable
@@ -1737,8 +1761,6 @@ def _empty_directory(name, parent, top):
                         raise
                     moved += _empty_directory(child, inner, top)
                     os.rmdir(child, dir_fd=inner)
-    finally:
-        os.close(inner)
     return moved
 
 
@@ -1749,23 +1771,17 @@ def remove_tree(path):
     the depth of the tree nor the length of its paths has a limit.
     """
     try:
-        os.unlink(path)
-        return
+        if not _needs_emptying(path):
+            return
     except FileNotFoundError:
         return
-    except (IsADirectoryError, PermissionError):        # POSIX has EPERM for a directory, Linux EISDIR
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise
-    top = open_directory(path)
-    try:
+    with Closing(open_directory(path)) as top:
         pending = os.listdir(top)
         while pending:
             name = pending.pop()
             if _needs_emptying(name, top):
                 pending += _empty_directory(name, top, top)
                 os.rmdir(name, dir_fd=top)
-    finally:
-        os.close(top)
     os.rmdir(path)
 
 
@@ -1935,6 +1951,8 @@ class SharedNamespaces:
             time.sleep(self.PATIENCE)
 
 
+# How a file is opened that must be what its status said, and one that must not be there yet
+OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -1987,9 +2005,8 @@ def copy_file(source, path, status, source_directory=None, directory=None):
         os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
         set_time(path, status.st_mtime_ns, directory)
         return
-    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source_directory)
-    try:
-        writer = os.open(path, NEW_FILE, 0o600, dir_fd=directory)
+    with Closing(os.open(source, OLD_FILE, dir_fd=source_directory)) as reader, \
+            Closing(os.open(path, NEW_FILE, 0o600, dir_fd=directory)) as writer:
         try:
             _copy_data(reader, writer, status.st_size)
             os.fchmod(writer, status.st_mode & 0o777)
@@ -1997,10 +2014,6 @@ def copy_file(source, path, status, source_directory=None, directory=None):
         except BaseException:
             os.unlink(path, dir_fd=directory)
             raise
-        finally:
-            os.close(writer)
-    finally:
-        os.close(reader)
 
 
 class OpenTree:
@@ -2024,12 +2037,9 @@ class OpenTree:
         directories before what is in them. Errors of directories go to `on_error`, where it is given."""
         parent, _, base = start.rpartition("/")
         pending = [start]
-        directory = self.open(parent)
-        try:
+        with Closing(self.open(parent)) as directory:
             status = os.lstat(base or ".", dir_fd=directory)
             yield start, status, directory, base or "."
-        finally:
-            os.close(directory)
         if not stat.S_ISDIR(status.st_mode):
             return
         while pending:
@@ -2043,15 +2053,13 @@ class OpenTree:
                     raise
                 on_error(error)
                 continue
-            try:
+            with Closing(directory):
                 for name, status in self._entries(directory):
                     relative = place + "/" + name if place else name
                     if stat.S_ISDIR(status.st_mode):
                         pending.append(relative)
                     say.advance(status.st_size)
                     yield relative, status, directory, name
-            finally:
-                os.close(directory)
 
     @staticmethod
     def _entries(directory):
@@ -2078,6 +2086,16 @@ def allocated_size(path):
     return total
 
 
+def name_below(place, name):
+    """A name below a place of a tree; either of them may be "", the top."""
+    return "/".join(filter(None, (place, name)))
+
+
+def copied_name(relative, start, place):
+    """The name that an entry gets when `start`, which is the entry or a directory above it, becomes `place`."""
+    return place + relative[len(start):] if start else name_below(place, relative)
+
+
 REPLACE_HINT = "remove it first, or choose another target"
 
 
@@ -2102,7 +2120,7 @@ class TreeCopy:
         parent, descriptor = None, -1
         try:
             for relative, status, directory, name in self.source.walk(start):
-                where = (place + relative[len(start):] if start else "/".join(filter(None, (place, relative))))
+                where = copied_name(relative, start, place)
                 head, _, base = where.rpartition("/")
                 if head != parent:
                     if descriptor >= 0:
@@ -2114,12 +2132,9 @@ class TreeCopy:
             if descriptor >= 0:
                 os.close(descriptor)
         for where, status in reversed(self.directories):
-            descriptor = self.target.open(where)
-            try:
+            with Closing(self.target.open(where)) as descriptor:
                 os.fchmod(descriptor, status.st_mode & 0o1777)
                 set_time(descriptor, status.st_mtime_ns)
-            finally:
-                os.close(descriptor)
 
     def _place(self, name, status, source, where, base, target):
         if stat.S_ISDIR(status.st_mode):
@@ -2143,7 +2158,7 @@ class TreeCopy:
 
     def _replace(self, name, status, source, where, base, target):
         place = self.beside or "/proc/self/fd/%d" % target
-        temporary = "%s/.new-%s" % (place, new_token())
+        temporary = new_path(place)
         if not self.beside and os.path.dirname(where) not in self.swept:
             self.swept.add(os.path.dirname(where))
             for path in left_behind(place, self.TEMPORARY):
@@ -2171,11 +2186,8 @@ class TreeCopy:
                 self.first_names[key] = where
             return
         head, _, first = self.first_names[key].rpartition("/")
-        directory = self.target.open(head)
-        try:
+        with Closing(self.target.open(head)) as directory:
             os.link(first, base, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
-        finally:
-            os.close(directory)
 
 
 class GuestTree:
@@ -3859,10 +3871,7 @@ class Notes:
         """Paths of the notes that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
         import time
         limit = time.time() - self.STALE_AGE
-        try:
-            paths = [self.directory + "/" + name for name in sorted(os.listdir(self.directory))]
-        except OSError:
-            return []
+        paths = [self.directory + "/" + name for name in entries_of(self.directory)]
         return [path for path in paths if os.lstat(path).st_mtime < limit]
 
     def remember(self, subject, finding):
@@ -3890,7 +3899,7 @@ class Notes:
             return path
         except FileNotFoundError:
             pass
-        new = "%s/%s%s" % (self.directory, Layout.NEW, new_token())
+        new = new_path(self.directory)
         make_directory(os.path.dirname(self.directory))
         make_directory(self.directory, 0o700)
         try:
@@ -4019,7 +4028,7 @@ class NewBlob:
         self.path = ""
         self.descriptor = -1
         if not expected or not has_size(layout.blob(expected), size):
-            self.path = "%s/%s%s" % (layout.layers, Layout.NEW, new_token())
+            self.path = new_path(layout.layers)
             self.descriptor = os.open(self.path, NEW_FILE, 0o644)
 
     def write(self, data):
@@ -4032,16 +4041,13 @@ class NewBlob:
 
     def link(self, path):
         """Be another name of a file, whose content is not copied; OSError where the file system cannot do that."""
-        linked = "%s/%s%s" % (self.layout.layers, Layout.NEW, new_token())
+        linked = new_path(self.layout.layers)
         os.link(path, linked)
         os.rename(linked, self.path)
 
     def read_back(self):
         """Hash what link() brought."""
-        with open(self.path, "rb", buffering=0) as file:
-            for data in iter(lambda: file.read(1 << 20), b""):
-                self.hash.update(data)
-                self.size += len(data)
+        self.size = sum(map(len, hashed(file_pieces(self.path), self.hash)))
 
     @property
     def digest(self):
@@ -4126,12 +4132,23 @@ class BlobStore:
         remove_file(self.layout.blob(file_name))
 
 
-def protect(directory, is_protected):
-    """Put the mark against removal into the directory of an image or container, or take it away."""
-    if is_protected:
-        write_atomic(directory + "/PROTECT", b"")
-    else:
-        remove_file(directory + "/PROTECT")
+class Mark:
+    """A property that is true where its owner, an image or a container, has a file of this name in its directory."""
+
+    def __init__(self, file_name, content=b""):
+        self.file_name = file_name
+        self.content = content
+
+    def __get__(self, owner, _=None):
+        return os.path.exists("%s/%s" % (owner.path, self.file_name))
+
+    def __set__(self, owner, is_set):
+        path = "%s/%s" % (owner.path, self.file_name)
+        with Naming(owner.path):
+            if is_set:
+                write_atomic(path, self.content)
+            else:
+                remove_file(path)
 
 
 class Image:
@@ -4142,6 +4159,7 @@ class Image:
     """
 
     MENDING = "udocker rmi it, and pull or load it again"
+    is_protected = Mark("PROTECT")          # against removal
 
     def __init__(self, name, version, path, blobs):
         self.name = name
@@ -4153,12 +4171,8 @@ class Image:
         return self.name + ("@" if is_digest(self.version) else ":") + self.version
 
     @property
-    def is_protected(self):
-        return os.path.exists(self.path + "/PROTECT")
-
-    @is_protected.setter
-    def is_protected(self, is_protected):
-        protect(self.path, is_protected)
+    def is_finished(self):
+        return os.path.exists(self.path + "/TAG")
 
     @property
     def is_version_1(self):
@@ -4237,17 +4251,12 @@ class ImageStore:
 
     def list(self):
         """All images, by name."""
-        images = [self._image(*os.path.split(path)) for path in self._directories(self.layout.repos)
-                  if os.path.exists(path + "/TAG")]
-        return sorted(images, key=str)
+        return sorted((image for image in self._all() if image.is_finished), key=str)
 
-    def _image(self, parent, version):
-        return Image(os.path.relpath(parent, self.layout.repos), version, parent + "/" + version, self.blobs)
-
-    @staticmethod
-    def _directories(top):
-        """Directories with files in them: those of images, finished or not. One may lie in another, as those of
-        lab:app and lab/app:latest do."""
+    def _all(self):
+        """Images, finished or not: the directories with files in them. One may lie in another, as those of lab:app and
+        lab/app:latest do."""
+        top = self.layout.repos
         pending = [top]
         while pending:
             path = pending.pop()
@@ -4262,7 +4271,8 @@ class ImageStore:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if has_files and path != top:
-                yield path
+                parent, version = os.path.split(path)
+                yield Image(os.path.relpath(parent, top), version, path, self.blobs)
 
     def find(self, reference, is_finished=True):
         """The Image, under whichever of its spellings it is stored; None where it is not.
@@ -4270,9 +4280,9 @@ class ImageStore:
         One that is not finished is what a pull left that did not come to its end.
         """
         for name in reference.spellings():
-            path = self.layout.image(name, reference.version)
-            if os.path.exists(path + "/TAG") if is_finished else os.path.isdir(path):
-                return Image(name, reference.version, path, self.blobs)
+            image = Image(name, reference.version, self.layout.image(name, reference.version), self.blobs)
+            if image.is_finished if is_finished else os.path.isdir(image.path):
+                return image
         return None
 
     def get(self, reference):
@@ -4343,23 +4353,16 @@ class ImageStore:
 
     def files_in_use(self):
         """The names of the files in layers/ that images have links to, also those that are not finished."""
-        in_use = set()
-        for path in self._directories(self.layout.repos):
-            in_use.update(Image("", "", path, self.blobs).links().values())
-        return in_use
+        return {file for image in self._all() for file in image.links().values()}
 
     def unused_files(self):
         """Paths of what lies in layers/ and belongs to no image."""
         in_use = self.files_in_use()
-        try:
-            return [self.layout.blob(name) for name in sorted(os.listdir(self.layout.layers)) if name not in in_use]
-        except FileNotFoundError:
-            return []
+        return [self.layout.blob(name) for name in entries_of(self.layout.layers) if name not in in_use]
 
     def unfinished(self):
         """The images whose pull did not come to its end; they keep what came for the next one."""
-        return [self._image(*os.path.split(path)) for path in self._directories(self.layout.repos)
-                if not os.path.exists(path + "/TAG")]
+        return [image for image in self._all() if not image.is_finished]
 
     def copy(self, image, reference):
         """Another name for an image of version 1, whose files keep their names; ConflictError where it is taken."""
@@ -4396,6 +4399,8 @@ class Container:
     """One container of the store: its tree and the files about it."""
 
     NOTES = ("container.json", "imagerepo.name", "execmode", "nvidia")        # what a copy of it needs
+    is_protected = Mark("PROTECT")          # against removal
+    needs_gpus = Mark("nvidia", b"all")     # setup said that every run gets the host's NVIDIA GPUs
 
     def __init__(self, path, names=()):
         self.path = path
@@ -4422,27 +4427,6 @@ class Container:
     def mode(self, mode):
         with Naming(self.path):
             write_atomic(self.path + "/execmode", mode.encode("ascii"))
-
-    @property
-    def is_protected(self):
-        return os.path.exists(self.path + "/PROTECT")
-
-    @is_protected.setter
-    def is_protected(self, is_protected):
-        protect(self.path, is_protected)
-
-    @property
-    def needs_gpus(self):
-        """Whether setup said that every run gets the host's NVIDIA GPUs."""
-        return os.path.exists(self.path + "/nvidia")
-
-    @needs_gpus.setter
-    def needs_gpus(self, needs_gpus):
-        with Naming(self.path):
-            if needs_gpus:
-                write_atomic(self.path + "/nvidia", b"all")
-            else:
-                remove_file(self.path + "/nvidia")
 
     @property
     def access(self):
@@ -4579,11 +4563,7 @@ class ContainerStore:
 
     def rubbish(self):
         """Paths of what killed commands left behind: hidden directories that no living command holds."""
-        try:
-            names = os.listdir(self.layout.containers)
-        except FileNotFoundError:
-            return []
-        paths = [self.layout.container(name) for name in sorted(names)
+        paths = [self.layout.container(name) for name in entries_of(self.layout.containers)
                  if name.startswith((Layout.REMOVED, Layout.NEW))]
         return [path for path in paths if self._is_rubbish(path)]
 
@@ -4723,7 +4703,6 @@ class NewContainer:
 # 8  Layers and archives
 # ======================================================================================================
 
-INPUT_PIECE = 256 << 10     # bytes read at a time
 OUTPUT_PIECE = 1 << 20      # bytes inflated at a time, at most: what bounds the memory whatever a layer holds
 
 
@@ -4822,12 +4801,6 @@ def _unpacked_zstd(pieces):
         yield from iter(lambda: reader.read(OUTPUT_PIECE), b"")
     except zstandard.ZstdError as error:
         raise ArchiveError("damaged zstd data: %s" % error)
-
-
-def file_pieces(path):
-    """Pieces of the file's content."""
-    with open(path, "rb", buffering=0) as file:
-        yield from watched(iter(lambda: file.read(INPUT_PIECE), b""))
 
 
 def compression_of(head):
@@ -4959,22 +4932,18 @@ class ByteStream:
 
     def skip(self, count):
         """Pass over `count` bytes; returns how many there were."""
-        return self._consume(count, None)
+        return self.feed(count, len)
 
     def copy(self, count, descriptor):
         """Write the next `count` bytes to a file; returns how many there were."""
-        return self._consume(count, lambda part: write_all(descriptor, part))
+        return self.feed(count, lambda part: write_all(descriptor, part))
 
     def feed(self, count, write):
         """Call write(bytes) until it has the next `count` bytes; returns how many there were."""
-        return self._consume(count, write)
-
-    def _consume(self, count, write):
         missing = count
         while missing and self._next():
             part = self.piece[:missing]
-            if write:
-                write(part)
+            write(part)
             self.piece = self.piece[missing:]
             missing -= len(part)
         self.offset += count - missing
@@ -5275,9 +5244,9 @@ class LayerUnpacker:
         try:
             if is_large:
                 with ReadAhead(content) as ahead:           # whose thread has enough to do with inflating
-                    self._apply(ByteStream(self._hashed(ahead, digest)))
+                    self._apply(ByteStream(hashed(ahead, digest)))
             else:
-                self._apply(ByteStream(self._hashed(content, digest)))
+                self._apply(ByteStream(hashed(content, digest)))
         finally:
             content.close()
             os.umask(previous)
@@ -5285,12 +5254,6 @@ class LayerUnpacker:
             raise DigestError("its content is not the layer %s that the image names" % diff_id,
                               "remove the image and pull it again")
         self.is_first = False
-
-    @staticmethod
-    def _hashed(pieces, digest):
-        for piece in pieces:
-            digest.update(piece)
-            yield piece
 
     def _apply(self, stream):
         for entry in TarReader(stream):
@@ -5391,14 +5354,12 @@ class LayerUnpacker:
         except FileExistsError:
             self._clear(path)
             descriptor = os.open(path, NEW_FILE, mode)
-        try:
+        with Closing(descriptor):
             if entry.segments is not None:
                 self._copy_segments(descriptor, entry, stream)
             elif stream.copy(entry.size, descriptor) < entry.size:
                 raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
             set_time(descriptor, entry.mtime)
-        finally:
-            os.close(descriptor)
 
     @staticmethod
     def _copy_segments(descriptor, entry, stream):
@@ -5462,12 +5423,9 @@ class LayerUnpacker:
             self._check_real(path, is_real)
         for path in sorted(filter(is_real.get, self.directories), key=len, reverse=True):
             mode, mtime = self.directories[path]
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
+            with Closing(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as descriptor:
                 os.fchmod(descriptor, mode & 0o1777 | 0o700)
                 set_time(descriptor, mtime)
-            finally:
-                os.close(descriptor)
 
     @staticmethod
     def _check_real(path, is_real):
@@ -5487,14 +5445,8 @@ def uncompressed_digest(path):
     """The digest of a tar's content without its compression, its diff_id; ArchiveError where it is no whole tar."""
     import hashlib
     total = hashlib.sha256()
-
-    def hashed(pieces):
-        for piece in pieces:
-            total.update(piece)
-            yield piece
-
     with ReadAhead(decompressed(file_pieces(path))) as pieces:
-        stream = ByteStream(hashed(pieces))
+        stream = ByteStream(hashed(pieces, total))
         for _ in TarReader(stream):
             pass
         stream.drain()
@@ -5812,7 +5764,7 @@ class TarWriter:
         for relative, status, directory, name in tree.walk(start):
             inside = relative[len(start):].lstrip("/")
             if inside or prefix:
-                self._add_entry("/".join(filter(None, (prefix, inside))), status, directory, name)
+                self._add_entry(name_below(prefix, inside), status, directory, name)
 
     def _add_entry(self, place, status, directory, name):
         header = self._header(place, 0, stat.S_IMODE(status.st_mode))
@@ -5840,7 +5792,7 @@ class TarWriter:
         self._add(header)
 
     def _add_content(self, header, directory, name):
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        descriptor = os.open(name, OLD_FILE, dir_fd=directory)
         with os.fdopen(descriptor, "rb") as file:
             header.size = os.fstat(descriptor).st_size
             self._add(header, file)
@@ -6108,7 +6060,7 @@ class Toolbox:
             return os.path.abspath(os.path.expanduser(source))
         if source not in self._downloads:
             make_directory(self.layout.bin)
-            path = "%s/.new-%s" % (self.layout.bin, new_token())
+            path = new_path(self.layout.bin)
             try:
                 with Naming(self.layout.bin):
                     self._download(source, path)
@@ -6222,6 +6174,8 @@ class Toolbox:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+# --- mounts -------------------------------------------------------------------------------------------
+
 class Mount:
     """A host file or directory that appears inside; what is not required is left out where it cannot be."""
 
@@ -6333,10 +6287,14 @@ def system_mounts():
     return [Mount(path, path, is_required=False) for path in paths]
 
 
+def outer_first(mounts):
+    """Mounts and MemoryMounts in an order in which none hides another that lies below it."""
+    return sorted(mounts, key=lambda mount: mount.guest.count("/"))
+
+
 def arrange_mounts(mounts):
     """The mounts whose source exists, outer ones first; of two on one place the later."""
-    by_guest = {mount.guest: mount for mount in mounts if os.path.exists(mount.source)}
-    return sorted(by_guest.values(), key=lambda mount: mount.guest.count("/"))
+    return outer_first({mount.guest: mount for mount in mounts if os.path.exists(mount.source)}.values())
 
 
 def launcher_mounts(environment):
@@ -6349,6 +6307,8 @@ def launcher_mounts(environment):
     places = ["/".join(path.split("/")[:3]) if path.startswith("/tmp/") else os.path.dirname(path) for path in paths]
     return [Mount(place, place, is_required=False) for place in places if place.strip("/")]
 
+
+# --- programs and libraries ---------------------------------------------------------------------------
 
 class LoaderCache:
     """Where the host's dynamic loader finds libraries: ld.so(8), /etc/ld.so.cache, as far as it can be read.
@@ -6552,12 +6512,17 @@ def elf_magic(descriptor):
 
 def read_elf(path, read):
     """What `read` makes of an ElfFile and its status; OSError, ValueError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with Closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
         status = os.fstat(descriptor)
         return read(ElfFile(descriptor, status.st_size), status)
-    finally:
-        os.close(descriptor)
+
+
+def elf_interpreter(path):
+    """The loader (bytes) that a program asks for; b"" where it asks for none, or cannot be read."""
+    try:
+        return read_elf(path, lambda elf, status: elf.interpreter)
+    except (OSError, ValueError):
+        return b""
 
 
 class GuestLibraries:
@@ -6646,8 +6611,8 @@ class GuestLibraries:
     def shell_loader(self):
         """The guest path of the loader of the container's shell; "" where it has none."""
         try:
-            return self.loader(read_elf(self.tree.path("/bin/sh"), lambda elf, status: elf.interpreter))
-        except (OSError, ValueError):
+            return self.loader(elf_interpreter(self.tree.path("/bin/sh")))
+        except OSError:         # links in a circle
             return ""
 
 
@@ -6657,6 +6622,8 @@ def newest_glibc(data):
     found = (match.group(1, 2) for match in re.finditer(rb"\0GLIBC_([0-9]+)\.([0-9]+)(?:\.[0-9]+)?(?=\0)", data))
     return max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
 
+
+# --- devices and MPI ----------------------------------------------------------------------------------
 
 def graphics_mounts(machine):
     """The host's direct rendering drivers, which lie beside its OpenGL libraries, and the socket of its display."""
@@ -6891,28 +6858,16 @@ class Gpu:
     @classmethod
     def list(cls):
         """All of them, in the order of nvidia-smi: that of their places on the bus."""
-        directory = "/proc/driver/nvidia/gpus"
-        try:
-            addresses = sorted(os.listdir(directory))
-        except OSError:
-            return []
-        found = []
-        for address in addresses:
-            try:
-                with open("%s/%s/information" % (directory, address), errors="replace") as file:
-                    pairs = [line.partition(":") for line in file.read(1 << 16).splitlines()]
-            except OSError:
-                pairs = []
+        directory, found = "/proc/driver/nvidia/gpus", []
+        for address in entries_of(directory):
+            lines = system_text("%s/%s/information" % (directory, address)).splitlines()
+            pairs = [line.partition(":") for line in lines]
             found.append(cls(str(len(found)), address, {name.strip(): value.strip() for name, _, value in pairs}))
         return found
 
     def nodes(self):
         """Paths of its device nodes, those for rendering among them."""
-        names = []
-        try:
-            names = sorted(os.listdir("/sys/bus/pci/devices/%s/drm" % self.address))
-        except OSError:         # the driver's module for it is not loaded
-            pass
+        names = entries_of("/sys/bus/pci/devices/%s/drm" % self.address)     # none without the driver's module for it
         return ["/dev/nvidia" + self.minor] + ["/dev/dri/" + name for name in names
                                                if name.startswith(("card", "renderD"))]
 
@@ -6984,11 +6939,7 @@ class NvidiaDriver:
     def _module_version():
         """The version of the kernel's part; "" where it is not loaded."""
         import re
-        try:
-            with open("/proc/driver/nvidia/version", errors="replace") as file:
-                found = re.search(r"Module.*?\s(\d+\.\d+(\.\d+)?)\s", file.read(4096))
-        except OSError:
-            found = None
+        found = re.search(r"Module.*?\s(\d+\.\d+(\.\d+)?)\s", system_text("/proc/driver/nvidia/version"))
         return found.group(1) if found else ""
 
     @staticmethod
@@ -7015,11 +6966,7 @@ class NvidiaDriver:
         left_out, listed = self._left_out(capabilities), {}
         for directory in (os.path.dirname(library), os.path.dirname(os.path.realpath(library))):
             for path in (directory, directory + "/vdpau"):
-                try:
-                    names = os.listdir(path)
-                except OSError:
-                    continue
-                for name in names:
+                for name in entries_of(path):
                     if name.startswith("lib") and name.partition(".so")[0] not in left_out:
                         listed.setdefault(name, path + "/" + name)
         found = {name: path for name, path in listed.items() if self._is_own(name)}
@@ -7149,11 +7096,7 @@ class DeviceSpecs:
         self.devices = {}           # (kind, name): (path of the file, its common edits, those of the device)
         unread = []
         for directory in self.DIRECTORIES:
-            try:
-                names = sorted(os.listdir(directory))
-            except OSError:
-                continue
-            for name in names:
+            for name in entries_of(directory):
                 path = directory + "/" + name
                 if name.endswith((".yaml", ".yml")) and not self._can_read_yaml():
                     unread.append(path)
@@ -7497,6 +7440,8 @@ def device_mount(text):
     return Mount(source, guest)
 
 
+# --- account, environment and command -----------------------------------------------------------------
+
 class Account:
     """Who the command is inside: ids, and name and home where a passwd entry tells them."""
 
@@ -7589,26 +7534,6 @@ def read_variables(path, environment):
         if re.search(r"\s", entry.partition("=")[0]):
             raise UsageError("%s: %r is not a variable" % (path, entry), "write NAME=VALUE, one a line")
     return [variable for variable in (parse_variable(entry, environment) for entry in entries) if variable]
-
-
-def elf_interpreter(head):
-    """The loader that a program asks for, from the beginning of its file (bytes); b"" where it is static, or where
-    that stands further down. System V ABI, Program Header"""
-    if len(head) < 64 or head[4] not in (1, 2):
-        return b""
-    order, is_64 = "little" if head[5] == 1 else "big", head[4] == 2
-
-    def number(offset, size):
-        return int.from_bytes(head[offset:offset + size], order)
-
-    table, size, count = (number(32, 8), number(54, 2), number(56, 2)) if is_64 else (
-        number(28, 4), number(42, 2), number(44, 2))
-    for entry in range(table, min(table + size * count, len(head) - size), size or 1):
-        if number(entry, 4) == 3:       # PT_INTERP
-            start, length = (number(entry + 8, 8), number(entry + 32, 8)) if is_64 else (
-                number(entry + 4, 4), number(entry + 16, 4))
-            return head[start:start + length].rstrip(b"\0") if start + length <= len(head) else b""
-    return b""
 
 
 def script_interpreter(head):
@@ -7733,25 +7658,28 @@ class RunSpec:
 
     def emulator(self, host, program):
         """The name of QEMU's emulator that a program (guest path) needs on a Host, "" where it needs none."""
-        return host.emulator(self._executed_head(program))
+        return host.emulator(self._executed(program)[1])
 
-    def _executed_head(self, program):
-        """The beginning of the file that is executed for a program (guest path): of a script, of its interpreter's."""
+    def _executed(self, program):
+        """(host path, beginning) of the file that is executed for a program (guest path): of a script, its interpreter;
+        ("", b"") where that cannot be read."""
         tree = self.tree
         try:
-            head = read_file(tree.path(program), 4096)
+            path = tree.path(program)
+            head = read_file(path, 4096)
             if head.startswith(b"#!"):
-                head = read_file(tree.path(os.path.join("/", script_interpreter(head)[0])), 4096)
-            return head
+                path = tree.path(os.path.join("/", script_interpreter(head)[0]))
+                head = read_file(path, 4096)
+            return path, head
         except OSError:         # executable and not readable is fine
-            return b""
+            return "", b""
 
     def needs_pretence(self):
         """Whether it shows another kernel or host name to a program that a dynamic loader starts."""
         if not (self.kernel or self.host_name):
             return False
         try:
-            return bool(elf_interpreter(self._executed_head(self.find_command())))
+            return bool(elf_interpreter(self._executed(self.find_command())[0]))
         except EngineError:         # that is told when it is started
             return False
 
@@ -7780,7 +7708,7 @@ class RunSpec:
         if head.startswith(b"#!"):
             interpreter, _ = script_interpreter(head)
         elif head.startswith(b"\x7fELF"):
-            interpreter = os.fsdecode(elf_interpreter(head))
+            interpreter = os.fsdecode(elf_interpreter(path))
         else:
             return CommandNotExecutableError("%s: exec format error, neither a program nor a script with #!" % guest,
                                              "sh %s runs it if it is a script" % guest)
@@ -7798,6 +7726,8 @@ class RunSpec:
 # ======================================================================================================
 # 11  Engines
 # ======================================================================================================
+
+# --- conversions --------------------------------------------------------------------------------------
 
 class ElfPatcher:
     """Makes an ELF file start and load from a tree: bytes appended to the file, and a few that are overwritten.
@@ -8008,11 +7938,9 @@ class ConversionStep:
         except OSError as error:
             say.debug("%s: %s" % (path, error.strerror))
             return
-        try:
+        with Closing(descriptor):
             set_time(descriptor, mtime)
             os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
 
     def open_parent(self, path):
         """(descriptor of the directory, name in it) of a path in the tree; None where it is gone."""
@@ -8204,12 +8132,10 @@ class FileStep(ConversionStep):
         if not opened:
             return
         descriptor, status = opened
-        try:
+        with Closing(descriptor):
             edits = [(offset, bytes.fromhex(new)) for offset, _, new in record["edits"]]
             appended = [(record["size"], data)] if data else []
             self.write(descriptor, appended + edits, record["mtime"], record["mode"])
-        finally:
-            os.close(descriptor)
 
     def revert(self, record, is_whole):
         opened = self.open_file(record["path"])
@@ -8218,7 +8144,7 @@ class FileStep(ConversionStep):
         descriptor, status = opened
         mtime, mode = (status.st_mtime_ns, stat.S_IMODE(status.st_mode)) if is_whole else (
             record["mtime"], record["mode"])
-        try:
+        with Closing(descriptor):
             old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
             if self._is_converted(descriptor, status, record, is_whole):
                 for offset, data in old:
@@ -8227,8 +8153,6 @@ class FileStep(ConversionStep):
                 self.write(descriptor, [], mtime, mode)
             else:
                 self.write(descriptor, [], status.st_mtime_ns, stat.S_IMODE(status.st_mode))
-        finally:
-            os.close(descriptor)
 
     @staticmethod
     def _is_converted(descriptor, status, record, is_whole):
@@ -8245,14 +8169,12 @@ class FileStep(ConversionStep):
             if not stat.S_ISREG(status.st_mode) or status.st_size < 64 or status.st_ctime_ns < since:
                 continue
             try:
-                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+                descriptor = os.open(name, OLD_FILE, dir_fd=directory)
             except OSError as error:
                 say.debug("%s: %s" % (relative, error.strerror))
                 continue
-            try:
+            with Closing(descriptor):
                 yield relative, status, descriptor
-            finally:
-                os.close(descriptor)
 
 
 class LoaderStep(FileStep):
@@ -8406,15 +8328,13 @@ class ElfStep(FileStep):
         if not opened:
             return
         descriptor, status = opened
-        try:
+        with Closing(descriptor):
             edits = []
             for offset, text in pointers:
                 parts = [part[len(root):] or b"/" if (part + b"/").startswith(root + b"/") else part
                          for part in text.split(b":")]
                 edits.append((offset, b":".join(parts).ljust(len(text), b"\0")))
             self.write(descriptor, edits, status.st_mtime_ns, stat.S_IMODE(status.st_mode))
-        finally:
-            os.close(descriptor)
         self.changed.append(relative)
 
 
@@ -8548,9 +8468,8 @@ udocker.Conversion(sys.argv[2]).update()"""
             step.directory, step.tree = beside, tree
             for record in records:
                 names = record.get("also", [record.get("path")])
-                copied = [place + name[len(start):] if start else "/".join(filter(None, (place, name)))
-                          for name in names if name is not None and (
-                              not start or (name + "/").startswith(start + "/"))]
+                copied = [copied_name(name, start, place) for name in names if name is not None and (
+                    not start or (name + "/").startswith(start + "/"))]
                 if copied and "kept" not in record:
                     step.revert(dict(record, path=copied[0], also=copied), True)
 
@@ -8619,6 +8538,8 @@ udocker.Conversion(sys.argv[2]).update()"""
             data[offset:offset + len(text)] = text
         write_atomic(self.directory + "/" + self.LOADER, data, 0o755)
 
+
+# --- engines ------------------------------------------------------------------------------------------
 
 class Mode:
     """An execution mode: code, what it is, and the steps that convert a container's tree for it; help and README show
@@ -8730,7 +8651,7 @@ class PRootEngine(ExecutableEngine):
             setter = spec.find_program("env", DEFAULT_PATH)
             if "=" in words[0]:
                 raise EngineError("%s: env, which sets %s inside, takes this for a variable" % (
-                    words[0], ", ".join(set_inside)), "mode N1 needs no env: udocker setup --execmode=N1 CONTAINER")
+                    words[0], ", ".join(set_inside)), "mode N1 needs no env: " + SETUP_HINT % "N1")
             if setter:
                 words = [setter] + ["%s=%s" % pair for pair in sorted(set_inside.items())] + words
             else:
@@ -8771,7 +8692,7 @@ class PRootEngine(ExecutableEngine):
         import copy
         places = [Mount("%s/%d" % (area.path, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
         changed = copy.copy(spec)
-        changed.mounts = sorted(spec.mounts + places, key=lambda mount: mount.guest.count("/"))
+        changed.mounts = outer_first(spec.mounts + places)
         return changed
 
     @staticmethod
@@ -8936,31 +8857,25 @@ class NamespaceEngine(Engine):
         """One id inside for one outside. user_namespaces(7): groups must be given up first."""
         for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % user), ("gid_map", "%d %d 1" % group)):
             with Naming(name):
-                descriptor = os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
-                try:
+                with Closing(os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)) as descriptor:
                     os.write(descriptor, text.encode("ascii"))
-                finally:
-                    os.close(descriptor)
 
     @staticmethod
     def _overlay(kernel, root):
         """The host path of a view of the tree `root` whose changes are kept in memory. Needs Linux 5.11."""
-        lower = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with Closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as lower:
             kernel.mount_memory(root)
             os.chdir(root)
             for name in "upper", "work", "merged":
                 os.mkdir(name)
             os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
             kernel.mount_overlay("/proc/self/fd/%d" % lower, "merged")
-        finally:
-            os.close(lower)
         return root + "/merged"
 
     @classmethod
     def _mount_all(cls, kernel, tree, spec):
         """Volumes and directories in memory, outer ones first."""
-        for mount in sorted(spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/")):
+        for mount in outer_first(spec.mounts + spec.memory_mounts):
             if isinstance(mount, MemoryMount):
                 try:
                     kernel.mount_memory(tree.make_mount_point(mount.guest, True), mount.options)
@@ -9000,8 +8915,7 @@ class NamespaceEngine(Engine):
     @staticmethod
     def _cover(kernel, path):
         """Put a directory in memory over one that cannot be written to; what is in that appears in it."""
-        covered = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with Closing(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as covered:
             kernel.mount_memory(path)
             for name in os.listdir("/proc/self/fd/%d" % covered):
                 source, place = "/proc/self/fd/%d/%s" % (covered, name), path + "/" + name
@@ -9014,8 +8928,6 @@ class NamespaceEngine(Engine):
                 else:
                     os.close(os.open(place, NEW_FILE, 0o600))
                 kernel.mount(source, place, kernel.BIND | kernel.RECURSIVE)
-        finally:
-            os.close(covered)
 
     SWITCHES = (("kernel.unprivileged_userns_clone", "0", "1"), ("user.max_user_namespaces", "0", "15000"),
                 ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"))
@@ -9040,8 +8952,7 @@ class RuncEngine(ExecutableEngine):
     name = "runC"
     tool_kind = "runc"
     modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
-    lacks = dict(NamespaceEngine.lacks, **{
-        "--ephemeral": ("cannot keep changes away from the container's tree", "mode N1 can: " + SETUP_HINT % "N1")})
+    lacks = dict(NamespaceEngine.lacks, **{"--ephemeral": PRootEngine.lacks["--ephemeral"]})
     # What docker gives by default: without CAP_SYS_ADMIN nobody inside makes a read-only volume writable
     CAPABILITIES = ["CAP_" + name for name in (
         "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
@@ -9128,15 +9039,12 @@ class RuncEngine(ExecutableEngine):
         """The id of the process that runs the command, None where it was not started."""
         try:
             return int(read_file(bundle + "/pid", 32) or b"0") or None
-        except (FileNotFoundError, ValueError):
+        except ValueError:
             return None
 
     def _conclude(self, bundle, status):
         """The status of the command; EngineError where it was never started, which the log tells."""
-        try:
-            log = read_file(bundle + "/log").decode("utf-8", "replace").splitlines()
-        except FileNotFoundError:
-            log = []
+        log = read_file(bundle + "/log").decode("utf-8", "replace").splitlines()
         failures = [line for line in log if '"level":"error"' in line.replace(" ", "")]
         if not status or not failures:
             return status
@@ -9156,8 +9064,7 @@ class RuncEngine(ExecutableEngine):
         environment = dict(spec.environment, **variables_of_emulation(spec))
         if spec.step:
             environment = dict(JobStep.CAREFUL, **environment)
-        mounts = [self._mount(mount) for mount in sorted(
-            spec.mounts + spec.memory_mounts, key=lambda mount: mount.guest.count("/"))
+        mounts = [self._mount(mount) for mount in outer_first(spec.mounts + spec.memory_mounts)
                   if not mount.guest.startswith("/proc/")]
         for path in "/proc", "/dev":        # neither runC nor crun does without
             if not any(mount.guest == path for mount in spec.mounts):
@@ -9331,11 +9238,11 @@ class FakechrootEngine(Engine):
              Mode("F4", "as F3, for programs that are added later too", ("links", "loader", "elf")))
     tool_kind = "fakechroot"
     lacks = dict(PRootEngine.lacks, **{
-        "--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1"),
+        "--kernel": NamespaceEngine.lacks["--kernel"],
         "--hostname": ("cannot give another host name", "modes N1, P1 and R1 can: " + SETUP_HINT % "N1"),
         "--tmpfs": ("cannot give a directory in memory", "modes N1, P1 and R1 can: " + SETUP_HINT % "N1"),
     })
-    HINT = "modes N1 and P1 have no such limits: udocker setup --execmode=P1 CONTAINER"
+    HINT = "modes N1 and P1 have no such limits: " + SETUP_HINT % "P1"
     # Programs that something else is started for, on the host: what has no use here, and for a stock library env
     USELESS, ENV = ("/sbin/ldconfig", "/usr/sbin/ldconfig"), ("/usr/bin/env", "/bin/env")
     MAX_SOCKET = 80         # bytes of the tree's path with which most sockets' names still fit, unix(7)
@@ -9412,7 +9319,7 @@ class FakechrootEngine(Engine):
             if mount.source != mount.guest and not self.library.is_udockers:
                 raise EngineError("%s cannot appear as %s: %s has volumes at their own path only" % (
                     mount.source, mount.guest, self.library.path),
-                    "udocker's own libraries can, and modes N1 and P1: udocker setup --execmode=P1 CONTAINER")
+                    "udocker's own libraries can, and modes N1 and P1: " + SETUP_HINT % "P1")
         if len(spec.mounts) > self.library.excluded_limit:
             raise EngineError("%s knows no more than %d volumes" % (self.library.path, self.library.excluded_limit),
                               self.HINT)
@@ -9575,7 +9482,10 @@ class FakechrootEngine(Engine):
 
 ENGINES = (PRootEngine, FakechrootEngine, NamespaceEngine, RuncEngine)
 MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
+ENGINE_OF_MODE = {mode.code: engine for engine in ENGINES for mode in engine.modes}
 
+
+# --- what works, and what runs ------------------------------------------------------------------------
 
 class Prover:
     """Sees with its own eyes whether an engine contains commands on this host, and remembers.
@@ -10217,14 +10127,19 @@ def signal_container(container, number):
         processes.find()
 
 
+def check_mode(code):
+    """UsageError where there is no such mode."""
+    if code not in MODES:
+        raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
+
+
 def change_mode(container, code, is_forced=False):
     """Choose the mode that a container runs in, and convert its tree for that; UsageError where there is no such mode.
 
     Where it is forced the tree is converted anew, and so what was added to it since.
     """
     raise_on_signals()
-    if code not in MODES:
-        raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
+    check_mode(code)
     conversion = Conversion(container.path)
     if container.mode and container.mode not in MODES:
         raise EngineError("the container was converted to mode %s, which this udocker cannot undo" % container.mode,
@@ -10270,14 +10185,11 @@ def fix_permissions(container):
     for _, status, directory, name in OpenTree(container.root).walk():
         wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600 if stat.S_ISREG(status.st_mode) else 0
         if wanted & ~status.st_mode:
-            descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            try:
+            with Closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as descriptor:
                 present = os.fstat(descriptor).st_mode
                 if stat.S_IFMT(present) == stat.S_IFMT(status.st_mode):     # nobody put a link there meanwhile
                     os.chmod("/proc/self/fd/%d" % descriptor, stat.S_IMODE(present) | wanted)
                     mended += 1
-            finally:
-                os.close(descriptor)
     return mended
 
 
@@ -10390,10 +10302,9 @@ def prune(context, is_dry=False):
 def kinds_of_modes(codes):
     """The kinds of tools that these modes need, of all modes where none is named; UsageError for what is no mode."""
     for code in codes:
-        if code not in MODES:
-            raise UsageError("%r is no execution mode" % code, "there are " + ", ".join(sorted(MODES)))
-    engines = [engine for engine in ENGINES if any(mode.code in codes or not codes for mode in engine.modes)]
-    return [engine.tool_kind for engine in engines if engine.tool_kind]
+        check_mode(code)
+    wanted = {ENGINE_OF_MODE[code] for code in codes or MODES}
+    return [engine.tool_kind for engine in ENGINES if engine in wanted and engine.tool_kind]
 
 
 def install_tools(context, codes, source="", is_forced=False, is_purged=False):
@@ -10476,16 +10387,23 @@ def examine_fakechroot(box, code):
     return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
 
 
+def engines_here(context, code):
+    """[(Engine, what is said of it once it is proved)] of a mode, nothing being fetched; ToolError where what a setting
+    names is not to be used."""
+    engine_class, host, temporary = ENGINE_OF_MODE[code], context.host, context.temporary()
+    if not engine_class.tool_kind:
+        return [(engine_class(code, host, temporary), "proved")]
+    return [(engine_class(code, host, path, temporary), "proved with " + path)
+            for path in context.toolbox().executables_here(engine_class.tool_kind)]
+
+
 def examine_mode(context, code):
     """The ModeReport of a mode; nothing is fetched for it."""
-    engine_class = next(engine for engine in ENGINES if any(mode.code == code for mode in engine.modes))
-    prover, box, refusals = context.prover(), context.toolbox(), []
-    if engine_class is FakechrootEngine:
-        return examine_fakechroot(box, code)
+    if ENGINE_OF_MODE[code] is FakechrootEngine:
+        return examine_fakechroot(context.toolbox(), code)
+    prover, refusals = context.prover(), []
     try:
-        engines = [(engine_class(code, context.host, path, prover.temporary), "proved with " + path)
-                   for path in box.executables_here(engine_class.tool_kind)] if engine_class.tool_kind else [
-                       (engine_class(code, context.host, prover.temporary), "proved")]
+        engines = engines_here(context, code)
     except ToolError as error:
         return ModeReport(code, False, error.message, error.hint)
     for engine, detail in engines:
@@ -10495,7 +10413,7 @@ def examine_mode(context, code):
         refusals.append(refusal)
     if refusals:
         return ModeReport(code, False, "; ".join(sorted({reason for reason, _ in refusals})), refusals[0][1])
-    return ModeReport(code, False, "no %s here" % TOOL_KINDS[engine_class.tool_kind].title,
+    return ModeReport(code, False, "no %s here" % TOOL_KINDS[ENGINE_OF_MODE[code].tool_kind].title,
                       "udocker install %s fetches one; --list tells what to bring where there is no internet" % code)
 
 
@@ -10530,7 +10448,7 @@ def host_facts(context):
     facts += [("transport", transport), ("kernel", "%s on %s" % (context.host.kernel, context.host.machine))]
     for name in [name for name, _, _ in NamespaceEngine.SWITCHES] + ["kernel.yama.ptrace_scope"]:
         value = Host.sysctl(name)
-        if value is not None:
+        if value:
             facts.append((name, value))
     return facts + [("store", store_condition(context)), ("temporary", context.temporary())]
 
@@ -10816,7 +10734,9 @@ class CopyEnd:
             self.path = os.path.abspath(text)
 
     def place(self, is_followed):
-        """(OpenTree, relative name) of the entry; a link at its end is followed only where that is asked for."""
+        """(OpenTree, relative name) of the entry; a link at its end is followed only where that is asked for, as what
+        must be a directory asks too."""
+        is_followed = is_followed or self.has_slash or self.is_content
         if not self.is_guest:
             path = os.path.realpath(self.path) if is_followed else os.path.join(
                 os.path.realpath(os.path.dirname(self.path)), os.path.basename(self.path))
@@ -10847,7 +10767,6 @@ def copy_out(context, source_text, is_followed=False):
     source = CopyEnd(context, source_text)
     if not source.is_guest:
         raise UsageError("%r is not in a container" % source_text, "write CONTAINER:PATH")
-    is_followed = is_followed or source.has_slash or source.is_content
     if not source.kind(is_followed):
         raise NotFoundError("%s: no such file or directory" % source_text)
     tree, start = source.place(is_followed)
@@ -10871,7 +10790,7 @@ def copy_between(context, source_text, target_text, is_followed=False):
     if not (source.is_guest or target.is_guest):
         raise UsageError("neither %r nor %r is in a container" % (source_text, target_text),
                          "write CONTAINER:PATH for the one that is")
-    source_kind = source.kind(is_followed or source.has_slash or source.is_content)
+    source_kind = source.kind(is_followed)
     if not source_kind:
         raise NotFoundError("%s: no such file or directory" % source_text)
     if source_kind != "directory" and (source.has_slash or source.is_content):
@@ -10881,10 +10800,10 @@ def copy_between(context, source_text, target_text, is_followed=False):
         raise ConflictError("%s: a directory cannot be copied over a file" % target_text, REPLACE_HINT)
     if target.has_slash and (target_kind == "other" or not target_kind and source_kind != "directory"):
         raise NotFoundError("%s: no such directory" % target_text)
-    source_tree, start = source.place(is_followed or source.has_slash or source.is_content)
+    source_tree, start = source.place(is_followed)
     target_tree, place = target.place(True)
     if target_kind == "directory" and not source.is_content:
-        place = "/".join(filter(None, (place, os.path.basename(os.path.normpath(source.path)).strip("/"))))
+        place = name_below(place, os.path.basename(os.path.normpath(source.path)).strip("/"))
     paths = [os.path.join(tree.path, name) for tree, name in ((source_tree, start), (target_tree, place))]
     if source_kind == "directory" and (paths[1] + "/").startswith(paths[0].rstrip("/") + "/"):
         raise ConflictError("%s: a directory cannot be copied into itself" % source_text,
@@ -10989,11 +10908,12 @@ def find_fakechroot(context, code, container):
 
 def find_engine(context, code, spec, container):
     """The proved engine of mode `code` for a RunSpec."""
-    if code in [offered.code for offered in FakechrootEngine.modes]:
+    engine_class = ENGINE_OF_MODE[code]
+    if engine_class is FakechrootEngine:
         return find_fakechroot(context, code, container)
-    if code == "N1":
+    if engine_class is NamespaceEngine:
         return find_namespaces(context)
-    return find_with_executable(context, RuncEngine if code == "R1" else PRootEngine, code, spec)
+    return find_with_executable(context, engine_class, code, spec)
 
 
 def stand_in(context, spec, refusal):
