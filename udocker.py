@@ -932,6 +932,30 @@ def raise_on_signals():
             signal.signal(number, unwind)
 
 
+class HeldSignals:
+    """In a `with` block of the main thread, the signals for which this program has handlers are only noted; at its end
+    they are handled. For code that calls back into Python, and must not see what a handler raises."""
+
+    def __init__(self):
+        self.received = []
+        self.handlers = {}
+
+    def __enter__(self):
+        import threading
+        signal = signal_module()
+        if threading.current_thread() is threading.main_thread():       # no other one handles signals
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if callable(signal.getsignal(number)):
+                    self.handlers[number] = signal.signal(number, lambda *received: self.received.append(received))
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.handlers.items():
+            signal_module().signal(number, handler)
+        for number, frame in self.received:
+            self.handlers[number](number, frame)
+
+
 def send_signal(pid, number):
     """kill(2), which has nothing to do where the process has ended."""
     try:
@@ -2857,7 +2881,10 @@ class PycurlTransport:
             self._configure(handle, transfer)
             handle.setopt(self.pycurl.HEADERFUNCTION, self._guarded(transfer.take_header, failures))
             handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
-            handle.perform()
+            with HeldSignals() as held:
+                # libcurl asks at least once a second, also while nothing comes
+                handle.setopt(self.pycurl.XFERINFOFUNCTION, lambda *_: len(held.received))
+                handle.perform()
         except self.pycurl.error as error:
             handle.close()
             if not failures:
@@ -2884,6 +2911,7 @@ class PycurlTransport:
         curl = self.pycurl
         handle.setopt(curl.URL, transfer.url)
         handle.setopt(curl.NOSIGNAL, 1)
+        handle.setopt(curl.NOPROGRESS, 0)
         handle.setopt(curl.PROTOCOLS, curl.PROTO_HTTP | curl.PROTO_HTTPS)
         handle.setopt(curl.HTTPHEADER, ["%s: %s" % field for field in transfer.request_fields])
         handle.setopt(curl.CONNECTTIMEOUT, self.timeout)
