@@ -9689,25 +9689,33 @@ class TreeProcesses:
     """The processes of this host that run in the tree of a container, by what each engine shows of it. proc(5)
 
     In N1 and R1 the tree is their root; the library of Fakechroot finds it in their environment. PRoot has it among
-    its words: it is of `tracers`, and its first child the command.
+    its words, as others may, and traces: it is of `tracers`, and its first child the command.
     """
 
     def __init__(self, root):
-        self.word, self.status = os.fsencode(root), os.stat(root)
+        self.word, self.status = os.fsencode(os.path.realpath(root)), os.stat(root)
         self.find()
 
     def find(self):
         """Look again."""
-        self.tracers, self.members = [], []
+        self.tracers, self.members, tracing = [], [], set()
         for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
             try:
+                root = os.stat("/proc/%d/root" % pid)       # refused of somebody else's, whose words are shown
+                tracing.add(self._tracer(pid))
                 if b"\0-r\0" + self.word + b"\0" in read_file("/proc/%d/cmdline" % pid):
                     self.tracers.append(pid)
-                elif os.path.samestat(os.stat("/proc/%d/root" % pid), self.status) or (
+                elif os.path.samestat(root, self.status) or (
                         b"\0FAKECHROOT_BASE=" + self.word + b"\0" in b"\0" + read_file("/proc/%d/environ" % pid)):
                     self.members.append(pid)
             except OSError:         # it has ended, or is somebody else's
                 pass
+        self.tracers = [pid for pid in self.tracers if pid in tracing]
+
+    @staticmethod
+    def _tracer(pid):
+        words = read_file("/proc/%d/status" % pid).partition(b"\nTracerPid:")[2].split()
+        return int(words[0]) if words else 0
 
     def is_empty(self):
         """Whether nothing runs."""
