@@ -6680,7 +6680,9 @@ class GuestLibraries:
 def newest_glibc(data):
     """The newest version of glibc's symbols that a library (bytes) names: what it needs, or, of libc itself, has."""
     import re
-    found = (match.group(1, 2) for match in re.finditer(rb"\0GLIBC_([0-9]+)\.([0-9]+)(?:\.[0-9]+)?(?=\0)", data))
+    # A stranger's number may have any length, and would take long to be one
+    version = re.compile(rb"\0GLIBC_([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9]{1,3})?(?=\0)")
+    found = (match.group(1, 2) for match in version.finditer(data))
     return max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
 
 
@@ -7432,7 +7434,7 @@ class MpiLibrary:
     def survey(self, environment):
         """What a container needs of the host to use it, as (kind, name, path): each "library", each "place" that is
         read by its path, and the version of "glibc" that they need. ToolError where ldd cannot tell. ldd(1)"""
-        beside = [self.directory + "/" + name for name in sorted(os.listdir(self.directory)) if self.is_kin(name)]
+        beside = [self.directory + "/" + name for name in entries_of(self.directory) if self.is_kin(name)]
         libraries = {os.path.basename(path): path for path in beside}
         libraries.update(self._needs(beside, environment))
         places = self._places({os.path.dirname(path) for path in libraries.values()})
@@ -7469,32 +7471,32 @@ class MpiLibrary:
     def edits(self, replaced, tree, survey):
         """The ContainerEdits that put it into the place of `replaced`, the MpiLibrary in a GuestTree; `survey` is its
         own. Of each library that both sides have the newer one is used."""
-        edits, own = ContainerEdits(self.PLACE), self._guest_files(replaced, tree)
-        names = {}
+        edits, names = ContainerEdits(self.PLACE), {}
+        own = self._guest_files(tree, [replaced.directory] + GuestLibraries(tree).directories)
         for kind, name, path in survey:
             if kind == "place":
                 edits.mounts.append(Mount(path, path, is_required=False))
             elif kind == "library":
                 is_own = self.is_kin(name)
-                if is_own or not self.is_older(path, own.get(name, "")):
+                if is_own or not self.is_older(path, tree.path(own.get(name, ""))):
                     edits.files[edits.LIBRARIES + name] = path
                     names[self.common_name(name)] = path if is_own else ""
         # Over the container's own files too: a program may know their path
-        for name in os.listdir(tree.path(replaced.directory)):
+        for name, guest in self._guest_files(tree, [replaced.directory]).items():
             path = names.get(self.common_name(name))
             if path:
-                edits.mounts.append(Mount(path, tree.resolve(replaced.directory + "/" + name)))
+                edits.mounts.append(Mount(path, guest))
         return edits
 
     @staticmethod
-    def _guest_files(replaced, tree):
-        """{name: host path} of the libraries of a container that are found by their names alone."""
+    def _guest_files(tree, directories):
+        """{name: guest path, without links} of the libraries in these directories of a container, the first ones."""
         found = {}
-        for guest in [replaced.directory] + GuestLibraries(tree).directories:
-            for name in os.listdir(tree.path(guest)):
+        for directory in directories:
+            for name in entries_of(tree.path(directory)):
                 if ".so" in name and name not in found:
                     try:
-                        found[name] = tree.path(guest + "/" + name)
+                        found[name] = tree.resolve(directory + "/" + name)
                     except OSError:         # links in a circle
                         continue
         return found
@@ -11315,15 +11317,16 @@ MPI_SURVEY_AGE = 86400      # seconds for which a survey of the host's MPI is be
 
 
 def survey_mpi(context, library):
-    """The survey of a MpiLibrary of the host: the noted one, else a new one."""
+    """The survey of a MpiLibrary of the host: the noted one, else a new one. JSON, as names may hold anything."""
+    import json
     notes, status = context.notes(), os.stat(library.path)
     subject = "mpi %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
                                    context.environment.get("LD_LIBRARY_PATH", ""))
     text = notes.recall(subject, MPI_SURVEY_AGE)
     if not text:
-        text = "\n".join("\t".join(entry) for entry in library.survey(context.environment))
+        text = json.dumps(library.survey(context.environment))
         notes.remember(subject, text)
-    return [tuple(line.split("\t")) for line in text.split("\n")]
+    return json.loads(text)
 
 
 def check_c_library(tree, replaced, survey):
