@@ -216,8 +216,8 @@ class Say:
             raise
 
     def result(self, text):
-        """One line, or several, of what was asked for."""
-        self._write(sys.stdout, text + "\n")
+        """One line, or several, of what was asked for; what a terminal would obey is shown there."""
+        self._write(sys.stdout, (printable(text) if os.isatty(1) else text) + "\n")
 
     def _talk(self, level, text):
         if self.level < level:
