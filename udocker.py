@@ -216,8 +216,8 @@ class Say:
             raise
 
     def result(self, text):
-        """One line, or several, of what was asked for."""
-        self._write(sys.stdout, text + "\n")
+        """One line, or several, of what was asked for; what a terminal would obey is shown there."""
+        self._write(sys.stdout, (printable(text) if os.isatty(1) else text) + "\n")
 
     def _talk(self, level, text):
         if self.level < level:
@@ -934,6 +934,30 @@ def raise_on_signals():
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, unwind)
+
+
+class HeldSignals:
+    """In a `with` block of the main thread, the signals for which this program has handlers are only noted; at its end
+    they are handled. For code that calls back into Python, and must not see what a handler raises."""
+
+    def __init__(self):
+        self.received = []
+        self.handlers = {}
+
+    def __enter__(self):
+        import threading
+        signal = signal_module()
+        if threading.current_thread() is threading.main_thread():       # no other one handles signals
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if callable(signal.getsignal(number)):
+                    self.handlers[number] = signal.signal(number, lambda *received: self.received.append(received))
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.handlers.items():
+            signal_module().signal(number, handler)
+        for number, frame in self.received:
+            self.handlers[number](number, frame)
 
 
 def send_signal(pid, number):
@@ -2871,7 +2895,10 @@ class PycurlTransport:
             self._configure(handle, transfer)
             handle.setopt(self.pycurl.HEADERFUNCTION, self._guarded(transfer.take_header, failures))
             handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
-            handle.perform()
+            with HeldSignals() as held:
+                # libcurl asks at least once a second, also while nothing comes
+                handle.setopt(self.pycurl.XFERINFOFUNCTION, lambda *_: len(held.received))
+                handle.perform()
         except self.pycurl.error as error:
             handle.close()
             if not failures:
@@ -2898,6 +2925,7 @@ class PycurlTransport:
         curl = self.pycurl
         handle.setopt(curl.URL, transfer.url)
         handle.setopt(curl.NOSIGNAL, 1)
+        handle.setopt(curl.NOPROGRESS, 0)
         handle.setopt(curl.PROTOCOLS, curl.PROTO_HTTP | curl.PROTO_HTTPS)
         handle.setopt(curl.HTTPHEADER, ["%s: %s" % field for field in transfer.request_fields])
         handle.setopt(curl.CONNECTTIMEOUT, self.timeout)
@@ -6619,7 +6647,9 @@ class GuestLibraries:
 def newest_glibc(data):
     """The newest version of glibc's symbols that a library (bytes) names: what it needs, or, of libc itself, has."""
     import re
-    found = (match.group(1, 2) for match in re.finditer(rb"\0GLIBC_([0-9]+)\.([0-9]+)(?:\.[0-9]+)?(?=\0)", data))
+    # A stranger's number may have any length, and would take long to be one
+    version = re.compile(rb"\0GLIBC_([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9]{1,3})?(?=\0)")
+    found = (match.group(1, 2) for match in version.finditer(data))
     return max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
 
 
@@ -7349,7 +7379,7 @@ class MpiLibrary:
     def survey(self, environment):
         """What a container needs of the host to use it, as (kind, name, path): each "library", each "place" that is
         read by its path, and the version of "glibc" that they need. ToolError where ldd cannot tell. ldd(1)"""
-        beside = [self.directory + "/" + name for name in sorted(os.listdir(self.directory)) if self.is_kin(name)]
+        beside = [self.directory + "/" + name for name in entries_of(self.directory) if self.is_kin(name)]
         libraries = {os.path.basename(path): path for path in beside}
         libraries.update(self._needs(beside, environment))
         places = self._places({os.path.dirname(path) for path in libraries.values()})
@@ -7386,32 +7416,32 @@ class MpiLibrary:
     def edits(self, replaced, tree, survey):
         """The ContainerEdits that put it into the place of `replaced`, the MpiLibrary in a GuestTree; `survey` is its
         own. Of each library that both sides have the newer one is used."""
-        edits, own = ContainerEdits(self.PLACE), self._guest_files(replaced, tree)
-        names = {}
+        edits, names = ContainerEdits(self.PLACE), {}
+        own = self._guest_files(tree, [replaced.directory] + GuestLibraries(tree).directories)
         for kind, name, path in survey:
             if kind == "place":
                 edits.mounts.append(Mount(path, path, is_required=False))
             elif kind == "library":
                 is_own = self.is_kin(name)
-                if is_own or not self.is_older(path, own.get(name, "")):
+                if is_own or not self.is_older(path, tree.path(own.get(name, ""))):
                     edits.files[edits.LIBRARIES + name] = path
                     names[self.common_name(name)] = path if is_own else ""
         # Over the container's own files too: a program may know their path
-        for name in os.listdir(tree.path(replaced.directory)):
+        for name, guest in self._guest_files(tree, [replaced.directory]).items():
             path = names.get(self.common_name(name))
             if path:
-                edits.mounts.append(Mount(path, tree.resolve(replaced.directory + "/" + name)))
+                edits.mounts.append(Mount(path, guest))
         return edits
 
     @staticmethod
-    def _guest_files(replaced, tree):
-        """{name: host path} of the libraries of a container that are found by their names alone."""
+    def _guest_files(tree, directories):
+        """{name: guest path, without links} of the libraries in these directories of a container, the first ones."""
         found = {}
-        for guest in [replaced.directory] + GuestLibraries(tree).directories:
-            for name in os.listdir(tree.path(guest)):
+        for directory in directories:
+            for name in entries_of(tree.path(directory)):
                 if ".so" in name and name not in found:
                     try:
-                        found[name] = tree.path(guest + "/" + name)
+                        found[name] = tree.resolve(directory + "/" + name)
                     except OSError:         # links in a circle
                         continue
         return found
@@ -9573,25 +9603,33 @@ class TreeProcesses:
     """The processes of this host that run in the tree of a container, by what each engine shows of it. proc(5)
 
     In N1 and R1 the tree is their root; the library of Fakechroot finds it in their environment. PRoot has it among
-    its words: it is of `tracers`, and its first child the command.
+    its words, as others may, and traces: it is of `tracers`, and its first child the command.
     """
 
     def __init__(self, root):
-        self.word, self.status = os.fsencode(root), os.stat(root)
+        self.word, self.status = os.fsencode(os.path.realpath(root)), os.stat(root)
         self.find()
 
     def find(self):
         """Look again."""
-        self.tracers, self.members = [], []
+        self.tracers, self.members, tracing = [], [], set()
         for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
             try:
+                root = os.stat("/proc/%d/root" % pid)       # refused of somebody else's, whose words are shown
+                tracing.add(self._tracer(pid))
                 if b"\0-r\0" + self.word + b"\0" in read_file("/proc/%d/cmdline" % pid):
                     self.tracers.append(pid)
-                elif os.path.samestat(os.stat("/proc/%d/root" % pid), self.status) or (
+                elif os.path.samestat(root, self.status) or (
                         b"\0FAKECHROOT_BASE=" + self.word + b"\0" in b"\0" + read_file("/proc/%d/environ" % pid)):
                     self.members.append(pid)
             except OSError:         # it has ended, or is somebody else's
                 pass
+        self.tracers = [pid for pid in self.tracers if pid in tracing]
+
+    @staticmethod
+    def _tracer(pid):
+        words = read_file("/proc/%d/status" % pid).partition(b"\nTracerPid:")[2].split()
+        return int(words[0]) if words else 0
 
     def is_empty(self):
         """Whether nothing runs."""
@@ -11201,15 +11239,16 @@ MPI_SURVEY_AGE = 86400      # seconds for which a survey of the host's MPI is be
 
 
 def survey_mpi(context, library):
-    """The survey of a MpiLibrary of the host: the noted one, else a new one."""
+    """The survey of a MpiLibrary of the host: the noted one, else a new one. JSON, as names may hold anything."""
+    import json
     notes, status = context.notes(), os.stat(library.path)
     subject = "mpi %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
                                    context.environment.get("LD_LIBRARY_PATH", ""))
     text = notes.recall(subject, MPI_SURVEY_AGE)
     if not text:
-        text = "\n".join("\t".join(entry) for entry in library.survey(context.environment))
+        text = json.dumps(library.survey(context.environment))
         notes.remember(subject, text)
-    return [tuple(line.split("\t")) for line in text.split("\n")]
+    return json.loads(text)
 
 
 def check_c_library(tree, replaced, survey):

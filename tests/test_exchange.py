@@ -330,6 +330,22 @@ def test_a_person_sees_how_far_long_work_is(udocker):
     assert "importing" not in last and "udocker: error: " in last, shown
 
 
+@pytest.mark.parametrize("words", [["ps"], ["ps", "--format={{.Image}}"], ["inspect", "--format={{.Config.Env}}", "a"]])
+def test_what_a_stranger_wrote_does_not_steer_the_terminal(udocker, words):
+    """A script gets the bytes themselves."""
+    udocker.ok("import", "--tocontainer", "--name=a", "-", input=LOWER)
+    container = udocker.store / "containers" / "a"
+    (container / "imagerepo.name").write_bytes(b"evil\x1b[2J\x9b2J:1")
+    (container / "container.json").write_text(json.dumps({"config": {"Env": ["A=\x1b[2J"]}}))
+    terminal, end = os.openpty()
+    with udocker.start(*words, stdout=end) as process:
+        os.close(end)
+        shown = os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert process.returncode == 0 and b"\x1b" not in shown and b"\\x1b[2J" in shown
+    assert words == ["ps"] or "\x1b[2J" in udocker.ok(*words).out
+
+
 @pytest.mark.parametrize("command, expected", [
     (["images"], {"Repository": "lab/busybox", "Tag": "1.0", "Platform": "linux/" + NATIVE, "Protected": False}),
     (["ps"], {"Names": "busy", "Image": "lab/busybox:1.0", "Mode": "P1"}),

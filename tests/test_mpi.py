@@ -218,6 +218,54 @@ def test_a_container_that_the_hosts_mpi_does_not_suit(namespace_box, tmp_path, f
     assert result.status == 125 and expected in result.err, result.err
 
 
+@pytest.mark.parametrize("data, expected", [
+    (b"\0GLIBC_2.3\0GLIBC_2.34\0GLIBC_2.4.1\0", (2, 34)), (b"\0GLIBC_PRIVATE\0", (0, 0)),
+    (b"\0GLIBC_2." + b"9" * 5000 + b"\0", (0, 0)), (b"\0GLIBC_" + b"9" * 5000 + b".1\0", (0, 0))],
+    ids=["many", "private", "long minor", "long major"])
+def test_the_newest_glibc_of_a_file_by_anybody(data, expected):
+    assert program_under_test.newest_glibc(data) == expected
+
+
+@pytest.fixture
+def pair(namespace_box, tmp_path):
+    """(a directory for the host's Open MPI, one for a tree's, a function that runs a command there with --mpi)."""
+    host, tree = tmp_path / "a\tplace", tmp_path / "tree" / "lib"
+    for directory in host, tree:
+        directory.mkdir(parents=True)
+        subprocess.run([need("gcc"), "-shared", "-x", "c", "-", "-Wl,--no-as-needed", "-lc",
+                        "-o", str(directory / "libmpi.so.40")], check=True, input=(LIBRARY % OPEN_MPI).encode())
+    shutil.copy(glob.glob("/lib/*/libc.so.6")[0], str(tree))
+    shutil.copy(namespace_box.ok("inspect", "-p", "busybox").out.strip() + "/bin/busybox", str(tree.parent))
+    return host, tree, lambda: namespace_box("run", "--mpi", "--location=%s" % tree.parent, "x", "/busybox", "true",
+                                             env={"LD_LIBRARY_PATH": str(host)})
+
+
+def test_the_path_of_the_hosts_mpi_may_be_any(pair):
+    """What is found out of it is noted, and read again."""
+    _, _, run = pair
+    for _ in range(2):
+        result = run()
+        assert result.status == 0, result
+
+
+def test_libraries_of_a_container_that_are_links_in_a_circle(pair):
+    _, tree, run = pair
+    (tree / "libmpi_cxx.so.40").symlink_to("libmpi_cxx.so.40")
+    (pair[0] / "libmpi_cxx.so.40").symlink_to("libmpi.so.40")
+    result = run()
+    assert result.status == 0, result
+
+
+def test_a_directory_of_libraries_that_cannot_be_listed(pair):
+    _, tree, run = pair
+    tree.chmod(0o311)
+    try:
+        result = run()
+    finally:
+        tree.chmod(0o755)
+    assert result.status == 0, result
+
+
 @pytest.mark.parametrize("variables, is_passed, makers, expected", [
     ({}, True, {"MPICH"}, "srun --mpi=pmix"),
     ({"PMIX_RANK": "0"}, False, {"Open MPI"}, "without --hostenv"),

@@ -135,6 +135,24 @@ def test_kill_by_the_id_of_a_cidfile(udocker, images, mode, token, tmp_path):
     assert program.ok("ps", "-q").out == ""
 
 
+def test_kill_knows_a_store_by_any_path(own_box, token, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(own_box.store)
+    with running(own_box, "own", "sh", "-c", "echo ready; sleep 1000; :", token):
+        own_box.ok("--repo=%s" % link, "kill", "own")
+        assert_all_ended(token)
+
+
+def test_kill_leaves_alone_who_only_names_the_tree(own_box):
+    """As cp -r does, which PRoot's words resemble."""
+    root = own_box.ok("inspect", "-p", "own").out.strip()
+    with subprocess.Popen(["sh", "-c", "read word", "cp", "-r", root, "there"], stdin=subprocess.PIPE) as process:
+        with running(own_box, "own", "sh", "-c", "echo ready; exec sleep 1000"):
+            own_box.ok("kill", "own")
+        process.communicate(b"word\n")
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("text", ["", "0", "65", "-1", "SIG_IGN", "_IGN", "9" * 5000, "\u00b2", "NONSENSE"])
 def test_signals_that_are_none(udocker, text):
     assert "no signal" in udocker.fails(2, "kill", "--signal=" + text, "own").err

@@ -2,11 +2,15 @@
 import glob
 import os
 import shutil
+import signal
+import socket
+import subprocess
 import time
 
 import pytest
 
 import udocker
+from udocker import HeldSignals
 from faulty_registry import CHUNKED, UNTIL_CLOSE, Answer, Site, redirect
 from loopback import LoopbackServer, make_certificate
 from proxies import Asked, Proxy
@@ -471,6 +475,37 @@ def test_nothing_is_left_open(transport, site):
             fetch(transport, site.url + "/", deliver=raise_disturbance)
         counts.append(open_files())
     assert counts[-1] <= counts[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait_for_a_silent_server(udocker, number):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        name = "127.0.0.1:%d/lab/busybox" % server.getsockname()[1]
+        with udocker.start("pull", name, stderr=subprocess.PIPE) as process:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)
+                process.send_signal(number)
+                assert process.wait(10) == 128 + number, "long before the time limit"
+            assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_handler_runs_where_a_transfer_ended_and_not_within(number):
+    def handle(*_):
+        raise Disturbance
+
+    previous = signal.signal(number, handle)
+    try:
+        with pytest.raises(Disturbance):
+            with HeldSignals():
+                os.kill(os.getpid(), number)
+                seen = "the end of the block"
+        assert seen and signal.getsignal(number) == handle
+    finally:
+        signal.signal(number, previous)
 
 
 def raise_disturbance(status, fields):
