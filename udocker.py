@@ -4939,8 +4939,10 @@ class ReadAhead:
                 raise piece
             yield piece
 
-    def __exit__(self, *_):
+    def __exit__(self, _, error, __):
         self.is_stopped = True
+        if isinstance(error, KeyboardInterrupt):    # the program ends, and what the thread reads may never come
+            return
         while self.thread.is_alive():
             try:
                 self.queue.get(timeout=0.01)
@@ -5294,18 +5296,15 @@ class LayerUnpacker:
 
     def apply_pieces(self, pieces, diff_id=None, is_large=True):
         """The same for a layer that comes in pieces; a large one is inflated by a thread of its own."""
+        import contextlib
         import hashlib
         digest = hashlib.sha256()
         self.known, self.current = {b"": self.root}, set()
         previous, content = os.umask(0), decompressed(pieces)
         try:
-            if is_large:
-                with ReadAhead(content) as ahead:           # whose thread has enough to do with inflating
-                    self._apply(ByteStream(self._hashed(ahead, digest)))
-            else:
-                self._apply(ByteStream(self._hashed(content, digest)))
+            with ReadAhead(content) if is_large else contextlib.closing(content) as content:
+                self._apply(ByteStream(self._hashed(content, digest)))      # in this thread: the other one inflates
         finally:
-            content.close()
             os.umask(previous)
         if diff_id and diff_id != "sha256:" + digest.hexdigest():
             raise DigestError("its content is not the layer %s that the image names" % diff_id,
