@@ -928,10 +928,14 @@ def raise_on_signals():
     """
     signal = signal_module()
 
+    ending = (signal.SIGTERM, signal.SIGHUP)
+
     def unwind(number, _):
+        for other in ending:        # the tidying up is not interrupted: timeout(1) sends one signal twice
+            signal.signal(other, lambda *_: None)
         raise Interruption(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ending:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, unwind)
 
@@ -4914,8 +4918,10 @@ class ReadAhead:
                 raise piece
             yield piece
 
-    def __exit__(self, *_):
+    def __exit__(self, _, error, __):
         self.is_stopped = True
+        if isinstance(error, KeyboardInterrupt):    # the program ends, and what the thread reads may never come
+            return
         while self.thread.is_alive():
             try:
                 self.queue.get(timeout=0.01)
@@ -5265,18 +5271,15 @@ class LayerUnpacker:
 
     def apply_pieces(self, pieces, diff_id=None, is_large=True):
         """The same for a layer that comes in pieces; a large one is inflated by a thread of its own."""
+        import contextlib
         import hashlib
         digest = hashlib.sha256()
         self.known, self.current = {b"": self.root}, set()
         previous, content = os.umask(0), decompressed(pieces)
         try:
-            if is_large:
-                with ReadAhead(content) as ahead:           # whose thread has enough to do with inflating
-                    self._apply(ByteStream(hashed(ahead, digest)))
-            else:
-                self._apply(ByteStream(hashed(content, digest)))
+            with ReadAhead(content) if is_large else contextlib.closing(content) as content:
+                self._apply(ByteStream(hashed(content, digest)))      # in this thread: the other one inflates
         finally:
-            content.close()
             os.umask(previous)
         if diff_id and diff_id != "sha256:" + digest.hexdigest():
             raise DigestError("its content is not the layer %s that the image names" % diff_id,

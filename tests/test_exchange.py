@@ -1,5 +1,7 @@
 """save, import, export and clone: what they write is read by skopeo, umoci, tar and Python, and read back."""
+import array
 import contextlib
+import fcntl
 import gzip
 import json
 import os
@@ -7,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import termios
 
 import pytest
 
@@ -300,6 +303,23 @@ def test_a_clone_has_its_own_files_and_the_same_mode(udocker):
     assert udocker.ok("setup", "b").out == "N1\n" and udocker.ok("inspect", "a").out == udocker.ok("inspect", "b").out
     os.truncate(root_of(udocker, "b") + "/etc/motd", 0)
     assert listing(root_of(udocker, "a"))[b"etc/motd"][2] == b"hello\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("words", [["load", "-i", "-"], ["import", "-", "a:1"], ["import", "--tocontainer", "-"]])
+def test_a_signal_ends_the_wait_for_an_archive(udocker, words, number):
+    """Whose end never comes."""
+    with udocker.start(*words, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(gzip.compress(LOWER)[:20])
+        process.stdin.flush()
+        waiting = array.array("i", [1])
+        while waiting[0]:           # until it is read
+            fcntl.ioctl(process.stdin, termios.FIONREAD, waiting)
+        for _ in range(2 if number == signal.SIGTERM else 1):       # timeout(1) sends it to process and group
+            process.send_signal(number)
+        assert process.wait(20) == 128 + number
+        assert process.stderr.read() == b""
+    assert os.listdir(str(udocker.store / "containers")) == []
 
 
 # What a person and a script see of it
