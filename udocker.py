@@ -1060,7 +1060,8 @@ class Guard:
         if self.pid == 0:
             try:
                 signal = signal_module()        # what ends a job tells everybody at once, and this must come last
-                signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
+                                                          signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM])
                 leave_session(reader)
                 os.read(reader, 1)
                 self._kill()
