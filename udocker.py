@@ -4321,8 +4321,10 @@ class ImageStore:
     def get(self, reference):
         image = self.find(reference)
         if not image:
-            raise NotFoundError("%s: no such image here" % reference,
-                                "udocker images lists those there are; udocker pull %s fetches it" % reference)
+            names = set(reference.spellings())
+            others = [str(other) for other in self.list() if other.name in names]
+            raise NotFoundError("%s: no such image here" % reference, "%s; udocker pull %s fetches it" % (
+                "there is " + ", ".join(others) if others else "udocker images lists those there are", reference))
         return image
 
     def claim(self, reference, digests):

@@ -401,6 +401,11 @@ def test_verify_of_what_is_not_there(store, reference, status):
     store.fails(status, "verify", reference)
 
 
+@pytest.mark.parametrize("reference, hint", [("made", "there is made:1"), ("absent", "udocker images lists")])
+def test_other_tags_of_an_image_are_named(store, reference, hint):
+    assert hint in store.fails(1, "history", reference).err
+
+
 def test_mkrepo(udocker, tmp_path):
     for _ in range(2):
         udocker.ok("mkrepo", tmp_path / "a" / "new store")
