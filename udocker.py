@@ -4062,7 +4062,11 @@ class NewBlob:
         self.descriptor = -1
         if not expected or not has_size(layout.blob(expected), size):
             self.path = new_path(layout.layers)
-            self.descriptor = os.open(self.path, NEW_FILE, 0o644)
+            try:
+                self.descriptor = os.open(self.path, NEW_FILE, 0o644)
+            except BaseException:       # a signal, and nobody has this object yet
+                self.close()
+                raise
 
     def write(self, data):
         """Append bytes."""
@@ -4075,8 +4079,12 @@ class NewBlob:
     def link(self, path):
         """Be another name of a file, whose content is not copied; OSError where the file system cannot do that."""
         linked = new_path(self.layout.layers)
-        os.link(path, linked)
-        os.rename(linked, self.path)
+        try:
+            os.link(path, linked)
+            os.rename(linked, self.path)
+        except BaseException:
+            remove_file(linked)
+            raise
 
     def read_back(self):
         """Hash what link() brought."""
@@ -4640,8 +4648,8 @@ class RunMark:
 
     def make(self, host):
         """Where locks do not work there is none."""
-        self.lock.acquire()
         try:
+            self.lock.acquire()
             if self.lock.is_held:
                 write_all(self.lock.descriptor, os.fsencode(boot_of(host)))
         except BaseException:
@@ -10588,6 +10596,20 @@ def has_linked(blob, source):
         return False
 
 
+def plain_blob(context, blob):
+    """A NewBlob with the content of another one, not compressed."""
+    plain = context.blobs.new()
+    try:
+        with ReadAhead(decompressed(file_pieces(blob.file))) as pieces:
+            for piece in pieces:
+                plain.write(piece)
+        plain.finish()
+        return plain
+    except BaseException:
+        plain.close()
+        raise
+
+
 def import_blob(context, source, is_moved):
     """A NewBlob with the content of an archive of a tree, in a compression that OCI knows."""
     blob = context.blobs.new()
@@ -10601,11 +10623,7 @@ def import_blob(context, source, is_moved):
         blob.finish()
         if file_compression(blob.file) not in ("bzip2", "xz"):
             return blob
-        plain = context.blobs.new()
-        with ReadAhead(decompressed(file_pieces(blob.file))) as pieces:
-            for piece in pieces:
-                plain.write(piece)
-        plain.finish()
+        plain = plain_blob(context, blob)
         blob.close()
         return plain
     except BaseException:
@@ -10631,17 +10649,14 @@ def import_image(context, source, reference, platform=None, is_moved=False):
     """
     if is_moved and source == "-":
         raise UsageError("--mv: standard input cannot be moved")
-    with bringing_blobs(context), Work("importing %s" % source):
-        layer, config = import_blob(context, source, is_moved), context.blobs.new()
-        try:
-            data = import_config(context, platform, [uncompressed_digest(layer.file)], source)
-            config.write(data)
-            config.finish()
-            manifest = new_manifest(data, [(layer.digest, layer.size, file_compression(layer.file))])
-            image = store_image(context, reference, manifest, [config, layer])
-        finally:
-            layer.close()
-            config.close()
+    from contextlib import closing
+    with bringing_blobs(context), Work("importing %s" % source), \
+            closing(import_blob(context, source, is_moved)) as layer, closing(context.blobs.new()) as config:
+        data = import_config(context, platform, [uncompressed_digest(layer.file)], source)
+        config.write(data)
+        config.finish()
+        manifest = new_manifest(data, [(layer.digest, layer.size, file_compression(layer.file))])
+        image = store_image(context, reference, manifest, [config, layer])
     if is_moved:
         remove_file(source)
     return image
