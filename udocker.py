@@ -927,7 +927,6 @@ def raise_on_signals():
     A program executed later gets the default behaviour back: handlers do not outlive execve(2).
     """
     signal = signal_module()
-
     ending = (signal.SIGTERM, signal.SIGHUP)
 
     def unwind(number, _):
@@ -6597,10 +6596,10 @@ class GuestLibraries:
         """The names (bytes) of what lies in the directories."""
         return {os.fsencode(name) for guest in self.directories for name in self._names(guest)}
 
-    def find(self, name, machine, first=()):
+    def find(self, name, machine):
         """The guest path, without links, of the first library of that name for a machine (bytes, as ElfFile has it);
-        "" where there is none. The directories `first` are looked into before the loader's."""
-        for directory in [*first, *self.directories]:
+        "" where there is none."""
+        for directory in self.directories:
             try:
                 guest = self.tree.resolve(directory + "/" + name)
                 head = read_file(self.tree.root + guest, 64)
@@ -7437,7 +7436,7 @@ class MpiLibrary:
                 edits.mounts.append(Mount(path, path, is_required=False))
             elif kind == "library":
                 is_own = self.is_kin(name)
-                if is_own or not self.is_older(path, tree.path(own.get(name, ""))):
+                if is_own or name not in own or not self.is_older(path, tree.path(own[name])):
                     edits.files[edits.LIBRARIES + name] = path
                     names[self.common_name(name)] = path if is_own else ""
         # Over the container's own files too: a program may know their path
@@ -11224,15 +11223,15 @@ def find_edits(context, request, spec):
     return edits, dict(gpu_variables(host, wanted, chosen), **edits.environment)
 
 
-def link_mounts(context, request, edits):
-    """The Mounts of a device's libraries and programs."""
+def link_mounts(context, edits, is_needed):
+    """The Mounts of the host's libraries and programs; EngineError where they are needed and cannot be had."""
     if not edits.files:
         return []
     try:
         return edits.link_mounts(context.notes().keep_links(edits.links()))
     except OSError as error:
-        what = "links to the driver's files cannot be kept in %s: %s" % (context.notes().directory, error.strerror)
-        if request.insists_on_gpus:
+        what = "links to the host's files cannot be kept in %s: %s" % (context.notes().directory, error.strerror)
+        if is_needed:
             raise EngineError(what, "UDOCKER_DIR names a store that can be written to")
         say.warning(what)
         return []
@@ -11247,7 +11246,7 @@ def add_devices(context, request, spec):
     by_hand = dict(request.variables)
     spec.environment.update({name: value for name, value in variables.items() if name not in by_hand})
     edits.extend_search_paths(spec.environment)
-    mounts = edits.mounts + link_mounts(context, request, edits)
+    mounts = edits.mounts + link_mounts(context, edits, request.insists_on_gpus)
     seen = {mount.guest for mount in spec.mounts if mount.guest == mount.source}
     mounts += [mount for mount in edits.devices
                if mount.guest != mount.source or "/" + mount.guest.split("/")[1] not in seen]
@@ -11310,12 +11309,7 @@ def add_mpi(context, spec):
     check_c_library(spec.tree, replaced, survey)
     edits = library.edits(replaced, spec.tree, survey)
     edits.extend_search_paths(spec.environment)
-    try:
-        links = edits.link_mounts(context.notes().keep_links(edits.links()))
-    except OSError as error:
-        raise EngineError("--mpi: links to the host's libraries cannot be kept in %s: %s" % (
-            context.notes().directory, error.strerror), "UDOCKER_DIR names a store that can be written to")
-    spec.mounts = arrange_mounts(edits.mounts + links + spec.mounts)
+    spec.mounts = arrange_mounts(edits.mounts + link_mounts(context, edits, True) + spec.mounts)
     if is_first_rank(context.environment):
         say.info("the host's %s stands in for the container's %s/%s" % (
             library.path, replaced.directory, replaced.name))
