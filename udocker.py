@@ -2128,18 +2128,12 @@ REPLACE_HINT = "remove it first, or choose another target"
 
 
 class TreeCopy:
-    """Copies entries of one OpenTree into another: links as links, hard links among them kept, sockets and devices
-    left out. A file replaces a file; a directory is put over a directory."""
+    """Copies entries of one OpenTree into another, which has none of them: links as links, hard links among them kept,
+    sockets and devices left out."""
 
-    TEMPORARY = "^[.]new-([0-9a-f]{16}|link)$"      # strict, as it is looked for among the user's own files
-
-    def __init__(self, source, target, beside=""):
-        """What replaces a file is made in the directory `beside`, on the same file system, which prune() sweeps; where
-        there is none, in that of the file, where the next copy sweeps."""
+    def __init__(self, source, target):
         self.source = source
         self.target = target
-        self.beside = beside
-        self.swept = set()          # directories of the target
         self.first_names = {}       # (device, inode) of a file with several names: where the first one went
         self.directories = []       # (place, status), whose mode and time are set last
 
@@ -2165,38 +2159,12 @@ class TreeCopy:
                 set_time(descriptor, status.st_mtime_ns)
 
     def _place(self, name, status, source, where, base, target):
-        if stat.S_ISDIR(status.st_mode):
-            try:
-                os.mkdir(base, status.st_mode & 0o777 | stat.S_IRWXU, dir_fd=target)
-                self.directories.append((where, status))
-            except FileExistsError:
-                if base == ".":         # the top becomes the copy of a top
-                    self.directories.append((where, status))
-                elif not stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
-                    raise ConflictError("%s/%s: a directory cannot replace what is there" % (self.target.path, where),
-                                        REPLACE_HINT)
-        else:
-            try:
-                self._make(name, status, source, where, base, target)
-            except FileExistsError:
-                if stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
-                    raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where),
-                                        REPLACE_HINT)
-                self._replace(name, status, source, where, base, target)
-
-    def _replace(self, name, status, source, where, base, target):
-        place = self.beside or "/proc/self/fd/%d" % target
-        temporary = new_path(place)
-        if not self.beside and os.path.dirname(where) not in self.swept:
-            self.swept.add(os.path.dirname(where))
-            for path in left_behind(place, self.TEMPORARY):
-                remove_file(path)
-        try:
-            self._make(name, status, source, where, temporary, None)
-            os.rename(temporary, base, dst_dir_fd=target)
-        except BaseException:
-            remove_file(temporary)
-            raise
+        if not stat.S_ISDIR(status.st_mode):
+            self._make(name, status, source, where, base, target)
+            return
+        if base != ".":         # the top becomes the copy of a top
+            os.mkdir(base, status.st_mode & 0o777 | stat.S_IRWXU, dir_fd=target)
+        self.directories.append((where, status))
 
     def _make(self, name, status, source, where, base, target):
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
@@ -2216,6 +2184,52 @@ class TreeCopy:
         head, _, first = self.first_names[key].rpartition("/")
         with Closing(self.target.open(head)) as directory:
             os.link(first, base, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
+
+
+class TreeMerge(TreeCopy):
+    """The same where some of the entries may be already: a file replaces a file, and gets its name when it is whole; a
+    directory is put over a directory."""
+
+    TEMPORARY = "^[.]new-[0-9a-f]{16}$"     # strict, as it is looked for among the user's own files
+
+    def __init__(self, source, target, beside="", mend=None):
+        """Files are made in the directory `beside`, on the same file system, which prune() sweeps; where there is none,
+        in their own, where the next copy sweeps. `mend`, called with the name that a copy will get in the target and
+        the path where it lies now, makes it what it shall be."""
+        super().__init__(source, target)
+        self.beside = beside
+        self.mend = mend
+        self.swept = set()          # directories of the target
+
+    def _place(self, name, status, source, where, base, target):
+        try:
+            if stat.S_ISDIR(status.st_mode):
+                super()._place(name, status, source, where, base, target)
+            else:
+                self._put(name, status, source, where, base, target)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
+                raise ConflictError("%s/%s: a directory cannot replace what is there" % (self.target.path, where),
+                                    REPLACE_HINT)
+        except IsADirectoryError:
+            raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where), REPLACE_HINT)
+
+    def _put(self, name, status, source, where, base, target):
+        place = self.beside or "/proc/self/fd/%d" % target
+        temporary = new_path(place)
+        if not self.beside and os.path.dirname(where) not in self.swept:
+            self.swept.add(os.path.dirname(where))
+            for path in left_behind(place, self.TEMPORARY):
+                remove_file(path)
+        try:
+            self._make(name, status, source, where, temporary, None)
+            if os.path.lexists(temporary):      # what is no socket and no device
+                if self.mend:
+                    self.mend(where, temporary)
+                os.rename(temporary, base, dst_dir_fd=target)
+        except BaseException:
+            remove_file(temporary)
+            raise
 
 
 class GuestTree:
@@ -7968,6 +7982,11 @@ class ConversionStep:
         """Take one change back; while not `is_whole` nobody else changed anything."""
         raise NotImplementedError
 
+    def revert_copy(self, record, path):
+        """Take one change back in a copy of what was changed, which lies at `path` of the host."""
+        self.tree = OpenTree(os.path.dirname(path))
+        self.revert(dict(record, path=os.path.basename(path)), True)
+
     def mend(self, root, kept):
         """Let what still points into the tree at `root` (bytes) point to where it would without a conversion."""
 
@@ -8053,6 +8072,13 @@ class LinkStep(ConversionStep):
         for path in record.get("also", [record["path"]]):
             self._revert_name(path, record, is_whole)
 
+    def revert_copy(self, record, path):
+        if os.path.islink(path) and os.readlink(path) == record["new"]:
+            mtime = os.lstat(path).st_mtime_ns
+            os.unlink(path)
+            os.symlink(record["old"], path)
+            set_time(path, mtime)
+
     def _revert_name(self, path, record, is_whole):
         place = self.open_parent(path)
         if not place:
@@ -8082,7 +8108,7 @@ class LinkStep(ConversionStep):
         if not place:
             return
         directory, name = place
-        new = "%s/%slink" % (self.directory or "/proc/self/fd/%d" % directory, Layout.NEW)
+        new = "%s/%slink" % (self.directory, Layout.NEW)
         above = os.fstat(directory)
         try:
             os.fchmod(directory, stat.S_IMODE(above.st_mode) | stat.S_IRWXU)
@@ -8503,18 +8529,25 @@ udocker.Conversion(sys.argv[2]).update()"""
             if step.has_work():
                 step.extend(step.converted_at())
 
-    def revert_copy(self, start, tree, place, beside=""):
-        """Take back the changes in a copy of the entry `start` of the tree: what became `place` of an OpenTree;
-        `beside` as TreeCopy has it."""
+    def reverter(self, start, place):
+        """The `mend` of a TreeMerge in which the entry `start` of the tree becomes `place`: it takes back what was
+        changed."""
+        found = []
         for step in reversed(self._steps()):
-            records = step.journal.read() if step.state() else ()
-            step.directory, step.tree = beside, tree
-            for record in records:
-                names = record.get("also", [record.get("path")])
-                copied = [copied_name(name, start, place) for name in names if name is not None and (
-                    not start or (name + "/").startswith(start + "/"))]
-                if copied and "kept" not in record:
-                    step.revert(dict(record, path=copied[0], also=copied), True)
+            records = {}
+            for record in step.journal.read() if step.state() else ():
+                for name in record.get("also", [record["path"]] if "path" in record else []):
+                    if not start or (name + "/").startswith(start + "/"):
+                        records[copied_name(name, start, place)] = record       # of several the last
+            found.append((step, records))
+
+        def revert(where, path):
+            for step, records in found:
+                record = records.get(where)
+                if record and "kept" not in record:
+                    step.revert_copy(record, path)
+
+        return revert
 
     def copy_journals(self, directory):
         """Take over the journals of another container's directory, the tree being a copy of that one's."""
@@ -10867,9 +10900,8 @@ def copy_between(context, source_text, target_text, is_followed=False):
         raise ConflictError("%s: a directory cannot be copied into itself" % source_text,
                             "choose a target outside of it")
     with Naming(target_text):
-        TreeCopy(source_tree, target_tree, target.beside).copy(start, place)
-        if source.is_guest:
-            Conversion(os.path.dirname(source_tree.path)).revert_copy(start, target_tree, place, target.beside)
+        mend = Conversion(os.path.dirname(source_tree.path)).reverter(start, place) if source.is_guest else None
+        TreeMerge(source_tree, target_tree, target.beside, mend).copy(start, place)
 
 
 # --- run ----------------------------------------------------------------------------------------------

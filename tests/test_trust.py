@@ -319,28 +319,51 @@ def test_an_export_that_is_killed_leaves_nothing_beside_its_archive(stocked):
     output.rmdir()
 
 
-@pytest.mark.parametrize("words", [["HOST", "kept:/etc/passwd"], ["kept:/etc/passwd", "HOST"]])
-def test_what_a_copy_that_is_killed_leaves_goes_with_the_next(stocked, words):
+@pytest.mark.parametrize("has_old", [True, False])
+@pytest.mark.parametrize("words", [["HOST", "kept:/etc/passwd"], ["kept:/bin/sh", "HOST"]])
+def test_what_a_copy_that_is_killed_leaves_goes_with_the_next(stocked, words, has_old):
     """A tree has nothing of it, and the file is the old one or the new one; what else the user has stays."""
     path, own = stocked.home / "tmp/copied", stocked.home / "tmp/.new-0123456789abcdef-mine"
     own.write_text("mine")
+    source, target = [path if word == "HOST" else stocked.root("kept") / word[6:] for word in words]
     words = ["cp"] + [word.replace("HOST", str(path)) for word in words]
-    at, status = 0, -signal.SIGKILL
-    texts = {"old", (stocked.root("kept") / "etc/passwd").read_text()}
+    if source == path:
+        path.write_text("new")
+    at, status, left = 0, -signal.SIGKILL, set()
+    contents = {b"old" if has_old else None, source.read_bytes()}
     while status:
         at += 1
-        path.write_text("old")
+        if has_old:
+            target.write_text("old")
+        elif target.exists():
+            target.unlink()
         status = stocked.run(words, all=1, at=at, do="kill").status
         assert status in (0, -signal.SIGKILL)
-        assert {path.read_text(), (stocked.root("kept") / "etc/passwd").read_text()} <= texts
+        assert (target.read_bytes() if target.exists() else None) in contents
         assert not list(stocked.root("kept").rglob(".new-*"))
-    assert at > 3 and list(stocked.home.rglob(".new-*")) != [own]
+        left.update(stocked.home.rglob(".new-*"))
+    assert at > 3 and left > {own}
     for command in words, ["prune"]:
         assert stocked.run(command, later=LATER).status == 0
     assert list(stocked.home.rglob(".new-*")) == [own]
 
 
-@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.skipif(not FAKECHROOT, reason="there is no libfakechroot")
+def test_a_copy_from_a_converted_container_that_is_killed_leaves_nothing_converted(stocked):
+    """Each file and link is as it was before the conversion, or not there."""
+    stocked.program.ok("setup", "--execmode=P1", "converted")
+    target, before = stocked.home / "tmp/copied", files_of(stocked.root("converted"))
+    stocked.renew()
+    words = ["cp", "converted:/.", target]
+    assert stocked.run(words, all=1).status == 0 and files_of(target) == before
+    for at in range(1, stocked.counter.value + 1, stocked.counter.value // 20):
+        remove(target)
+        assert stocked.run(words, all=1, at=at, do="kill").status == -signal.SIGKILL
+        copied = {name: facts for name, facts in files_of(target).items() if "/.new-" not in "/" + name}
+        assert copied.items() <= before.items(), at
+
+
+@pytest.mark.parametrize("number", range(1, 7))
 def test_a_copy_that_finds_no_room_leaves_nothing(stocked, number):
     """In the place of a file that is there."""
     result = stocked.run(["cp", stocked.directory / "tree.tar", "kept:/etc/passwd"], at=number, do=errno.ENOSPC)
