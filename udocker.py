@@ -4528,8 +4528,7 @@ class ContainerStore:
                     if entry.name.startswith((Layout.NEW, Layout.REMOVED)):
                         continue
                     if entry.is_symlink():
-                        target = os.path.basename(os.readlink(entry.path).rstrip("/"))
-                        names.setdefault(target, []).append(entry.name)
+                        names.setdefault(self._named(entry.name), []).append(entry.name)
                     elif self.is_id(entry.name):
                         ids.append(entry.name)
         except FileNotFoundError:
@@ -4542,17 +4541,27 @@ class ContainerStore:
             path = self.layout.container(word)
             return Container(path) if os.path.isdir(path) else None
         if self.is_name(word):
-            try:
-                target = os.path.basename(os.readlink(self.layout.container(word)).rstrip("/"))
-            except OSError:
-                target = ""
-            if self.is_id(target) and os.path.isdir(self.layout.container(target)):
-                return Container(self.layout.container(target), [word])
+            named = self._named(word)
+            if self.is_id(named) and os.path.isdir(self.layout.container(named)):
+                return Container(self.layout.container(named), [word])
         if 4 <= len(word) < 36 and not word.strip("0123456789abcdef-"):
             matches = [container for container in self.list() if container.id.startswith(word)]
             if len(matches) == 1:
                 return matches[0]
         return None
+
+    def _named(self, name):
+        """The id of the container that a name stands for, "" where it is none; the link may be absolute, and older
+        than a move of the store."""
+        try:
+            return os.path.basename(os.readlink(self.layout.container(name)).rstrip("/"))
+        except OSError:
+            return ""
+
+    def _is_dangling(self, name):
+        """Whether this is the name of a container that is gone."""
+        named = self._named(name)
+        return self.is_id(named) and not os.path.lexists(self.layout.container(named))
 
     def get(self, word):
         container = self.find(word)
@@ -4566,8 +4575,8 @@ class ContainerStore:
             raise UsageError("%r cannot be the name of a container" % name,
                              "use letters, digits, '_', '.' and '-', and no '.' or '-' at the beginning")
         path = self.layout.container(name)
-        if os.path.islink(path) and not os.path.exists(path):
-            remove_file(path)                       # of a container that is gone
+        if self._is_dangling(name):
+            remove_file(path)
         if os.path.lexists(path) and not (takes_over and os.path.islink(path)):
             raise self._taken(name)
 
@@ -4623,6 +4632,10 @@ class ContainerStore:
                  if name.startswith((Layout.REMOVED, Layout.NEW))]
         return [path for path in paths if self._is_rubbish(path)]
 
+    def dangling_names(self):
+        """Paths of the names of containers that are gone; harmless, as whoever wants one has it."""
+        return [self.layout.container(name) for name in entries_of(self.layout.containers) if self._is_dangling(name)]
+
     def sweep(self):
         """Remove the rubbish."""
         for path in self.rubbish():
@@ -4673,6 +4686,13 @@ class RunMark:
 
     def remove(self):
         remove_file(self.path)
+        self.lock.release()
+
+    def end(self, container):
+        """The run is over. Where a disk that fails has kept its container the mark stays, for the next sweep; but not
+        where somebody has protected that meanwhile."""
+        if container.is_protected or not os.path.lexists(container.path):
+            remove_file(self.path)
         self.lock.release()
 
     def drop(self):
@@ -10345,7 +10365,7 @@ def find_rubbish(context, age=0):
     """[(path, bytes on disk)] of what no image and no container needs, and nobody changed for `age` seconds."""
     import time
     paths = [image.path for image in context.images.unfinished()] + context.images.unused_files()
-    paths += context.containers.rubbish()
+    paths += context.containers.rubbish() + context.containers.dangling_names()
     for mark, container in abandoned_runs(context):
         paths += [mark.path] + ([container.path] if container else [])
     layout, own = context.layout, context.home + "/.udocker"        # where the credentials are, whatever the store
@@ -11501,14 +11521,20 @@ def locate_container(context, word, request):
         raise
 
 
-def remove_after_run(context, container):
-    """The end of --rm; what stands in its way must not hide how the command ended."""
+def remove_after_run(context, container, mark):
+    """The end of --rm, with the RunMark where there is one; what stands in its way must not hide how the command
+    ended."""
     try:
-        remove_containers(context, [container])
+        try:
+            remove_containers(context, [container])
+        finally:
+            if mark:
+                mark.end(container)
     except Error as error:
         say.warning("the container %s is not removed: %s" % (container.id, error))
     except OSError as error:
-        say.warning("the container %s is not removed: %s: %s" % (container.id, error.filename, error.strerror))
+        say.warning("the container %s is not removed, udocker prune tries it again: %s: %s" % (
+            container.id, error.filename, error.strerror))
 
 
 def add_hosts(spec, lines, area):
@@ -11609,12 +11635,8 @@ def run_container(context, word, argv, options):
             write_container_id(options.cidfile, container)
         return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
     finally:
-        try:
-            if options.rm and container:
-                remove_after_run(context, container)
-        finally:
-            if request.mark:
-                request.mark.remove()
+        if options.rm and container:
+            remove_after_run(context, container, request.mark)
 
 
 # ======================================================================================================

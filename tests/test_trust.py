@@ -109,6 +109,25 @@ def test_the_container_of_a_run_that_was_killed_may_stay(stocked, killed_run, ke
     assert "new" in sum(stocked.containers().values(), [])
 
 
+@pytest.mark.parametrize("forever", [False, True])
+def test_the_container_of_a_run_that_a_failing_disk_keeps_goes_with_the_next_prune(stocked, forever):
+    """With its mark, and its name; how the command ended is told."""
+    containers, before, kept = stocked.program.store / "containers", set(stocked.containers()), 0
+    words = ["run", "--rm", "--name=new", "lab/kept:1", "/bin/sh", "-c", "exit 7"]
+    assert stocked.run(words, all=1).status == 7
+    calls = stocked.counter.value
+    for at in range(calls - 12, calls + 1):
+        result = stocked.run(words, all=1, at=at, do=errno.EIO, **{"forever": 1} if forever else {})
+        assert result.status == 7, result
+        if set(stocked.containers()) != before:
+            kept += 1
+            assert "udocker prune tries it again" in result.err
+        assert stocked.run(["prune"], later=LATER).status == 0
+        assert set(stocked.containers()) == before
+        assert not [name for name in os.listdir(str(containers)) if name.startswith(".") or name == "new"]
+    assert kept
+
+
 @pytest.mark.parametrize("name, has_lock, is_taken", [
     ("udocker-0123456789abcdef", True, True), ("udocker-0123456789abcdef", False, False),
     ("udocker-0123456789abcdef-new", True, False), ("udocker-0123456789abcdef-new", False, False)])
