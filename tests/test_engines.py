@@ -8,6 +8,7 @@ import tarfile
 import pytest
 
 import udocker as program_under_test
+from program import in_main_thread
 
 LIAR = "#!/bin/sh\nfor word; do last=$word; done\nexec /bin/sh -c 'echo on the host'\n"
 FAILING = "#!/bin/sh\necho 'no ptrace for you' >&2\nexit 1\n"
@@ -49,19 +50,24 @@ def test_the_default_takes_the_mode_that_can_do_what_is_asked(namespace_box, con
     assert result.status != 0 and "Read-only" in result.err and not (tmp_path / "x").exists()
 
 
+REFUSED = """import sys, udocker
+class NoNamespaces(udocker.NamespaceEngine):
+    @staticmethod
+    def _map_ids(proc, user, group):
+        raise PermissionError(1, "Operation not permitted", "/proc/self/uid_map")
+host, directory = udocker.Host(), sys.argv[1]
+notes = udocker.Notes(udocker.Layout(directory), host, directory)
+try:
+    udocker.Prover(notes, directory).check(NoNamespaces("N1", host))
+except udocker.EngineError as error:
+    print(error.message, error.hint, sep="\\n")
+"""
+
+
 def test_refused_namespaces_are_explained(tmp_path):
     """As where a kernel lets a process unshare and then refuses the map of ids."""
-    class NoNamespaces(program_under_test.NamespaceEngine):
-        @staticmethod
-        def _map_ids(proc, user, group):
-            raise PermissionError(1, "Operation not permitted", "/proc/self/uid_map")
-
-    notes = program_under_test.Notes(program_under_test.Layout(str(tmp_path)), program_under_test.Host(), str(tmp_path))
-    engine = NoNamespaces("N1", program_under_test.Host())
-    with pytest.raises(program_under_test.EngineError) as caught:
-        program_under_test.Prover(notes, str(tmp_path)).check(engine)
-    assert "user namespaces are refused" in caught.value.message and "uid_map" in caught.value.message
-    assert caught.value.hint
+    message, hint = in_main_thread(REFUSED, tmp_path).splitlines()
+    assert "user namespaces are refused" in message and "uid_map" in message and hint
 
 
 def test_a_proof_is_remembered(udocker, images, mode):

@@ -10,9 +10,9 @@ import time
 import pytest
 
 import udocker
-from udocker import HeldSignals
 from faulty_registry import CHUNKED, UNTIL_CLOSE, Answer, Site, redirect
 from loopback import LoopbackServer, make_certificate
+from program import in_main_thread
 from proxies import Asked, Proxy
 
 # libcurl's numbers
@@ -492,20 +492,20 @@ def test_a_signal_ends_the_wait_for_a_silent_server(udocker, number):
             assert b"Traceback" not in process.stderr.read()
 
 
+HELD = """import os, signal, sys, udocker
+number = int(sys.argv[1])
+handle = lambda *_: print("handled")
+signal.signal(number, handle)
+with udocker.HeldSignals():
+    os.kill(os.getpid(), number)
+    print("within")
+print("the same handler" if signal.getsignal(number) is handle else "another handler")
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_handler_runs_where_a_transfer_ended_and_not_within(number):
-    def handle(*_):
-        raise Disturbance
-
-    previous = signal.signal(number, handle)
-    try:
-        with pytest.raises(Disturbance):
-            with HeldSignals():
-                os.kill(os.getpid(), number)
-                seen = "the end of the block"
-        assert seen and signal.getsignal(number) == handle
-    finally:
-        signal.signal(number, previous)
+    assert in_main_thread(HELD, int(number)) == "within\nhandled\nthe same handler\n"
 
 
 def raise_disturbance(status, fields):
