@@ -195,7 +195,7 @@ class Say:
 
     def __init__(self):
         self.level = self.INFO
-        self.bars = None            # the Progress that is on the screen
+        self.progress = None        # the Progress, once there is one
         self.work = None            # the Work that is under way
 
     @staticmethod
@@ -223,8 +223,8 @@ class Say:
         if self.level < level:
             return
         line = "udocker: %s\n" % printable(text).replace("\n", " ")
-        if self.bars:
-            self.bars.show_above(line)
+        if self.progress and self.progress.drawn_rows:
+            self.progress.show_above(line)
         else:
             self._write(sys.stderr, line)
 
@@ -358,6 +358,12 @@ class Progress:
         self.is_shown = say.level >= Say.INFO
         self.is_drawn = self.is_shown and say.is_terminal()
 
+    @staticmethod
+    def shared():
+        """The one of this process: what two of them draw would cover each other."""
+        say.progress = say.progress or Progress()
+        return say.progress
+
     def start(self, label, total, done=0):
         """A new row for `total` bytes (None where unknown), `done` of them there already."""
         row = ProgressRow(self, label, total, done)
@@ -402,7 +408,6 @@ class Progress:
         say.draw(erase + "\r\x1b[J" + above + lines)
         self.drawn_rows = len(self.rows)
         self.drawn_at = self.clock()
-        say.bars = self if self.rows else None
 
 
 class Work:
@@ -434,7 +439,7 @@ class Work:
         if self.row:
             self.row.set(self.done)
         elif self.clock() - self.started_at > self.PATIENCE:
-            self.row = Progress().start(self.label, self.total, self.done)
+            self.row = Progress.shared().start(self.label, self.total, self.done)
 
     def __exit__(self, *_):
         if say.work is self:
@@ -9951,35 +9956,86 @@ def fetch_blob(context, registry, repository, descriptor, progress, failures):
         row.finish()
 
 
-def fetch_blobs(context, registry, repository, descriptors):
-    """Download what the store lacks, several at a time; the first failure ends all."""
-    import threading
-    unique = {descriptor.digest: descriptor for descriptor in descriptors}
-    pending = [descriptor for descriptor in unique.values() if not context.blobs.has(descriptor)]
-    progress, failures = Progress(), []
+class Downloads:
+    """Blobs on their way into the store, several at a time, in a `with` block that lasts until all are there; the first
+    failure ends all."""
 
-    def work():
-        while pending and not failures:
+    def __init__(self, context, registry, repository, descriptors):
+        import threading
+        unique = {descriptor.digest: descriptor for descriptor in descriptors}
+        self.pending = [descriptor for descriptor in unique.values() if not context.blobs.has(descriptor)]
+        self.here = {descriptor.digest: threading.Event() for descriptor in self.pending}
+        self.failures = []
+        count = min(max(1, context.settings["downloads"]), len(self.pending))
+        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        self.connect = registry.connect
+        self.fetch = lambda descriptor: fetch_blob(
+            context, registry, repository, descriptor, Progress.shared(), self.failures)
+
+    def _work(self):
+        while self.pending and not self.failures:
             try:
-                descriptor = pending.pop(0)
+                descriptor = self.pending.pop(0)
             except IndexError:
                 return
             try:
-                fetch_blob(context, registry, repository, descriptor, progress, failures)
+                self.fetch(descriptor)
+                self.here[descriptor.digest].set()
             except BaseException as error:
-                failures.append(error)
+                self._fail(error)
 
-    registry.connect()
-    count = max(1, min(context.settings["downloads"], len(pending)))
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)] if len(pending) > 1 else []
-    for thread in threads:
-        thread.start()
-    if not threads:
-        work()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    def _fail(self, error):
+        self.failures.append(error)
+        for event in self.here.values():
+            event.set()
+
+    def wait(self, digest):
+        """Until this blob is there; what went wrong with any of them is raised."""
+        if digest in self.here:
+            self.here[digest].wait()
+        if self.failures:
+            raise self.failures[0]
+
+    def __enter__(self):
+        self.connect()
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, _, error, __):
+        if error:
+            self._fail(error)       # the threads end when they hear of it
+            return
+        for thread in self.threads:
+            thread.join()
+        if self.failures:
+            raise self.failures[0]
+
+
+def fetch_blobs(context, registry, repository, descriptors):
+    """Download what the store lacks."""
+    missing = [descriptor for descriptor in descriptors if not context.blobs.has(descriptor)]
+    if len(missing) == 1:           # needs no other connection than the one that is open
+        fetch_blob(context, registry, repository, missing[0], Progress.shared(), ())
+    else:
+        with Downloads(context, registry, repository, missing):
+            pass
+
+
+class ArrivingImage(Image):
+    """An image that is being pulled: its config is here, and each layer when checked_layers() comes to it."""
+
+    is_version_1 = False
+
+    def __init__(self, reference, path, blobs, manifest, downloads):
+        super().__init__(reference.name, reference.version, path, blobs)
+        self.manifest = lambda: manifest
+        self.downloads = downloads
+
+    def checked_layers(self):
+        for layer in super().checked_layers():
+            self.downloads.wait(layer[1])
+            yield layer
 
 
 def is_for(config, platform):
@@ -10032,8 +10088,9 @@ def bringing_blobs(context):
     return Lock(context.layout.use, is_shared=True)
 
 
-def pull_image(context, reference, platform=None, address=""):
-    """Bring an image into the store, or up to date; returns the Image."""
+def pull_image(context, reference, platform=None, address="", use=None):
+    """Bring an image into the store, or up to date; returns the Image. While its layers come use(image), where given,
+    is called with the ArrivingImage."""
     with bringing_blobs(context):
         registry, repositories = find_registry(context, reference, address)
         wanted = platform or Platform("linux", *context.host.architecture)
@@ -10047,7 +10104,11 @@ def pull_image(context, reference, platform=None, address=""):
         fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
         # A claim whose pull fails stays: it keeps the layers that came for the next attempt
         path = context.images.claim(reference, digests)
-        fetch_blobs(context, registry, repository, manifest.layers)
+        if use:
+            with Downloads(context, registry, repository, manifest.layers) as downloads:
+                use(ArrivingImage(reference, path, context.blobs, manifest, downloads))
+        else:
+            fetch_blobs(context, registry, repository, manifest.layers)
         return context.images.publish(reference, path, data, index, digests)
 
 
@@ -10159,35 +10220,59 @@ def convert_new(context, new):
     return code
 
 
-def create_container(context, image, name=None, takes_over=False, id_=""):
-    """Unpack an image into a new container, every layer checked; returns the Container."""
-    prepare_container(context, name, takes_over)
-    layers = image.checked_layers()
-    work = Work("unpacking %s" % image, sum(size_of(path) or 0 for path, _, _ in layers))
-    with NewContainer(context.layout, id_) as new, Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(new.root)
-        for path, digest, diff_id in layers:
+def unpack_image(context, image, root):
+    """Unpack an image, or one that arrives, into the empty directory `root`, every layer checked."""
+    work = Work("unpacking %s" % image, sum(layer.size or size_of(path) or 0 for path, layer in image.layers()))
+    with Naming(context.layout.containers), work:
+        unpacker = LayerUnpacker(root)
+        for path, digest, diff_id in image.checked_layers():
             say.debug("unpacking %s" % path)
             unpack_layer(context, unpacker, image, path, digest, diff_id)
         unpacker.finish()
-        return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
 
 
 PULL_POLICIES = ("missing", "never", "always")
 
 
-def obtain_image(context, reference, policy, platform=None, address=""):
-    """The image as docker's --pull has it: "never" from the store, "missing" pulled where it is not there (or is one
-    for another platform than was asked for), "always" pulled."""
-    if policy not in PULL_POLICIES:
-        raise UsageError("--pull=%s: there are %s" % (policy, ", ".join(PULL_POLICIES)))
-    image = None if policy == "always" else context.images.find(reference)
-    if image and is_for(image.config(), platform):
-        return image
-    if policy != "never":
-        return pull_image(context, reference, platform, address)
-    raise NotFoundError("%s: the image here is not for %s" % (context.images.get(reference), platform),
-                        "udocker pull --platform=%s %s" % (platform, reference))
+class ImageWish:
+    """An image that a container is to be made of, from where docker's --pull says: "never" from the store, "missing"
+    pulled where it is not there (or is one for another platform than was asked for), "always" pulled."""
+
+    def __init__(self, reference, policy, platform=None, address=""):
+        if policy not in PULL_POLICIES:
+            raise UsageError("--pull=%s: there are %s" % (policy, ", ".join(PULL_POLICIES)))
+        self.reference = reference
+        self.policy = policy
+        self.platform = platform
+        self.address = address
+
+    def find(self, context):
+        """The Image that is in the store and may be taken; None where it is to be pulled."""
+        image = None if self.policy == "always" else context.images.find(self.reference)
+        if image and is_for(image.config(), self.platform):
+            return image
+        if self.policy != "never":
+            return None
+        raise NotFoundError("%s: the image here is not for %s" % (context.images.get(self.reference), self.platform),
+                            "udocker pull --platform=%s %s" % (self.platform, self.reference))
+
+    def pull(self, context, use):
+        """As pull_image() does."""
+        return pull_image(context, self.reference, self.platform, self.address, use)
+
+
+def create_container(context, wish, name=None, takes_over=False, id_=""):
+    """Unpack the image of an ImageWish into a new container, of one that is pulled each layer while the next ones come;
+    returns the Container."""
+    prepare_container(context, name, takes_over)
+    image = wish.find(context)
+    with NewContainer(context.layout, id_) as new:
+        if image:
+            unpack_image(context, image, new.root)
+        else:
+            image = wish.pull(context, lambda arriving: unpack_image(context, arriving, new.root))
+        with Naming(context.layout.containers):
+            return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
 
 
 def remove_containers(context, containers, is_forced=False):
@@ -11504,18 +11589,14 @@ def locate_container(context, word, request):
         settle(container)
         RunMark(context.layout, container.id).drop()
         return container
-    if options.name is not None:
-        sweep_containers(context)       # one that a killed run has left may have it
-        context.containers.check_name(options.name)
-    image = obtain_image(context, Reference.parse(word), options.pull or "missing", request.platform,
-                         options.registry)
+    wish = ImageWish(Reference.parse(word), options.pull or "missing", request.platform, options.registry)
     if not options.rm:
-        return create_container(context, image, options.name)
+        return create_container(context, wish, options.name)
     open_store(context)
     request.mark = RunMark(context.layout, new_container_id())
     request.mark.make(context.host)
     try:
-        return create_container(context, image, options.name, id_=request.mark.id)
+        return create_container(context, wish, options.name, id_=request.mark.id)
     except BaseException:
         request.mark.remove()
         raise
@@ -12331,11 +12412,8 @@ def command_create(context, arguments):
     The image must be here already, unless --pull says otherwise.
     """
     address, platform = apply_registry_options(context, arguments)
-    reference = Reference.parse(arguments.image)
-    if arguments.name is not None:
-        context.containers.check_name(arguments.name, arguments.force)
-    image = obtain_image(context, reference, arguments.pull or "never", platform, address)
-    say.result(create_container(context, image, arguments.name, arguments.force).id)
+    wish = ImageWish(Reference.parse(arguments.image), arguments.pull or "never", platform, address)
+    say.result(create_container(context, wish, arguments.name, arguments.force).id)
 
 
 def container_line(context, container, arguments, width):

@@ -100,6 +100,51 @@ def test_a_layer_of_another_image_is_not_fetched_again(puller, faulty):
     assert faulty.paths("GET").count(faulty.large) == 1
 
 
+def create(puller, image, **options):
+    """create, which pulls; the Result."""
+    return puller.udocker("create", "--pull=missing", image.reference, **options)
+
+
+def trees(puller):
+    """What is in the trees of containers, also of those that are in the making."""
+    return list((puller.udocker.store / "containers").glob("*/ROOT/*"))
+
+
+def test_a_layer_is_unpacked_while_the_next_ones_come(each_puller, faulty):
+    """The second one is sent once the first one is in the tree."""
+    image, seen = faulty.add_image([text_layer("1", "first"), text_layer("2", "second")], tag="two"), []
+
+    def wait(_, good):
+        end = time.monotonic() + 60
+        while not seen and time.monotonic() < end:
+            seen.extend(path.name for path in trees(each_puller) if path.name == "first")
+        return good
+
+    faulty.always(image.layer_path(1), wait, method="GET")
+    assert create(each_puller, image).status == 0 and seen == ["first"]
+    assert sorted(path.name for path in trees(each_puller)) == ["first", "second"]
+    assert each_puller.images() == [image.reference] and each_puller.text(image.reference, "second") == "2"
+
+
+def test_a_container_whose_image_does_not_come_is_not_there(hasty, faulty):
+    """What came of the image is kept for the next one."""
+    image = faulty.add_image([text_layer("1", "first"), text_layer("2", "second")], tag="two")
+    faulty.once(image.layer_path(1), Answer(404))
+    assert create(hasty, image).status == 1
+    assert hasty.images() == [] and not trees(hasty)
+    assert create(hasty, image).status == 0
+    assert [faulty.paths("GET").count(image.layer_path(number)) for number in (0, 1)] == [1, 2]
+
+
+def test_a_layer_that_cannot_be_unpacked_ends_the_pull(hasty, faulty):
+    """Before the next one is there, which does not come to its end."""
+    image = faulty.add_image([Layer(b"no tar" * 200), Layer(bytes(SIZE), bytes)], tag="two")
+    faulty.always(image.layer_path(1), slowly(1000, 1), method="GET")
+    result = create(hasty, image, timeout=60)
+    assert result.status == 1 and "a header has a number that is none" in result.err
+    assert hasty.images() == [] and not trees(hasty)
+
+
 EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
 
 

@@ -31,6 +31,7 @@ def works(laboratory):
     found = [
         work("pull", host + "/lab/app"), work("pull", host + "/lab/moved"),
         work("create", "--name=new", "lab/kept:1", undo=new),
+        work("create", "--name=new", "--pull=always", host + "/lab/app", undo=new),
         work("load", "-i", directory / "app.tar"), work("load", "-i", directory / "app.tar", "lab/kept:1"),
         work("import", directory / "tree.tar", "lab/imported:1"),
         work("import", "--mv", laboratory.home / "tmp/source.tar", "lab/imported:1", done="no such file"),
