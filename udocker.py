@@ -6289,6 +6289,11 @@ class Mount:
             raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % source)
         return cls(source, guest, "ro" in options)
 
+    @classmethod
+    def same(cls, paths):
+        """Mounts of host paths at the same paths inside, of those that are there."""
+        return [cls(path, path, is_required=False) for path in paths]
+
     @property
     def is_directory(self):
         return os.path.isdir(self.source)
@@ -6364,7 +6369,7 @@ def parse_mount(text):
 def system_mounts():
     """What of the host every container sees: devices, the kernel's file systems, name resolution."""
     paths = ("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf")
-    return [Mount(path, path, is_required=False) for path in paths]
+    return Mount.same(paths)
 
 
 def outer_first(mounts):
@@ -6385,7 +6390,7 @@ def launcher_mounts(environment):
     paths = [os.path.normpath(environment[name]) for name in ("PMIX_SERVER_TMPDIR", "OMPI_MCA_orte_top_session_dir")
              if environment.get(name, "").startswith("/")]
     places = ["/".join(path.split("/")[:3]) if path.startswith("/tmp/") else os.path.dirname(path) for path in paths]
-    return [Mount(place, place, is_required=False) for place in places if place.strip("/")]
+    return Mount.same(place for place in places if place.strip("/"))
 
 
 # --- programs and libraries ---------------------------------------------------------------------------
@@ -6445,6 +6450,12 @@ class LoaderCache:
         return self.data[offset:max(end, offset)]
 
 
+def elf_machine(head):
+    """Class, byte order and e_machine in the first bytes of an ELF file: what a program can be loaded with has the
+    same."""
+    return head[4:6] + head[18:20]
+
+
 class ElfFile:
     """What the kernel and the dynamic loader read of an ELF file; ValueError where it is none, or a malformed one.
 
@@ -6463,7 +6474,7 @@ class ElfFile:
         if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
             raise ValueError("no ELF file")
         self.order, self.is_64 = "<" if head[5] == 1 else ">", head[4] == 2
-        self.machine = head[4:6] + head[18:20]
+        self.machine = elf_machine(head)
         if not self.is_64 and size > 1 << 31:
             raise ValueError("too large")
         wide = "Q" if self.is_64 else "I"
@@ -6644,7 +6655,7 @@ class GuestLibraries:
                 head = read_file(self.tree.root + guest, 64)
             except OSError:
                 continue
-            if head[:4] == b"\x7fELF" and head[4:6] + head[18:20] == machine:
+            if head[:4] == b"\x7fELF" and elf_machine(head) == machine:
                 return guest
         return ""
 
@@ -6715,13 +6726,13 @@ def graphics_mounts(machine):
     patterns = ["/usr/lib/dri", "/usr/lib64/dri", "/lib/dri", "/lib64/dri", "/usr/lib/*/dri", "/tmp/.X11-unix"]
     patterns += [glob.escape(os.path.dirname(path)) + "/dri" for path in found]
     paths = [path for pattern in patterns for path in glob.glob(pattern)]
-    return [Mount(path, path, is_required=False) for path in paths]
+    return Mount.same(paths)
 
 
 def graphics_nodes():
     """The device nodes of GPUs of all makers but NVIDIA: for rendering, and for computing with AMD's ROCm, whose
     libraries are the image's own."""
-    return [Mount(path, path, is_required=False) for path in ("/dev/dri", "/dev/kfd")]
+    return Mount.same(("/dev/dri", "/dev/kfd"))
 
 
 class ContainerEdits:
@@ -7083,10 +7094,10 @@ class NvidiaDriver:
             paths.append(pipes)
         if self.version:
             paths.append("/lib/firmware/nvidia/" + self.version)
-        edits.mounts = [Mount(path, path, is_required=False) for path in sorted(paths)]
+        edits.mounts = Mount.same(sorted(paths))
         # In a cgroup of its own a batch system counts from 0 again: then the cgroup decides, and no number of ours
         nodes = self._nodes(None if chosen and "CUDA_VISIBLE_DEVICES" in environment else chosen, gpus)
-        edits.devices = [Mount(path, path, is_required=False) for path in nodes]
+        edits.devices = Mount.same(nodes)
         return edits
 
     def _nodes(self, chosen, gpus):
@@ -7472,7 +7483,7 @@ class MpiLibrary:
         own = self._guest_files(tree, [replaced.directory] + GuestLibraries(tree).directories)
         for kind, name, path in survey:
             if kind == "place":
-                edits.mounts.append(Mount(path, path, is_required=False))
+                edits.mounts += Mount.same([path])
             elif kind == "library":
                 is_own = self.is_kin(name)
                 if is_own or name not in own or not self.is_older(path, tree.path(own[name])):
@@ -9572,10 +9583,9 @@ class FakechrootEngine(Engine):
                                   "UDOCKER_TMPDIR names another directory for temporary files")
 
     def probe(self, area, token):
-        mounts = [Mount(path, path, is_required=False) for path in ("/dev", "/proc", area + "/volume")
-                  if not area.startswith(path + "/")]
+        paths = [path for path in ("/dev", "/proc", area + "/volume") if not area.startswith(path + "/")]
         return RunSpec(self.root, ["/bin/sh", "-c", self.SCRIPT, "sh", token, area], {"PATH": DEFAULT_PATH},
-                       Account(0, 0), mounts)
+                       Account(0, 0), Mount.same(paths))
 
     def explain(self, report):
         return "%s (with %s)" % (report, self.library.path), self.HINT

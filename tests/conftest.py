@@ -24,16 +24,17 @@ def pytest_addoption(parser):
     parser.addoption("--examples", type=int, help="inputs that each parser gets, by chance (default: a few, the same)")
     parser.addoption("--modes", default=",".join(MODES + FAKECHROOT_MODES),
                      help="the modes to test, separated by commas (default: all)")
-    parser.addoption("--sample", action="store_true", help="of each test with many cases the first and the last alone")
+    parser.addoption("--sample", choices=["first", "last"], help="of each test with many cases this one alone")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("sample"):
+    which = {"first": 0, "last": -1}.get(config.getoption("sample"))
+    if which is None:
         return
     cases = {}
     for item in items:
         cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    kept = {case for group in cases.values() for case in (group[0], group[-1])}
+    kept = {group[which] for group in cases.values()}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
 
