@@ -8956,15 +8956,15 @@ EMULATED_CALLS = ("chown", "fchown", "lchown", "fchownat", "setuid", "setgid", "
 APT_CONFIG = "/etc/apt/udocker.conf"
 
 
-def variables_of_emulation(spec, root):
-    """Variables that a command needs besides its own where root is emulated, in the tree at `root`.
+def variables_of_emulation(spec):
+    """Variables that a command needs besides its own where root is emulated.
 
     apt downloads as another user and sees that it did not become that one: a file that only APT_CONFIG leads to
     tells it to stay root. apt.conf(5)
     """
     if spec.account.uid != 0 or "APT_CONFIG" in spec.environment:
         return {}
-    content, tree = b'APT::Sandbox::User "root";\n', GuestTree(root)
+    content, tree = b'APT::Sandbox::User "root";\n', GuestTree(spec.root)
     try:
         if not os.path.isdir(tree.path("/etc/apt/apt.conf.d")):
             return {}
@@ -8986,6 +8986,21 @@ def map_ids(proc, user, group):
                 os.write(descriptor, text.encode("ascii"))
 
 
+MERGED = "merged"       # where, below a tree, its view appears
+
+
+def make_ephemeral(kernel, root):
+    """The host path of a view of the tree `root` whose changes are kept in memory. Needs Linux 5.11."""
+    with Closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as lower:
+        kernel.mount_memory(root)
+        os.chdir(root)
+        for name in "upper", "work", MERGED:
+            os.mkdir(name)
+        os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
+        kernel.mount_overlay("/proc/self/fd/%d" % lower, MERGED)
+    return os.path.join(root, MERGED)
+
+
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
@@ -9002,9 +9017,7 @@ class NamespaceEngine(Engine):
         self.check(spec)
         program = spec.find_command()
         self.check_machine(spec, program)
-        environment = dict(spec.environment)
-        if not spec.is_ephemeral:
-            environment.update(variables_of_emulation(spec, spec.root))
+        environment = dict(spec.environment, **variables_of_emulation(spec))
         return Invocation(program, spec.argv, environment, lambda: self._enter(spec, environment))
 
     def _enter(self, spec, environment):
@@ -9015,8 +9028,6 @@ class NamespaceEngine(Engine):
                 self._join(kernel, spec, environment)
             else:
                 self._make(kernel, spec)
-            if spec.is_ephemeral:
-                environment.update(variables_of_emulation(spec, ""))
             if spec.is_ephemeral or spec.memory_mounts:
                 make_directory(spec.directory)
             os.chdir(spec.directory)
@@ -9045,7 +9056,7 @@ class NamespaceEngine(Engine):
             map_ids(proc, (account.uid, self.host.uid), (account.gid, self.host.gid))
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
-            root = self._overlay(kernel, spec.root) if spec.is_ephemeral else spec.root
+            root = make_ephemeral(kernel, spec.root) if spec.is_ephemeral else spec.root
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
         self._mount_all(kernel, GuestTree(root), spec)
@@ -9064,18 +9075,6 @@ class NamespaceEngine(Engine):
             raise EngineError("%s: %s" % (error.filename, error.strerror))
         finally:
             os.close(proc)
-
-    @staticmethod
-    def _overlay(kernel, root):
-        """The host path of a view of the tree `root` whose changes are kept in memory. Needs Linux 5.11."""
-        with Closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as lower:
-            kernel.mount_memory(root)
-            os.chdir(root)
-            for name in "upper", "work", "merged":
-                os.mkdir(name)
-            os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
-            kernel.mount_overlay("/proc/self/fd/%d" % lower, "merged")
-        return root + "/merged"
 
     @classmethod
     def _mount_all(cls, kernel, tree, spec):
@@ -9149,7 +9148,8 @@ class NamespaceEngine(Engine):
 
 
 class TreeMount:
-    """The tree of a TreeFile, mounted by squashfuse in namespaces of our own, where N1 finds it. fuse(4)
+    """The tree of a TreeFile, mounted by squashfuse in namespaces of our own, where N1 finds it; changes are kept in
+    memory. fuse(4)
 
     squashfuse itself is not in them: when their last process ends, the mount goes, and that ends squashfuse.
     """
@@ -9160,6 +9160,7 @@ class TreeMount:
     def __init__(self, file, point):
         """`point` is a directory."""
         self.point = point
+        self.root = os.path.join(point, MERGED)
         self.path = process_path(file.descriptor)
         self.options = "uid=%d,gid=%d,offset=%d" % (os.getuid(), os.getgid(), file.offset)
 
@@ -9190,6 +9191,7 @@ class TreeMount:
                 status, _, talk = run_program(argv, kept=(file, device),
                                               before=lambda: kernel.leave_mount(self.point))
                 if status == 0:
+                    make_ephemeral(kernel, self.point)
                     return
         raise EngineError("%s: %s" % (program, talk.strip() or "status %d" % status))
 
@@ -9312,7 +9314,7 @@ class RuncEngine(ExecutableEngine):
         words = self._words(spec)
         if words is not spec.argv:
             account = Account(0, 0)
-        environment = dict(spec.environment, **variables_of_emulation(spec, spec.root))
+        environment = dict(spec.environment, **variables_of_emulation(spec))
         if spec.step:
             environment = dict(JobStep.CAREFUL, **environment)
         mounts = [self._mount(mount) for mount in outer_first(spec.mounts + spec.memory_mounts)
@@ -11726,12 +11728,11 @@ def mount_tree(context, file, launcher):
     key = "%s\n%s" % (step.key if step else os.getpid(), file.identity)
     try:
         # What is in the directory keeps it from being replaced by that of another run
-        directory, mount = os.getcwd(), TreeMount(file, context.notes().keep_links({"squashfs": "mounted here"}))
+        mount = TreeMount(file, context.notes().keep_links({"squashfs": "mounted here"}))
         SharedNamespaces(context.temporary(), key, step.local_size if step else 1).join(Kernel(), mount.make)
-        os.chdir(directory)         # setns(2) has put us at the root
     except OSError as error:
         raise EngineError("%s: %s" % (error.filename, error.strerror))
-    return mount.point
+    return mount.root
 
 
 def prepare_tree_file(context, file, request):
@@ -11744,7 +11745,7 @@ def prepare_tree_file(context, file, request):
         say.warning("%s is a file: nothing is pulled for it" % file.path)
     try:
         root = mount_tree(context, file, request.launcher)
-        options.ephemeral, options.rm = True, False
+        options.rm = options.ephemeral = False      # nothing of it stays as it is
         return root
     except EngineError as error:
         if not TreeFile.unpacker():
