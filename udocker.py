@@ -1335,24 +1335,24 @@ def program_output(argv, pieces):
 
 
 def feed_program(argv, write):
-    """write(file) to the standard input of a program; ToolError with its last line when it fails. It is killed where
+    """write(file) to the standard input of a program; ToolError with its last words when it fails. It is killed where
     anything else does."""
+    import contextlib
     import subprocess
     import tempfile
     with tempfile.TemporaryFile() as talk:      # a pipe that nobody reads meanwhile would fill
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=talk, stderr=talk) as process:
             try:
-                with process.stdin:
+                with contextlib.suppress(BrokenPipeError), process.stdin:       # it ended early, and says why
                     write(process.stdin)
-            except BrokenPipeError:         # it ended early, and says why
-                pass
+                process.wait()
             except BaseException:
                 process.kill()
                 raise
         talk.seek(0)
-        lines = talk.read().decode("utf-8", "replace").strip().split("\n")
+        lines = [line for line in talk.read().decode("utf-8", "replace").split("\n") if line]
     if process.returncode:
-        raise ToolError("%s: %s" % (argv[0], printable(lines[-1]) or "status %d" % process.returncode))
+        raise ToolError("%s: %s" % (argv[0], printable("; ".join(lines[-2:])) or "status %d" % process.returncode))
 
 
 # --- locks and files ----------------------------------------------------------------------------------
@@ -10929,8 +10929,9 @@ def squash_tree(destination, *what):
             feed_program([program, "-", process_path(new.fileno()), "-tar", "-noappend", "-all-root", "-no-progress",
                           "-quiet", "-root-mode", "755", "-processors", str(len(os.sched_getaffinity(0)))],
                          lambda file: write_tree(file, *what))
-        except ToolError as error:
-            raise ToolError("%s: %s" % (destination, error.message), SQUASHFS_HINT)
+        except ToolError as error:          # older ones end with another word
+            raise ToolError("%s: %s" % (destination, error.message),
+                            "" if "FATAL ERROR" in error.message else SQUASHFS_HINT)
 
 
 def write_container(container, root, destination, is_clone, is_squashfs):
@@ -13012,13 +13013,15 @@ def tell_omissions(arguments):
          is_raw=True, failure_status=125, examples=(
              "udocker run myfed cat /etc/redhat-release", "udocker run --volume=/tmp myfed /bin/bash",
              "udocker run -v=$HOME:/home/user -w=/home/user myfed /bin/bash",
-             "udocker run --user=1000:1001 myfed /bin/id", "udocker run --rm busybox echo hello"))
+             "udocker run --user=1000:1001 myfed /bin/id", "udocker run --rm busybox echo hello",
+             "udocker run ./mycontainer.sqfs /bin/ls -l /etc"))
 def command_run(context, arguments):
     """Run a command in a container.
 
     CONTAINER is an id or a name, or an image, which is unpacked into a new container each time, and pulled when
-    it is not here. The exit status is the command's own; 125 where udocker could not start it, 126 where it
-    cannot be executed, 127 where it does not exist, 128+n where signal n ended it.
+    it is not here; or the path of a squashfs or SIF file, as in ./app.sqfs, which stays as it is. The exit status is
+    the command's own; 125 where udocker could not start it, 126 where it cannot be executed, 127 where it does not
+    exist, 128+n where signal n ended it.
     """
     arguments.registry, _ = apply_registry_options(context, arguments)
     tell_omissions(arguments)

@@ -11,6 +11,7 @@ import pytest
 from archives import limited, listing, root_of, tool
 from conftest import need
 from images import NATIVE
+from layers import directory, file, hardlink, symlink, tar
 from program import PATH, Program
 from test_processes import PATIENCE
 
@@ -105,6 +106,24 @@ def test_the_whole_tree_is_in_it(containers, squashed, tmp_path):
     # A squashfs knows whole seconds
     for name, (mode, mtime, *content) in own.items():
         assert written[name] == (mode, mtime // 10 ** 9 * 10 ** 9, *content), name
+
+
+def test_links_and_names_of_all_kinds(udocker, tmp_path):
+    need("mksquashfs")
+    data = tar(directory("d"), file("d/two words\n", b"1"), file("d/\u00fc", b"2"), hardlink("other", "d/two words\n"),
+               symlink("link", "/nowhere"), directory(".udocker"), file(".udocker/container.json", b"of another"))
+    udocker.ok("import", "--tocontainer", "--name=strange", "-", input=data)
+    deep = os.path.join(root_of(udocker, "strange"), "long" * 60, "longer" * 40)
+    os.makedirs(deep)
+    with open(os.fsencode(deep) + b"/\xff", "w") as unreadable:
+        unreadable.write("no UTF-8")
+    udocker.ok("export", "--squashfs", "-o", tmp_path / "strange.sqfs", "strange")
+    tool(need("unsquashfs"), "-quiet", "-no-progress", "-dest", tmp_path / "tree", tmp_path / "strange.sqfs")
+    assert json.loads((tmp_path / "tree/.udocker/container.json").read_text())["os"] == "linux"
+    for tree in tmp_path / "tree", root_of(udocker, "strange"):
+        shutil.rmtree(os.path.join(str(tree), ".udocker"))
+    written, own = listing(tmp_path / "tree"), listing(root_of(udocker, "strange"))
+    assert {name: entry[2:] for name, entry in written.items()} == {name: entry[2:] for name, entry in own.items()}
 
 
 def test_everybody_may_look_into_it(squashed):
@@ -341,6 +360,20 @@ def test_a_squashfuse_that_cannot_gives_way(mounting, squashed, tmp_path):
     result = own.ok("run", squashed / "busybox.sqfs", "cat", "/etc/marker")
     assert result.out == "inside\n" and NOTE in result.err and "bad mount point" in result.err
     assert sorted(os.listdir(str(tmp_path))) == ["squashfuse", "squashfuse_ll"]
+
+
+def test_a_signal_ends_what_unpacks(containers, squashed, tmp_path):
+    (tmp_path / "unsquashfs").write_text("#!/bin/sh\necho > %s/pipe\nexec cat %s/pipe\n" % (tmp_path, tmp_path))
+    (tmp_path / "unsquashfs").chmod(0o755)
+    os.mkfifo(str(tmp_path / "pipe"))
+    program = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="P1", PATH="%s:%s" % (tmp_path, PATH))
+    with program.start("run", squashed / "busybox.sqfs", "true", stderr=subprocess.PIPE) as process:
+        assert (tmp_path / "pipe").read_text() == "\n"
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert_nothing_is_left(program, tmp_path / "pipe")
+    assert not [name for name in os.listdir(str(program.store / "containers")) if name.startswith(".")]
 
 
 # What cannot be run
