@@ -7655,7 +7655,7 @@ class TreeFile:
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self.status = os.fstat(self.descriptor)
-        self.offset = self._primary_partition() if self._read(32, 10) == self.SIF else 0
+        self.offset = self._primary_partition() if os.pread(self.descriptor, 10, 32) == self.SIF else 0
         self._check_squashfs()
 
     @classmethod
@@ -7664,12 +7664,9 @@ class TreeFile:
         head = read_file(path, 42) if os.path.isfile(path) else b""
         return head.startswith(cls.SQUASHFS) or head[32:] == cls.SIF
 
-    def _read(self, place, count):
-        return os.pread(self.descriptor, count, place)
-
     def _number(self, place, size=8):
         """The unsigned number of `size` bytes at a place in the file."""
-        data = self._read(place, size) if place < self.status.st_size else b""
+        data = os.pread(self.descriptor, size, place) if place < self.status.st_size else b""
         if len(data) < size:
             raise self._truncated()
         return int.from_bytes(data, "little")
@@ -7690,8 +7687,8 @@ class TreeFile:
         raise ArchiveError("%s: a SIF without the tree of a container" % self.path)
 
     def _check_squashfs(self):
-        if self._number(self.offset, 4) != int.from_bytes(self.SQUASHFS, "little") or self._number(
-                self.offset + 28, 2) != 4:
+        magic, version = self._number(self.offset, 4), self._number(self.offset + 28, 2)
+        if magic != int.from_bytes(self.SQUASHFS, "little") or version != 4:
             raise ArchiveError("%s: no squashfs of version 4, or a damaged one" % self.path)
         if self.offset + self._number(self.offset + 40) > self.status.st_size:
             raise self._truncated()
