@@ -857,6 +857,18 @@ class Kernel:
         self._check(self.libc.mount(b"overlay", os.fsencode(target), b"overlay", self.ctypes.c_ulong(0),
                                     options.encode("ascii")), "overlay")
 
+    def mount_fuse(self, target, device):
+        """A read-only file system at `target`, of whoever answers at the descriptor `device` of /dev/fuse. fuse(4)"""
+        options = "fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid())
+        self._check(self.libc.mount(b"udocker", os.fsencode(target), b"fuse",
+                                    self.ctypes.c_ulong(self.READ_ONLY | 2 | 4), options.encode("ascii")), "fuse")
+
+    def leave_mount(self, target):
+        """This process has mounts of its own from now on, without what is mounted at `target`, and so does not keep
+        that alive."""
+        self.unshare(self.NEW_MOUNTS)
+        self._check(self.libc.umount2(os.fsencode(target), self.ctypes.c_int(2)), "umount2")
+
     def set_host_name(self, name):
         """sethostname(2)"""
         data = os.fsencode(name)
@@ -1272,15 +1284,16 @@ class Guardian(Supervisor):
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, previous)
 
 
-def run_program(argv, environment=None, text="", timeout=60):
+def run_program(argv, environment=None, text="", timeout=60, before=None, kept=()):
     """Run a helper program: (exit status, standard output, standard error), both text.
 
-    Raises ToolError when it cannot be started or outlasts `timeout` seconds.
+    It calls `before` first, and gets the descriptors `kept`. Raises ToolError when it cannot be started or outlasts
+    `timeout` seconds.
     """
     import subprocess
     try:
         process = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE)
+                                   stderr=subprocess.PIPE, preexec_fn=before, pass_fds=kept)
     except OSError as error:
         raise ToolError("%s: %s" % (argv[0], error.strerror))
     with process:
@@ -1324,6 +1337,27 @@ def program_output(argv, pieces):
         raise failures[0]
     if process.returncode:
         raise ToolError("%s: %s" % (argv[0], reason or "status %d" % process.returncode))
+
+
+def feed_program(argv, write):
+    """write(file) to the standard input of a program; ToolError with its last words when it fails. It is killed where
+    anything else does."""
+    import contextlib
+    import subprocess
+    import tempfile
+    with tempfile.TemporaryFile() as talk:      # a pipe that nobody reads meanwhile would fill
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=talk, stderr=talk) as process:
+            try:
+                with contextlib.suppress(BrokenPipeError), process.stdin:       # it ended early, and says why
+                    write(process.stdin)
+                process.wait()
+            except BaseException:
+                process.kill()
+                raise
+        talk.seek(0)
+        lines = [line for line in talk.read().decode("utf-8", "replace").split("\n") if line]
+    if process.returncode:
+        raise ToolError("%s: %s" % (argv[0], printable("; ".join(lines[-2:])) or "status %d" % process.returncode))
 
 
 # --- locks and files ----------------------------------------------------------------------------------
@@ -1662,6 +1696,11 @@ def open_output(path):
     return os.fdopen(os.dup(1), "wb")
 
 
+def process_path(descriptor):
+    """A path at which the programs that this process starts find what it has open."""
+    return "/proc/%d/fd/%d" % (os.getpid(), descriptor)
+
+
 def output_name(path):
     """What messages call an output."""
     return Say.OUTPUT if path == "-" else path
@@ -1911,7 +1950,11 @@ class SharedNamespaces:
             holder, started, joined = self._read(lock.descriptor)
             namespaces = self._open(holder, started)
             if not namespaces:
-                holder, joined = self._start(make), 0
+                try:
+                    holder, joined = self._start(make), 0
+                except BaseException:
+                    remove_file(self.path)
+                    raise
                 started = self._started(holder)
                 namespaces = self._open(holder, started)
             if not namespaces:
@@ -7629,6 +7672,84 @@ def read_variables(path, environment):
     return [variable for variable in (parse_variable(entry, environment) for entry in entries) if variable]
 
 
+class TreeFile:
+    """A file that holds the tree of a container: a squashfs, which may be the primary partition of a SIF.
+
+    It stays open: what is put in its place meanwhile is another one. The kernel's fs/squashfs/squashfs_fs.h;
+    https://github.com/sylabs/sif, pkg/sif/sif.go and descriptor.go
+    """
+
+    SQUASHFS, SIF = b"hsqs", b"SIF_MAGIC\0"
+    DESCRIPTOR = 585                # bytes of one
+    MANY = 4096                     # descriptors: writers make room for 48
+    PARTITION, PRIMARY = 0x4004, 2
+    KINDS = {2: "ext3", 3: "an archive", 4: "raw data", 5: "an encrypted squashfs"}
+    UNPACKER = "unsquashfs"
+
+    def __init__(self, path):
+        """ArchiveError where it is damaged, or holds what cannot be used."""
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.status = os.fstat(self.descriptor)
+        self.offset = self._primary_partition() if os.pread(self.descriptor, 10, 32) == self.SIF else 0
+        self._check_squashfs()
+
+    @classmethod
+    def is_at(cls, path):
+        """Whether there is one, by its first bytes."""
+        head = read_file(path, 42) if os.path.isfile(path) else b""
+        return head.startswith(cls.SQUASHFS) or head[32:] == cls.SIF
+
+    def _number(self, place, size=8):
+        """The unsigned number of `size` bytes at a place in the file."""
+        data = os.pread(self.descriptor, size, place) if place < self.status.st_size else b""
+        if len(data) < size:
+            raise self._truncated()
+        return int.from_bytes(data, "little")
+
+    def _truncated(self):
+        return ArchiveError("%s: the end of it is missing" % self.path, "copy it anew from where it comes")
+
+    def _primary_partition(self):
+        """Where the tree begins that a SIF is for."""
+        count, table = min(self._number(88), self.MANY), self._number(96)
+        for place in range(table, table + count * self.DESCRIPTOR, self.DESCRIPTOR):
+            if self._number(place, 5) == 1 << 32 | self.PARTITION and self._number(place + 205, 4) == self.PRIMARY:
+                kind = self._number(place + 201, 4)
+                if kind != 1:
+                    raise ArchiveError("%s: its tree is %s, and not a squashfs" % (
+                        self.path, self.KINDS.get(kind, "of an unknown kind")))
+                return self._number(place + 17)
+        raise ArchiveError("%s: a SIF without the tree of a container" % self.path)
+
+    def _check_squashfs(self):
+        magic, version = self._number(self.offset, 4), self._number(self.offset + 28, 2)
+        if magic != int.from_bytes(self.SQUASHFS, "little") or version != 4:
+            raise ArchiveError("%s: no squashfs of version 4, or a damaged one" % self.path)
+        if self.offset + self._number(self.offset + 40) > self.status.st_size:
+            raise self._truncated()
+
+    @property
+    def identity(self):
+        """Text that another file does not have."""
+        return "%s %d %d %d" % (self.path, self.status.st_dev, self.status.st_ino, self.status.st_mtime_ns)
+
+    @classmethod
+    def unpacker(cls):
+        """The path of what unpacks such files, None where there is nothing."""
+        return Host.find_executable(cls.UNPACKER)
+
+    def unpack(self, directory):
+        """Write the tree into an empty directory; ArchiveError where it is damaged."""
+        try:
+            # What a plain user cannot make, as devices, is no error
+            feed_program([self.unpacker(), "-force", "-quiet", "-no-progress", "-no-exit-code", "-no-xattrs",
+                          "-offset", str(self.offset), "-dest", directory, process_path(self.descriptor)],
+                         lambda file: None)
+        except ToolError as error:
+            raise ArchiveError("%s: %s" % (self.path, error.message))
+
+
 def script_interpreter(head):
     """(interpreter, its argument or "") that the first line of a script (bytes) names. execve(2)"""
     interpreter, _, argument = os.fsdecode(head[2:].split(b"\n")[0]).replace("\t", " ").strip().partition(" ")
@@ -8889,6 +9010,30 @@ def variables_of_emulation(spec):
     return {"APT_CONFIG": APT_CONFIG}
 
 
+def map_ids(proc, user, group):
+    """Give this process one id inside for one outside; `proc` is a descriptor of /proc. user_namespaces(7): groups must
+    be given up first."""
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % user), ("gid_map", "%d %d 1" % group)):
+        with Naming(name):
+            with Closing(os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)) as descriptor:
+                os.write(descriptor, text.encode("ascii"))
+
+
+MERGED = "merged"       # where, below a tree, its view appears
+
+
+def make_ephemeral(kernel, root):
+    """The host path of a view of the tree `root` whose changes are kept in memory. Needs Linux 5.11."""
+    with Closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as lower:
+        kernel.mount_memory(root)
+        os.chdir(root)
+        for name in "upper", "work", MERGED:
+            os.mkdir(name)
+        os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
+        kernel.mount_overlay("/proc/self/fd/%d" % lower, MERGED)
+    return os.path.join(root, MERGED)
+
+
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
@@ -8941,10 +9086,10 @@ class NamespaceEngine(Engine):
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)      # the container may show none
         try:
             kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS | (kernel.NEW_NAMES if spec.host_name else 0))
-            self._map_ids(proc, (account.uid, self.host.uid), (account.gid, self.host.gid))
+            map_ids(proc, (account.uid, self.host.uid), (account.gid, self.host.gid))
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
-            root = self._overlay(kernel, spec.root) if spec.is_ephemeral else spec.root
+            root = make_ephemeral(kernel, spec.root) if spec.is_ephemeral else spec.root
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
         self._mount_all(kernel, GuestTree(root), spec)
@@ -8958,31 +9103,11 @@ class NamespaceEngine(Engine):
             if spec.is_read_only or any(mount.is_read_only for mount in spec.mounts):
                 # Mounts of another namespace are locked: root inside cannot make them writable again
                 kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
-                self._map_ids(proc, (account.uid, account.uid), (account.gid, account.gid))
+                map_ids(proc, (account.uid, account.uid), (account.gid, account.gid))
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
         finally:
             os.close(proc)
-
-    @staticmethod
-    def _map_ids(proc, user, group):
-        """One id inside for one outside. user_namespaces(7): groups must be given up first."""
-        for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % user), ("gid_map", "%d %d 1" % group)):
-            with Naming(name):
-                with Closing(os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)) as descriptor:
-                    os.write(descriptor, text.encode("ascii"))
-
-    @staticmethod
-    def _overlay(kernel, root):
-        """The host path of a view of the tree `root` whose changes are kept in memory. Needs Linux 5.11."""
-        with Closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as lower:
-            kernel.mount_memory(root)
-            os.chdir(root)
-            for name in "upper", "work", "merged":
-                os.mkdir(name)
-            os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
-            kernel.mount_overlay("/proc/self/fd/%d" % lower, "merged")
-        return root + "/merged"
 
     @classmethod
     def _mount_all(cls, kernel, tree, spec):
@@ -9053,6 +9178,55 @@ class NamespaceEngine(Engine):
         if report.startswith(("pivot_root", "umount2")):
             return "a namespace could be had, and no container in it (%s)" % report, hint
         return "user namespaces are refused here (%s)" % report, hint
+
+
+class TreeMount:
+    """The tree of a TreeFile, mounted by squashfuse in namespaces of our own, where N1 finds it; changes are kept in
+    memory. fuse(4)
+
+    squashfuse itself is not in them: when their last process ends, the mount goes, and that ends squashfuse.
+    """
+
+    PROGRAMS = ("squashfuse_ll", "squashfuse")      # the first is faster, and only newer ones take the option uid
+    DEVICE = "/dev/fuse"
+
+    def __init__(self, file, point):
+        """`point` is a directory."""
+        self.point = point
+        self.root = os.path.join(point, MERGED)
+        self.path = process_path(file.descriptor)
+        self.options = "uid=%d,gid=%d,offset=%d" % (os.getuid(), os.getgid(), file.offset)
+
+    @classmethod
+    def programs(cls):
+        """The paths of what can mount here; EngineRefusedError where there is nothing."""
+        if not os.access(cls.DEVICE, os.R_OK | os.W_OK):
+            raise EngineRefusedError("%s cannot be opened" % cls.DEVICE, "the administrator allows it with: "
+                                     "modprobe fuse; chmod 666 %s" % cls.DEVICE)
+        found = list(filter(None, map(Host.find_executable, cls.PROGRAMS)))
+        if not found:
+            raise EngineRefusedError("there is no squashfuse", "install the package squashfuse")
+        return found
+
+    def make(self):
+        """Make the namespaces, in which ids are as outside, and the mount; OSError and EngineError."""
+        kernel, uid, gid = Kernel(), os.getuid(), os.getgid()
+        file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)       # who is in namespaces cannot look into /proc of us
+        with Closing(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as proc:
+            kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
+            map_ids(proc, (uid, uid), (gid, gid))
+        kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)
+        with Closing(file), Closing(os.open(self.DEVICE, os.O_RDWR | os.O_CLOEXEC)) as device:
+            kernel.mount_fuse(self.point, device)
+            for program in self.programs():
+                # libfuse 3.3 and newer take a descriptor in the place of a directory
+                argv = [program, "-o", self.options] + ["/dev/fd/%d" % number for number in (file, device)]
+                status, _, talk = run_program(argv, kept=(file, device),
+                                              before=lambda: kernel.leave_mount(self.point))
+                if status == 0:
+                    make_ephemeral(kernel, self.point)
+                    return
+        raise EngineError("%s: %s" % (program, talk.strip() or "status %d" % status))
 
 
 class RuncEngine(ExecutableEngine):
@@ -9747,6 +9921,7 @@ class Context:
         self.images = ImageStore(self.layout, self.blobs)
         self.containers = ContainerStore(self.layout)
         self._client = None
+        self._notes = None
 
     @property
     def home(self):
@@ -9770,7 +9945,10 @@ class Context:
         return Keystore(os.path.expanduser(self.settings["keystore"]), self.environment, self.home)
 
     def notes(self):
-        return Notes(self.layout, self.host, self.home)
+        """The Notes of this host, also when this process has gone into namespaces."""
+        if not self._notes:
+            self._notes = Notes(self.layout, self.host, self.home)
+        return self._notes
 
     @property
     def default_mode(self):
@@ -10809,6 +10987,10 @@ def import_image(context, source, reference, platform=None, is_moved=False):
     return image
 
 
+NOTES_PLACE = ".udocker"        # in the tree of a squashfs: what udocker knows about the container
+SQUASHFS_HINT = "install squashfs-tools, 4.5 or newer"
+
+
 def import_container(context, source, image_name, name=None, platform=None):
     """Make a container of an archive of a tree; returns the Container."""
     prepare_container(context, name)
@@ -10838,32 +11020,60 @@ def import_clone(context, source, name=None):
         return container
 
 
-def write_container(container, root, destination, is_clone):
+def write_tree(file, root, notes=(), place="", prefix=""):
+    """Write a tar of the tree at `root`, below `prefix`, and before it of `notes`: (name, bytes), below `place`."""
+    writer = TarWriter(file)
+    if notes and place:
+        writer.add_directory(place)
+    for name, data in notes:
+        writer.add_data(name_below(place, name), data)
+    writer.add_tree(OpenTree(root), prefix)
+    writer.close()
+
+
+def squash_tree(destination, *what):
+    """write_tree() into a squashfs; ToolError where there is nothing that makes one."""
+    program = Host.find_executable("mksquashfs")
+    if not program:
+        raise ToolError("there is no mksquashfs, which makes a squashfs", SQUASHFS_HINT)
+    with Naming(destination), NewFile(destination) as new:
+        try:
+            feed_program([program, "-", process_path(new.fileno()), "-tar", "-noappend", "-all-root", "-no-progress",
+                          "-quiet", "-root-mode", "755", "-processors", str(len(os.sched_getaffinity(0)))],
+                         lambda file: write_tree(file, *what))
+        except ToolError as error:          # older ones end with another word
+            raise ToolError("%s: %s" % (destination, error.message),
+                            "" if "FATAL ERROR" in error.message else SQUASHFS_HINT)
+
+
+def write_container(container, root, destination, is_clone, is_squashfs):
     """Write the tree at `root` as that of a container."""
-    tree = OpenTree(root)
+    notes = [(name, read_file(container.path + "/" + name)) for name in Container.NOTES]
+    notes = [(name, data) for name, data in notes if data]
+    if is_squashfs:
+        squash_tree(destination, root, notes, NOTES_PLACE)
+        return
     with Naming(output_name(destination)), open_output(destination) as file:
-        writer = TarWriter(file)
         if is_clone:
-            for name in Container.NOTES:
-                data = read_file(container.path + "/" + name)
-                if data:
-                    writer.add_data(name, data)
-        writer.add_tree(tree, "ROOT" if is_clone else "")
-        writer.close()
+            write_tree(file, root, notes, prefix="ROOT")
+        else:
+            write_tree(file, root)
 
 
-def export_container(context, word, destination, is_clone=False):
-    """Write a container's tree to a tar archive; for a clone with what udocker knows about it."""
+def export_container(context, word, destination, is_clone=False, is_squashfs=False):
+    """Write a container's tree to a tar archive, or a squashfs; that, and a clone, with what udocker knows about it."""
+    if is_squashfs and destination == "-":
+        raise UsageError("--squashfs cannot be written to standard output", "name a file with -o")
     raise_on_signals()
     container = context.containers.get(word)
     settle(container)
     with Work("exporting %s" % word):
         if not Conversion(container.path).states():
-            write_container(container, container.root, destination, is_clone)
+            write_container(container, container.root, destination, is_clone, is_squashfs)
             return
         with NewContainer(context.layout) as copy:          # of the tree as it was before
             copy_tree(container, copy)
-            write_container(container, copy.root, destination, is_clone)
+            write_container(container, copy.root, destination, is_clone, is_squashfs)
 
 
 def portable_image(image):
@@ -11133,6 +11343,11 @@ def stand_in(context, spec, refusal):
     return engine
 
 
+def is_mode_free(context):
+    """Whether nobody said in which mode containers shall run."""
+    return context.default_mode == "P1" and context.settings.origin("default_execution_mode") == "default"
+
+
 def choose_engine(context, mode, spec, container=None):
     """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a PRoot that is missing
     or cannot do what `spec` asks. What is refused on this host is told with the modes that work."""
@@ -11141,7 +11356,7 @@ def choose_engine(context, mode, spec, container=None):
         raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
     if container and not MODES[code].steps:
         Conversion(container.path).check(())
-    is_default = code == "P1" and not mode and context.settings.origin("default_execution_mode") == "default"
+    is_default = not mode and is_mode_free(context)
     try:
         try:
             engine = find_engine(context, code, spec, container)
@@ -11567,6 +11782,12 @@ def build_spec(context, root, config, argv, request):
     return spec
 
 
+def known_config(context, word):
+    """What the container or image of the store named `word` says of running it."""
+    known = context.containers.find(word) or context.images.find(Reference.parse(word))
+    return known.config() if known else ImageConfig({})
+
+
 def locate_foreign_tree(context, word, directory):
     """(root, config) of --location: a tree, or the directory of a container.
 
@@ -11574,14 +11795,124 @@ def locate_foreign_tree(context, word, directory):
     """
     root = os.path.abspath(directory)
     if not os.path.isdir(root):
-        raise NotFoundError("%s: no such directory to run in" % root)
+        raise NotFoundError("%s: no such directory to run in, and no squashfs or SIF file" % root)
     home = os.path.dirname(root)
     if os.path.isdir(root + "/ROOT"):
         root, home = root + "/ROOT", root
     if os.path.exists(home + "/container.json"):
         return root, Container(home).config()
-    known = context.containers.find(word) or context.images.find(Reference.parse(word))
-    return root, known.config() if known else ImageConfig({})
+    return root, known_config(context, word)
+
+
+def find_tree_file(word, location):
+    """The TreeFile that `run` was given by its path, None where it was given something else."""
+    path = location or word
+    if (location or "/" in word) and TreeFile.is_at(path):
+        return TreeFile(os.path.abspath(path))
+    if not location and word.startswith(("/", "./", "../")):
+        raise NotFoundError("%s: no squashfs or SIF file" % word, "--location= runs the tree in a directory")
+    return None
+
+
+def check_mounting(context):
+    """EngineError where the mode to be used, or this host, cannot mount a TreeFile."""
+    if context.default_mode != "N1" and not is_mode_free(context):
+        raise EngineRefusedError("mode %s mounts no files" % context.default_mode, "mode N1 does")
+    find_namespaces(context)
+    TreeMount.programs()
+
+
+def fate_of_tree_files(context):
+    """What becomes on this host of a squashfs or SIF file that is run, in words."""
+    try:
+        check_mounting(context)
+        return "mounted by " + " or ".join(TreeMount.programs())
+    except EngineError as error:
+        unpacker = TreeFile.unpacker()
+        fate = "unpacked for each run by %s" % unpacker if unpacker else "not run, as there is no unsquashfs either"
+        return "%s: %s%s" % (fate, error.message, error.hint and " (%s)" % error.hint)
+
+
+def mount_tree(context, file, launcher):
+    """The path of a TreeFile's tree, in namespaces that this process is in from now on, with all ranks of a job on this
+    node; EngineError where that cannot be."""
+    check_mounting(context)
+    step = JobStep.find(context.environment, launcher)
+    key = "%s\n%s" % (step.key if step else os.getpid(), file.identity)
+    try:
+        # What is in the directory keeps it from being replaced by that of another run
+        mount = TreeMount(file, context.notes().keep_links({"squashfs": "mounted here"}))
+        SharedNamespaces(context.temporary(), key, step.local_size if step else 1).join(Kernel(), mount.make)
+    except OSError as error:
+        raise EngineError("%s: %s" % (error.filename, error.strerror))
+    return mount.root
+
+
+def prepare_tree_file(context, file, request):
+    """The path at which the tree of a TreeFile is mounted; "" where it is to be unpacked for this one run."""
+    options = request.options
+    if options.name is not None or options.cidfile:
+        raise UsageError("%s is no container of the store, and gets neither name nor id" % file.path,
+                         "leave out --name= and --cidfile=")
+    if options.pull or options.registry or request.platform:
+        say.warning("%s is a file: nothing is pulled for it" % file.path)
+    try:
+        root = mount_tree(context, file, request.launcher)
+        options.rm = options.ephemeral = False      # nothing of it stays as it is
+        return root
+    except EngineError as error:
+        if not TreeFile.unpacker():
+            raise EngineError("%s can be neither mounted (%s) nor unpacked (there is no %s)" % (
+                file.path, error.message, TreeFile.UNPACKER), "install squashfuse, or squashfs-tools")
+        tell_once(context, say.info, "%s is unpacked for each run, and not mounted: %s" % (file.path, error.message))
+        options.rm = True
+        return ""
+
+
+# Of a SIF: what apptainer does before it executes something
+SIF_ENTRYPOINT = ["/bin/sh", "-c", 'for file in /.singularity.d/env/*.sh; do [ ! -f "$file" ] || . "$file"; done; '
+                  'exec "$@"', "sh"]
+SIF_RUNSCRIPT = "/.singularity.d/runscript"
+
+
+def describe_tree(context, word, request, root):
+    """What the tree of a TreeFile says itself of running it, else what the store says of `word` (with --location)."""
+    tree = GuestTree(root)
+    note, gpus = (tree.path("/%s/%s" % (NOTES_PLACE, name)) for name in ("container.json", "nvidia"))
+    if os.path.isfile(note):
+        request.is_marked = os.path.exists(gpus)
+        return ImageConfig.parse(read_file(note), os.path.basename(note))
+    if os.path.isdir(tree.path(os.path.dirname(SIF_RUNSCRIPT))):
+        script = SIF_RUNSCRIPT if os.path.exists(tree.path(SIF_RUNSCRIPT)) else "/bin/sh"
+        return ImageConfig({"config": {"Entrypoint": SIF_ENTRYPOINT, "Cmd": [script]}})
+    return known_config(context, word) if request.options.location else ImageConfig({})
+
+
+def make_for_run(context, request, make):
+    """make(id) gives a Container for this run alone: its mark tells where that was killed."""
+    open_store(context)
+    request.mark = RunMark(context.layout, new_container_id())
+    request.mark.make(context.host)
+    try:
+        return make(request.mark.id)
+    except BaseException:
+        request.mark.remove()
+        raise
+
+
+def unpack_tree_file(context, file, word, request):
+    """A Container of a TreeFile, there for this run alone."""
+    sweep_containers(context)
+
+    def make(id_):
+        with NewContainer(context.layout, id_) as new, Naming(context.layout.containers), Work(
+                "unpacking %s" % file.path):
+            file.unpack(new.root)
+            fix_permissions(new)
+            config = describe_tree(context, word, request, new.root)
+            return new.publish(config, file.path, mode=convert_new(context, new))
+
+    return make_for_run(context, request, make)
 
 
 def locate_container(context, word, request):
@@ -11602,14 +11933,7 @@ def locate_container(context, word, request):
     wish = ImageWish(Reference.parse(word), options.pull or "missing", request.platform, options.registry)
     if not options.rm:
         return create_container(context, wish, options.name)
-    open_store(context)
-    request.mark = RunMark(context.layout, new_container_id())
-    request.mark.make(context.host)
-    try:
-        return create_container(context, wish, options.name, id_=request.mark.id)
-    except BaseException:
-        request.mark.remove()
-        raise
+    return make_for_run(context, request, lambda id_: create_container(context, wish, options.name, id_=id_))
 
 
 def remove_after_run(context, container, mark):
@@ -11705,6 +12029,8 @@ def run_container(context, word, argv, options):
     request = RunRequest(context, options)
     if options.cidfile:
         check_cidfile(options.cidfile)
+    file = find_tree_file(word, options.location)
+    mounted = prepare_tree_file(context, file, request) if file else ""
     if options.rm:
         raise_on_signals()
     if options.rm or options.init:
@@ -11713,12 +12039,15 @@ def run_container(context, word, argv, options):
         if status is not None:
             return status
     container, mode = None, ""
-    if options.location:
+    if mounted:
+        root, config, mode = mounted, describe_tree(context, word, request, mounted), "N1"
+    elif options.location and not file:
         root, config = locate_foreign_tree(context, word, options.location)
     else:
-        container = locate_container(context, word, request)
+        container = unpack_tree_file(context, file, word, request) if file else locate_container(
+            context, word, request)
         root, config, mode = container.root, container.config(), container.mode
-        request.is_marked = container.needs_gpus
+        request.is_marked = request.is_marked or container.needs_gpus
     try:
         if not os.path.isdir(root):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
@@ -12608,11 +12937,14 @@ def command_import(context, arguments):
 
 @command("export", "[-]", "CONTAINER", options=(
     Option("--output", "-o", value="FILE", meaning="archive to write; without it, standard output"),
-    Option("--clone", meaning="with what udocker knows about it, for import --clone")),
-         examples=("udocker export -o mycontainer.tar mycontainer", "udocker export mycontainer | gzip > c.tar.gz"))
+    Option("--clone", meaning="with what udocker knows about it, for import --clone"),
+    Option("--squashfs", meaning="a squashfs, with the same, which run runs as it is; needs -o and mksquashfs")),
+         examples=("udocker export -o mycontainer.tar mycontainer", "udocker export mycontainer | gzip > c.tar.gz",
+                   "udocker export --squashfs -o mycontainer.sqfs mycontainer"))
 def command_export(context, arguments):
-    """Write the tree of a container to a tar archive, which docker import and udocker import read."""
-    export_container(context, arguments.container, stream_or_file(arguments, arguments.output), arguments.clone)
+    """Write the tree of a container to a tar archive, which docker import and udocker import read; or to a squashfs."""
+    export_container(context, arguments.container, stream_or_file(arguments, arguments.output), arguments.clone,
+                     arguments.squashfs)
 
 
 @command("mkrepo", "DIRECTORY", examples=("udocker mkrepo /tmp/myrepo", "udocker --repo=/tmp/myrepo pull busybox"))
@@ -12761,7 +13093,7 @@ RUN_OPTIONS = EXECUTION_OPTIONS + (
     Option("--rm", meaning="remove the container afterwards"),
     Option("--name", value="NAME", meaning="give the container this name"),
     Option("--entrypoint", value="PROGRAM", meaning="instead of the image's entrypoint; empty for none"),
-    Option("--location", value="DIR", meaning="run the tree in this directory"),
+    Option("--location", value="DIR", meaning="run the tree in this directory, or squashfs or SIF file"),
     Option("--cidfile", value="FILE", meaning="write the container's id to this new file"),
     Option("--publish", "-p", value="PORTS", repeatable=True, meaning="told: the host's own ports are used"),
     Option("--publish-all", "-P", meaning="told: the host's own ports are used"),
@@ -12788,13 +13120,15 @@ def tell_omissions(arguments):
          is_raw=True, failure_status=125, examples=(
              "udocker run myfed cat /etc/redhat-release", "udocker run --volume=/tmp myfed /bin/bash",
              "udocker run -v=$HOME:/home/user -w=/home/user myfed /bin/bash",
-             "udocker run --user=1000:1001 myfed /bin/id", "udocker run --rm busybox echo hello"))
+             "udocker run --user=1000:1001 myfed /bin/id", "udocker run --rm busybox echo hello",
+             "udocker run ./mycontainer.sqfs /bin/ls -l /etc"))
 def command_run(context, arguments):
     """Run a command in a container.
 
     CONTAINER is an id or a name, or an image, which is unpacked into a new container each time, and pulled when
-    it is not here. The exit status is the command's own; 125 where udocker could not start it, 126 where it
-    cannot be executed, 127 where it does not exist, 128+n where signal n ended it.
+    it is not here; or the path of a squashfs or SIF file, as in ./app.sqfs, which stays as it is. The exit status is
+    the command's own; 125 where udocker could not start it, 126 where it cannot be executed, 127 where it does not
+    exist, 128+n where signal n ended it.
     """
     arguments.registry, _ = apply_registry_options(context, arguments)
     tell_omissions(arguments)
@@ -12892,7 +13226,8 @@ def command_doctor(context, arguments):
 
     Every engine that is here is tried. The exit status is 1 where no mode works.
     """
-    facts, reports = host_facts(context), [examine_mode(context, code) for code in MODES]
+    facts = host_facts(context) + [("squashfs", fate_of_tree_files(context))]
+    reports = [examine_mode(context, code) for code in MODES]
     advice = (working_modes(reports) or [""])[0]
     if arguments.json:
         modes = [{"mode": report.code, "works": report.works, "detail": report.detail, "hint": report.hint}
