@@ -588,7 +588,7 @@ class found_once:
 def system_text(path):
     """The text of a file of the kernel's or the host's, "" where it is missing or cannot be read."""
     try:
-        with open(path, errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
     except OSError:
         return ""
@@ -700,7 +700,7 @@ class Host:
     def children(pid):
         """The process ids of the children of `pid`, oldest first."""
         try:
-            with open("/proc/%d/task/%d/children" % (pid, pid)) as file:
+            with open("/proc/%d/task/%d/children" % (pid, pid), "rb") as file:
                 return [int(word) for word in file.read().split()]
         except OSError:
             pass
@@ -11996,8 +11996,8 @@ def write_container_id(path, container):
         descriptor = os.open(path, NEW_FILE, 0o644)
     except FileExistsError:
         raise ConflictError("--cidfile=%s: is there already" % path, CIDFILE_HINT)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(container.id)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(container.id.encode())
 
 
 def run_in_tree(context, spec, mode, title, request, container):

@@ -11,7 +11,7 @@ import pytest
 
 import udocker as program_under_test
 from conftest import CREDENTIAL, need
-from program import CHECKOUT, PATH, Program
+from program import CHECKOUT, ENTRY, PATH, Program
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 CHAPTERS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE))
@@ -36,7 +36,7 @@ class Desk:
         self.commands = directory / "bin"
         for path in self.program.home, self.commands, directory / "elsewhere", directory / "here":
             path.mkdir()
-        self._command("udocker", 'exec %s -W error %s "$@"' % (shlex.quote(sys.executable), CHECKOUT / "udocker"))
+        self._command("udocker", 'exec %s "$@"' % " ".join(shlex.quote(str(word)) for word in ENTRY))
         self._command("docker", 'exec udocker "$@"')
         self._command("ssh", 'shift; HOME=%s exec sh -c "$*"' % (directory / "elsewhere"))
 
