@@ -12953,38 +12953,44 @@ def command_mkrepo(_, arguments):
     make_store(arguments.directory)
 
 
-def inspected(context, word):
-    """(Container or Image, what docker calls some of its properties)."""
-    container = context.containers.find(word)
+def inspected(context, word, kind):
+    """(Container or Image, what docker calls some of its properties); of one `kind` alone where one is given."""
+    container = context.containers.find(word) if kind != "image" else None
     if container:
         return container, {"Id": container.id, "Name": (container.names or [""])[0], "Image": container.image_name}
-    image = context.images.find(Reference.parse(word))
+    image = context.images.find(Reference.parse(word)) if kind != "container" else None
     if not image:
-        raise NotFoundError("%s: no such container or image" % word,
+        raise NotFoundError("%s: no such %s" % (word, kind or "container or image"),
                             "udocker ps and udocker images list those there are")
     digests = ["%s@%s" % (image.name, image.digest)] if image.digest else []
     return image, {"Id": sha256_digest(image.config_data()), "RepoTags": [str(image)], "RepoDigests": digests,
                    "RootFS": image.config().document.get("rootfs")}
 
 
-@command("inspect", "NAME", options=(
+@command("inspect", "NAME...", options=(
     Option("-p", meaning="print the path of the container's tree"),
+    Option("--type", value="TYPE", meaning="look for this alone: container or image"),
     Option("--format", "-f", value="TEMPLATE", meaning="print only this, as in {{.Config.Env}} or {{json .Config}}, "
            "or all in one line: json")),
          examples=("udocker inspect ubuntu:latest", "udocker inspect -p d2578feb-acfc-37e0-8561-47335f85e46d",
                    "udocker inspect --format='{{.Config.Env}}' ubuntu:latest"))
 def command_inspect(context, arguments):
-    """Print the config of a container, or of an image, as JSON."""
-    found, properties = inspected(context, arguments.name)
-    document = found.config().document
+    """Print the config of a container, or of an image, as JSON: of several as a list."""
+    kind = "container" if arguments.p and not arguments.type else arguments.type
+    if kind not in (None, "container", "image"):
+        raise UsageError("--type=%s: there are container and image" % kind)
+    if arguments.p and kind == "image":
+        raise UsageError("-p is for containers, which alone have a tree")
+    found = [inspected(context, word, kind) for word in arguments.name]
+    documents = [thing.config().document for thing, _ in found]
     if arguments.p:
-        if "RepoTags" in properties:
-            raise UsageError("-p is for containers, and %s is an image" % found)
-        say.result(found.root)
+        lines = [container.root for container, _ in found]
     elif arguments.format is not None:
-        say.result(rendered(arguments.format, dict(document, **properties)))
+        lines = [rendered(arguments.format, dict(document, **properties))
+                 for document, (_, properties) in zip(documents, found)]
     else:
-        say.result(dump_json(document))
+        lines = [dump_json(documents if documents[1:] else documents[0])]
+    say.result("\n".join(lines))
 
 
 @command("verify", "IMAGE", options=(
@@ -13294,14 +13300,91 @@ def overview():
     for name, declared in COMMANDS.items():
         lines += wrapped(declared.meaning[0], "  %-12s " % name, " " * 15)
     lines += ["", "Global options:"] + option_lines(GLOBAL_OPTIONS)
-    return "\n".join(lines + ["", "udocker COMMAND --help explains a command."])
+    return "\n".join(lines + ["", "udocker COMMAND --help explains a command. Docker's groups are known too, as in",
+                              "udocker container ls."])
+
+
+# docker's commands that udocker does not have: what to do instead
+ABSENT_COMMANDS = {name: hint for names, hint in (
+    (("build", "buildx", "builder", "bake", "init"),
+     "images are built elsewhere, with docker, podman or buildah; udocker pull, or udocker load, brings them"),
+    (("push",), "udocker save --output=FILE IMAGE writes an archive, and "
+                "skopeo copy docker-archive:FILE docker://IMAGE pushes it"),
+    (("start", "restart"),
+     "a container is a tree at rest: udocker run CONTAINER runs its command, as often as you like"),
+    (("stop",), "udocker kill --signal=TERM CONTAINER asks what runs in it to end"),
+    (("pause",), "udocker kill --signal=STOP CONTAINER makes what runs in it wait"),
+    (("unpause",), "udocker kill --signal=CONT CONTAINER lets it go on"),
+    (("attach",),
+     "a command has the terminal that udocker run was typed at; udocker exec CONTAINER COMMAND runs one more"),
+    (("logs",), "what a command prints goes to who started it: udocker run CONTAINER >FILE 2>&1 keeps it"),
+    (("wait",), "udocker run ends with its command, and with its status; for one in the background there is the "
+                "shell's wait"),
+    (("top", "stats"), "the processes in a container are your own: the host's ps and top show them"),
+    (("commit",), "a container keeps its changes; udocker clone CONTAINER copies it, and "
+                  "udocker export CONTAINER | udocker import - IMAGE makes an image of its tree"),
+    (("diff",), "udocker create IMAGE makes an untouched tree, and udocker inspect -p CONTAINER prints where one lies, "
+                "for diff -r"),
+    (("checkpoint",), "processes cannot be frozen; udocker clone CONTAINER copies a tree"),
+    (("volume",), "directories of the host are the volumes: udocker run --volume=HOST:PATH"),
+    (("network",), "the network is the host's: what listens in one container is reached from another at 127.0.0.1"),
+    (("port",), "no port is mapped: what a command listens on are the host's own ports"),
+    (("compose", "stack", "service"), "udocker run starts one service; all of them share the host's network"),
+    (("update",), "limits are those of the shell and of the batch system; udocker run --ulimit= and --cpuset-cpus= "
+                  "set some for one command"),
+    (("events", "context", "swarm", "node", "secret", "config", "plugin"), "there is no daemon and no swarm: "
+     "all lies in the files of a store, and udocker info and udocker showconf tell where"),
+    (("trust", "scout"), "nothing is signed or scanned; udocker verify IMAGE checks it against its digests"),
+    (("container prune",), "all containers that nothing runs in would be lost: udocker rm CONTAINER removes those "
+                           "that you name, and udocker prune what interrupted commands left"),
+) for name in names}
+
+
+def same_names(names, **others):
+    """{name of a command in one of docker's groups: what udocker is to be told for it}."""
+    return dict({name: [name] for name in names.split()}, **others)
+
+
+# docker's groups of commands
+GROUPS = {
+    "container": same_names(
+        "attach commit cp create diff exec export kill logs pause port ps rename restart rm run start stats stop top "
+        "unpause update wait", inspect=["inspect", "--type=container"], ls=["ps"], list=["ps"], remove=["rm"],
+        prune=["container prune"]),
+    "image": same_names("build history import load prune pull push save tag", inspect=["inspect", "--type=image"],
+                        ls=["images"], list=["images"], rm=["rmi"], remove=["rmi"]),
+    "system": same_names("df events info prune"),
+}
+
+
+def group_hint(group):
+    """The commands of a group that udocker has."""
+    names = [name for name, words in GROUPS[group].items() if words[0] in COMMANDS]
+    return "there are: udocker %s %s" % (group, ", ".join(sorted(names)))
+
+
+def ungrouped(words):
+    """`image ls`, `container run` and the like as udocker's own commands; UsageError where it is none of docker's."""
+    group = GROUPS.get(words[0])
+    if not group or not words[1:]:
+        return words
+    if words[1] in ("--help", "-h"):
+        return ["help"]
+    if words[1] not in group:
+        raise UsageError("unknown command %r" % " ".join(words[:2]),
+                         similar(words[1], group) + group_hint(words[0]))
+    return group[words[1]] + words[2:]
 
 
 def find_command(name):
-    """The Command of this name; UsageError with the one it may be a slip of."""
-    if name not in COMMANDS:
-        raise UsageError("unknown command %r" % name, similar(name, COMMANDS) + "see udocker --help")
-    return COMMANDS[name]
+    """The Command of this name; UsageError with what to do instead, or the one it may be a slip of."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    if name in ABSENT_COMMANDS:
+        raise UsageError("udocker has no %s" % name, ABSENT_COMMANDS[name])
+    if name in GROUPS:
+        raise UsageError("%s is a group of commands" % name, group_hint(name))
+    raise UsageError("unknown command %r" % name, similar(name, list(COMMANDS) + list(GROUPS)) + "see udocker --help")
 
 
 # What the operands of commands are, for completion
@@ -13333,19 +13416,6 @@ def command_completion(context, arguments):
         show_names(word for container in context.containers.list() for word in container.names or [container.id])
     else:
         raise UsageError("%r: there are bash, zsh, fish, images and containers" % arguments.what)
-
-
-# docker's groups of commands: what is named otherwise in them than outside
-GROUPS = {"image": {"ls": "images", "list": "images", "rm": "rmi", "remove": "rmi"},
-          "container": {"ls": "ps", "list": "ps", "remove": "rm"}, "system": {}}
-
-
-def ungrouped(words):
-    """`image ls`, `container run` and the like as udocker's own commands."""
-    if words[0] not in GROUPS or len(words) < 2:
-        return words
-    name = GROUPS[words[0]].get(words[1], words[1])
-    return [name] + words[2:] if name in COMMANDS else words
 
 
 @command("help", "[COMMAND]", examples=("udocker help run",))

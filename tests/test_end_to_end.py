@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+import udocker as program_under_test
 from images import DEBIAN_LAYOUT, FOREIGN, NATIVE
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -445,6 +446,51 @@ def test_usage_errors(udocker, line, wrong, meant):
     assert wrong in result.err
     assert "did you mean %s?" % meant in result.err if meant else re.search("--help|usage: ", result.err)
     assert not udocker.store.exists()
+
+
+@pytest.mark.parametrize("name", sorted(program_under_test.ABSENT_COMMANDS))
+def test_what_docker_has_and_udocker_has_not(udocker, name):
+    """The hint says in a line what to do instead, with commands and options that there are."""
+    result = udocker.fails(2, *name.split() + ["x", "-f"])
+    error, hint = result.err.splitlines()
+    assert error == "udocker: error: udocker has no %s" % name and hint.startswith("udocker: hint: ")
+    for mentioned in re.findall(r"udocker ([a-z]+(?: --?[a-z][^\s,]*)*)", hint):
+        words = mentioned.split()
+        program_under_test.Parser(program_under_test.find_command(words[0]).options, "").parse(words[1:], False)
+
+
+def test_dockers_commands_are_all_known():
+    """Those of docker's own reference, version 28, and of the plugins that come with it."""
+    docker = """attach bake build builder buildx checkpoint commit compose config container context cp create diff
+        events exec export history image images import info init inspect kill load login logout logs manifest network
+        node pause plugin port ps pull push rename restart rm rmi run save scout search secret service stack start
+        stats stop swarm system tag top trust unpause update version volume wait"""
+    known = set(program_under_test.COMMANDS) | set(program_under_test.ABSENT_COMMANDS) | set(program_under_test.GROUPS)
+    assert set(docker.split()) <= known
+    assert not set(program_under_test.ABSENT_COMMANDS) & set(program_under_test.COMMANDS)
+    for words in (words for group in program_under_test.GROUPS.values() for words in group.values()):
+        assert words[0] in known, words
+
+
+@pytest.mark.parametrize("line, words", [
+    ("container", ["container is a group", "udocker container cp, create,", " ls,"]),
+    ("help system", ["system is a group", "udocker system df, info, prune"]),
+    ("image fly", ["unknown command 'image fly'", "udocker image history, import,"]),
+    ("image psh", ["'image psh'", "did you mean push?"]),
+    ("container lss", ["'container lss'", "did you mean ls?"]),
+    ("container pull x", ["'container pull'", "there are: "]),
+    ("system events", ["udocker has no events"]),
+    ("container start x", ["udocker has no start", "udocker run CONTAINER"]),
+    ("contaner ls", ["did you mean container?"]),
+])
+def test_dockers_groups(udocker, line, words):
+    result = udocker.fails(2, *line.split())
+    assert all(word in result.err for word in words), result
+
+
+@pytest.mark.parametrize("group", sorted(program_under_test.GROUPS))
+def test_help_of_a_group(udocker, group):
+    assert udocker.ok(group, "--help").out == udocker.ok(group, "-h").out == udocker.ok("help").out
 
 
 @pytest.mark.parametrize("line", ["help", "--help", "-h", "help pull", "pull --help", "pull -h"])

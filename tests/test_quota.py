@@ -177,6 +177,9 @@ def test_prune_against_load(udocker, stocked, tmp_path):
     ("inspect -f {{{{json.Config.Cmd}}}} busy", None), ("inspect -f {{{{range.Config.Env}}}} busy", None),
     ("inspect -f {{{{.config.cmd}}}}{{{{.Os}}}} lab/mine:1", "[sh]linux\n"),
     ("inspect -f {{{{.RepoTags}}}} lab/mine:1", "[lab/mine:1]\n"),
+    ("inspect -f {{{{.Id}}}} --type=container busy busy", "{id}\n{id}\n"),
+    ("container inspect -f {{{{.Name}}}} busy", "busy\n"),
+    ("image inspect -f {{{{.RepoTags}}}} lab/mine:1 {host}/lab/busybox", "[lab/mine:1]\n[{host}/lab/busybox:latest]\n"),
 ])
 def test_what_scripts_read(stocked, images, line, out):
     known = {"host": images.host, "native": NATIVE, "id": os.readlink(str(stocked.store / "containers/busy"))}
@@ -188,11 +191,23 @@ def test_what_scripts_read(stocked, images, line, out):
     assert [" ".join(row.split()) for row in stocked.ok(*words).out.splitlines()] == squeezed
 
 
-@pytest.mark.parametrize("line", ["images --filter size=1", "ps --filter status=running", "ps -f name", "image",
-                                  "system", "container fly", "completion tcsh", "inspect -p lab/mine:1"])
+@pytest.mark.parametrize("line", ["images --filter size=1", "ps --filter status=running", "ps -f name",
+                                  "completion tcsh", "inspect --type=volume busy", "image inspect -p lab/mine:1",
+                                  "container prune", "container prune -f"])
 def test_what_is_refused(stocked, line):
+    """It changes nothing."""
+    before = listing(stocked.store)
     stocked.fails(2, *line.split())
     stocked.fails(1, "inspect", "--format={{.No.Such}}", "busy")
+    assert listing(stocked.store) == before
+
+
+def test_inspect_of_several_and_of_one_type(stocked):
+    one = json.loads(stocked.ok("inspect", "busy").out)
+    assert json.loads(stocked.ok("inspect", "busy", "lab/mine:1").out) == [one, one]
+    for line in ("inspect busy absent", "inspect --type=image busy", "container inspect lab/mine:1",
+                 "inspect -p lab/mine:1"):
+        assert "no such" in stocked.fails(1, *line.split()).err
 
 
 def test_json_of_inspect(stocked):
