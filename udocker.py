@@ -12297,6 +12297,24 @@ def rendered(template, document):
     return re.sub(pattern, replaced, template.replace("\\n", "\n").replace("\\t", "\t"))
 
 
+def aligned(lines):
+    """Lines whose tabs end columns, laid out as docker does: each at least ten wide, three spaces between them."""
+    rows, widths = [line.split("\t") for line in lines], {}
+    for row in rows:
+        for number, cell in enumerate(row[:-1]):
+            widths[number] = max(widths.get(number, 10), len(cell) + 3)
+    return ["".join(cell.ljust(widths[number]) for number, cell in enumerate(row[:-1])) + row[-1] for row in rows]
+
+
+def formatted(template, records, headings):
+    """The lines that docker's --format makes of records: one each, and above them, in columns, the headings (a record
+    too) where the template begins with the word table."""
+    if not template.startswith("table"):
+        return [rendered(template, record) for record in records]
+    template = template[len("table"):].lstrip()
+    return aligned([rendered(template, record) for record in [headings] + records])
+
+
 class Parser:
     """Turns words into Arguments by a list of options: --name=value, --name value, -n=value, -n value, -nvalue,
     combined flags -it, flags also --flag=true, -- as the end of options; the last of two wins."""
@@ -12653,6 +12671,19 @@ FORMAT_OPTION = Option("--format", value="TEMPLATE", meaning="one line each, for
                        "{{.ID}} {{json .Names}}")
 
 
+LIST_FORMAT_OPTION = Option("--format", value="TEMPLATE", meaning=FORMAT_OPTION.meaning + "; with the word table "
+                            "before it in columns, which \\t ends, below headings")
+
+
+def headings(names, **others):
+    """The record that stands for the headings of a table: docker's names in capitals, or others."""
+    return dict({name: name.upper() for name in names.split()}, **others)
+
+
+IMAGE_HEADINGS = headings("Repository Tag Digest Size Platform Protected Path", ID="IMAGE ID", CreatedAt="CREATED AT")
+CONTAINER_HEADINGS = headings("Names Image Mode Platform Protected Path Size", ID="CONTAINER ID")
+
+
 def image_record(image):
     """What --format shows of an image."""
     name, _, tag = str(image).rpartition("@" if "@" in str(image) else ":")
@@ -12700,7 +12731,7 @@ def image_lines(context, image, arguments):
     Option("--digests", meaning="also show the digest of the manifest"),
     Option("--quiet", "-q", meaning="show names only"),
     Option("--filter", "-f", value="KEY=VALUE", repeatable=True, meaning="only images that match: reference=PATTERN"),
-    FORMAT_OPTION,
+    LIST_FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
          examples=("udocker images", "udocker images -l", "udocker images ubuntu",
@@ -12713,8 +12744,8 @@ def command_images(context, arguments):
     filters = parse_filters(arguments.filter, IMAGE_FILTERS)
     found = [image for image in context.images.list() if is_listed_image(image, filters) and (
         not arguments.image or is_of_name(image, arguments.image))]
-    if arguments.format is not None:
-        lines = [rendered(arguments.format, image_record(image)) for image in found]
+    if arguments.format not in (None, "table"):
+        lines = formatted(arguments.format, [image_record(image) for image in found], IMAGE_HEADINGS)
     elif arguments.quiet:
         lines = [str(image) for image in found]
     else:
@@ -12773,7 +12804,7 @@ def container_line(context, container, arguments, width):
     Option("--quiet", "-q", meaning="show ids only"),
     Option("--filter", "-f", value="KEY=VALUE", repeatable=True,
            meaning="only containers that match: name=, id= or ancestor="),
-    FORMAT_OPTION,
+    LIST_FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
          examples=("udocker ps", "udocker ps -m -s", "udocker ps --format='{{.ID}} {{.Mode}}'"))
@@ -12784,9 +12815,10 @@ def command_ps(context, arguments):
     """
     filters = parse_filters(arguments.filter, CONTAINER_FILTERS)
     found = [container for container in context.containers.list() if is_listed_container(container, filters)]
-    if arguments.format is not None:
+    if arguments.format not in (None, "table"):
         has_size = arguments.size or ".size" in arguments.format.lower()
-        lines = [rendered(arguments.format, container_record(context, container, has_size)) for container in found]
+        records = [container_record(context, container, has_size) for container in found]
+        lines = formatted(arguments.format, records, CONTAINER_HEADINGS)
     elif arguments.quiet:
         lines = [container.id for container in found]
     else:

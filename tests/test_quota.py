@@ -166,6 +166,7 @@ def test_prune_against_load(udocker, stocked, tmp_path):
     ("images -q --filter reference=*busy*", "{host}/lab/busybox:latest\n"),
     ("images -q --filter reference=lab/* -f dangling=true", ""),
     ("images -p", "REPOSITORY\nlinux/{native} . {host}/lab/busybox:latest\nlinux/{native} . lab/mine:1\n"),
+    ("images --format=table", "REPOSITORY\n{host}/lab/busybox:latest .\nlab/mine:1 .\n"),
     ("ps -q", "{id}\n"), ("ps -q -a", "{id}\n"), ("container ls -q", "{id}\n"), ("ps -q --filter name=bus", "{id}\n"),
     ("ps -q --filter name=other", ""), ("ps -q -f id={id}", "{id}\n"),
     ("ps -q -f ancestor={host}/lab/busybox", "{id}\n"),
@@ -189,6 +190,32 @@ def test_what_scripts_read(stocked, images, line, out):
         return
     squeezed = [" ".join(row.split()) for row in out.format(**known).splitlines()]
     assert [" ".join(row.split()) for row in stocked.ok(*words).out.splitlines()] == squeezed
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["images", "-f", "reference=lab/*", "--format", r"table {{.Tag}}\t{{.Repository}}\t{{.CreatedAt}}|{{.ID}}"],
+     "TAG       REPOSITORY   CREATED AT|IMAGE ID\n1         lab/mine     {created}|{digest}\n"),
+    (["ps", "--format", "table {{.Names}}\t{{.Image}}\t{{.ID}}"],
+     "NAMES     {heading}CONTAINER ID\nbusy      {image}   {id}\n"),
+    (["ps", "-f", "name=none", "--format", r"table {{.Mode}}\t{{.Size}}"], "MODE      SIZE\n"),
+    (["images", "-f", "reference=none", "--format=table{{.Digest}}"], "DIGEST\n"),
+])
+def test_tables_of_a_template(stocked, busybox, words, expected):
+    def inspected(name, key):
+        return stocked.ok("inspect", "--format={{.%s}}" % key, name).out.strip()
+
+    image = busybox + ":latest"
+    assert stocked.ok(*words).out == expected.format(
+        id=inspected("busy", "Id"), image=image, heading="IMAGE".ljust(len(image) + 3),
+        created=inspected("lab/mine:1", "Created"), digest=inspected("lab/mine:1", "Id"))
+
+
+def test_every_value_of_a_record_has_a_heading(stocked):
+    for line, headings in (("images", program_under_test.IMAGE_HEADINGS),
+                           ("ps --size", program_under_test.CONTAINER_HEADINGS)):
+        record = stocked.ok(*(line + " --format=json").split()).out.splitlines()[0]
+        assert set(json.loads(record)) == set(headings)
+    assert "no .Colour" in stocked.fails(1, "ps", "-f", "name=none", "--format=table {{.Colour}}").err
 
 
 @pytest.mark.parametrize("line", ["images --filter size=1", "ps --filter status=running", "ps -f name",
