@@ -4543,6 +4543,14 @@ class Container:
         data = read_file(self.path + "/container.json")
         return ImageConfig.parse(data or b"{}", self.id)
 
+    @property
+    def made_at(self):
+        """When it was made, in seconds; 0 where nobody knows."""
+        try:
+            return os.stat(self.path + "/container.json").st_mtime
+        except OSError:
+            return 0
+
     def size(self):
         """Allocated bytes of the tree, hard links counted once."""
         return allocated_size(self.root)
@@ -12069,6 +12077,8 @@ class Option:
     The words of the command line reach the command as an attribute named after the longest spelling.
     """
 
+    OMITTED = "told, and left out"      # the meaning of an option of docker's that is known and does nothing here
+
     def __init__(self, *spellings, value=None, repeatable=False, meaning=""):
         self.spellings = spellings
         self.value = value
@@ -12154,7 +12164,12 @@ class Command:
         lines = ["Usage: " + self.usage]
         for paragraph in self.meaning:
             lines += [""] + wrapped(paragraph)
-        lines += ["", "Options:"] + option_lines(self.options)
+        lines += ["", "Options:"] + option_lines(
+            [option for option in self.options if option.meaning != Option.OMITTED])
+        left_out = [spelling for option in self.options if option.meaning == Option.OMITTED
+                    for spelling in option.spellings]
+        if left_out:
+            lines += [""] + wrapped("Docker's options that are told, and left out: %s." % ", ".join(left_out))
         if self.examples:
             lines += ["", "Examples:"] + ["  " + example for example in self.examples]
         return "\n".join(lines)
@@ -12317,12 +12332,14 @@ def formatted(template, records, headings):
 
 class Parser:
     """Turns words into Arguments by a list of options: --name=value, --name value, -n=value, -n value, -nvalue,
-    combined flags -it, flags also --flag=true, -- as the end of options; the last of two wins."""
+    combined flags -it, flags also --flag=true, -- as the end of options; the last of two wins. `absent` tells for
+    spellings of options that there are not what to do instead."""
 
-    def __init__(self, options, help_hint):
+    def __init__(self, options, help_hint, absent=None):
         self.by_spelling = {spelling: option for option in options for spelling in option.spellings}
         self.options = options
         self.help_hint = help_hint
+        self.absent = absent or {}
 
     def parse(self, words, stops_at_operand):
         """(Arguments, operands); with `stops_at_operand` all from the first operand on is operands."""
@@ -12349,7 +12366,12 @@ class Parser:
         elif not word.startswith("--") and word[:2] in self.by_spelling:
             self._take_short(arguments, word, words)
         else:
-            raise UsageError("unknown option %s" % name, similar(name, self.by_spelling) + self.help_hint)
+            raise self._unknown(name, word if word.startswith("--") else word[:2])
+
+    def _unknown(self, name, spelling):
+        """The error for an option that there is not."""
+        hint = self.absent.get(spelling.partition("=")[0])
+        return UsageError("unknown option %s" % name, hint or similar(name, self.by_spelling) + self.help_hint)
 
     def _take_short(self, arguments, word, words):
         """Flags in one word, the last of which may take a value: the rest of the word, or the next one."""
@@ -12358,7 +12380,7 @@ class Parser:
             name = "-" + rest[0]
             option, rest = self.by_spelling.get(name), rest[1:]
             if not option:
-                raise UsageError("unknown option %s in %s" % (name, word), self.help_hint)
+                raise self._unknown("%s in %s" % (name, word), name)
             if option.value is not None:
                 self._set(arguments, option, name, rest.lstrip("=") if rest[:1] == "=" else rest or None, words)
                 return
@@ -12402,9 +12424,9 @@ def bind_operands(declared, arguments, words):
         raise UsageError("%r is too much" % words[0], declared.help_hint)
 
 
-def parse_command(declared, words):
+def parse_command(declared, words, absent=None):
     """The Arguments for a command; `help` set where help was asked for, whatever else is wrong."""
-    parser = Parser(declared.options, declared.help_hint)
+    parser = Parser(declared.options, declared.help_hint, absent)
     arguments, operands = parser.parse(words, declared.is_raw)
     if not arguments.help:
         bind_operands(declared, arguments, operands)
@@ -12419,7 +12441,7 @@ COMMANDS = {}
 
 GLOBAL_OPTIONS = (
     Option("--help", "-h", meaning="show this help"),
-    Option("--version", "-V", meaning="show the version"),
+    Option("--version", "-V", "-v", meaning="show the version"),
     Option("--debug", "-D", meaning="tell what is done, and show tracebacks"),
     Option("--quiet", "-q", meaning="print errors only"),
     Option("--insecure", meaning="allow http and unverified certificates"),
@@ -12454,10 +12476,15 @@ def command(name, *operands, options=(), examples=(), is_raw=False, failure_stat
     return register
 
 
-def apply_image_options(arguments):
-    """--quiet is a setting given by hand; returns the platform."""
+def apply_quiet_option(arguments):
+    """--quiet is a setting given by hand."""
     if arguments.quiet:
         say.level = min(say.level, Say.ERROR)
+
+
+def apply_image_options(arguments):
+    """Those of images; returns the platform."""
+    apply_quiet_option(arguments)
     return Platform.parse(arguments.platform) if arguments.platform else None
 
 
@@ -12524,8 +12551,39 @@ def command_pull(context, arguments):
     say.info("%s is up to date" % image)
 
 
+def parse_filters(texts, known):
+    """[(key, value)] of --filter=KEY=VALUE; UsageError where a key is not among those `known`."""
+    pairs = [text.partition("=")[::2] for text in texts]
+    for key, value in pairs:
+        if key not in known or not value:
+            raise UsageError("--filter=%s: unknown filter" % key, "there are: %s" % ", ".join(
+                name + "=VALUE" for name in known))
+    return pairs
+
+
+def parse_count(option, text, least=1):
+    """The number, `least` or more, that an option gives; UsageError where it is none."""
+    if not 0 < len(text) < 10 or text.strip("0123456789") or int(text) < least:
+        raise UsageError("%s=%s: write a number, %d or more" % (option, text, least))
+    return int(text)
+
+
+def search_filter(texts):
+    """Whether a SearchResult is wanted, as a function: it has so many stars at least, and is official, or not."""
+    filters = parse_filters(texts, ("stars", "is-official"))
+    stars = max([0] + [parse_count("--filter=stars", value, 0) for key, value in filters if key == "stars"])
+    wanted = [value for key, value in filters if key == "is-official"]
+    if not {"true", "false"}.issuperset(wanted):
+        raise UsageError("--filter=is-official=%s: write true or false" % wanted[-1])
+    return lambda result: (result.stars or 0) >= stars and all(
+        result.is_official == (value == "true") for value in wanted)
+
+
 @command("search", "EXPRESSION", options=(
     Option("--all", "-a", meaning="do not pause after each page"),
+    Option("--limit", value="NUMBER", meaning="show no more than so many"),
+    Option("--filter", "-f", value="KEY=VALUE", repeatable=True,
+           meaning="only images that match: stars=NUMBER, so many or more, or is-official=true"),
     Option("--list-tags", meaning="list the tags of the repository EXPRESSION"),
     Option("--no-trunc", meaning="do not shorten what does not fit into a line")) + LOOKUP_OPTIONS,
          examples=("udocker search busybox", "udocker search -a busybox", "udocker search iscampos/openqcd",
@@ -12541,10 +12599,14 @@ def command_search(context, arguments):
             for tag in page:
                 say.result(printable(tag))
         return
+    from itertools import islice
+    is_wanted = search_filter(arguments.filter)
+    limit = parse_count("--limit", arguments.limit) if arguments.limit is not None else None
     size = say.result_size()
     table = SearchTable(None if arguments.no_trunc or not size else size[0])
-    pages = search_images(context, arguments.expression, address)
-    lines = (table.row(result) for page in pages for result in page)
+    found = (result for page in search_images(context, arguments.expression, address) for result in page
+             if is_wanted(result))
+    lines = (table.row(result) for result in islice(found, limit))
     if not say.paged(table.head(), lines, not arguments.all):
         say.info("nothing was found")
 
@@ -12625,16 +12687,6 @@ def command_logout(context, arguments):
 IMAGE_FILTERS, CONTAINER_FILTERS = ("reference", "dangling"), ("name", "id", "ancestor")
 
 
-def parse_filters(texts, known):
-    """[(key, value)] of --filter=KEY=VALUE; UsageError where a key is not among those `known`."""
-    pairs = [text.partition("=")[::2] for text in texts]
-    for key, value in pairs:
-        if key not in known or not value:
-            raise UsageError("--filter=%s: unknown filter" % key, "there are: %s" % ", ".join(
-                name + "=VALUE" for name in known))
-    return pairs
-
-
 def is_listed_image(image, filters):
     """Whether an image passes all filters: a name or pattern, or dangling, which none of ours is."""
     if not filters:
@@ -12675,13 +12727,14 @@ LIST_FORMAT_OPTION = Option("--format", value="TEMPLATE", meaning=FORMAT_OPTION.
                             "before it in columns, which \\t ends, below headings")
 
 
-def headings(names, **others):
+def heading_record(names, **others):
     """The record that stands for the headings of a table: docker's names in capitals, or others."""
     return dict({name: name.upper() for name in names.split()}, **others)
 
 
-IMAGE_HEADINGS = headings("Repository Tag Digest Size Platform Protected Path", ID="IMAGE ID", CreatedAt="CREATED AT")
-CONTAINER_HEADINGS = headings("Names Image Mode Platform Protected Path Size", ID="CONTAINER ID")
+IMAGE_HEADINGS = heading_record("Repository Tag Digest Size Platform Protected Path", ID="IMAGE ID",
+                                CreatedAt="CREATED AT")
+CONTAINER_HEADINGS = heading_record("Names Image Mode Platform Protected Path Size", ID="CONTAINER ID")
 
 
 def image_record(image):
@@ -12804,6 +12857,8 @@ def container_line(context, container, arguments, width):
     Option("--quiet", "-q", meaning="show ids only"),
     Option("--filter", "-f", value="KEY=VALUE", repeatable=True,
            meaning="only containers that match: name=, id= or ancestor="),
+    Option("--last", "-n", value="NUMBER", meaning="only so many, those made last, newest first"),
+    Option("--latest", "-l", meaning="only the one made last"),
     LIST_FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
@@ -12814,7 +12869,10 @@ def command_ps(context, arguments):
     P is P for a protected one; M is W for a writable tree, R for a read-only one, N for none.
     """
     filters = parse_filters(arguments.filter, CONTAINER_FILTERS)
+    count = 1 if arguments.latest else None if arguments.last is None else parse_count("--last", arguments.last)
     found = [container for container in context.containers.list() if is_listed_container(container, filters)]
+    if count is not None:
+        found = sorted(found, key=lambda container: container.made_at, reverse=True)[:count]
     if arguments.format not in (None, "table"):
         has_size = arguments.size or ".size" in arguments.format.lower()
         records = [container_record(context, container, has_size) for container in found]
@@ -12831,7 +12889,9 @@ def command_ps(context, arguments):
         say.result("\n".join(lines))
 
 
-@command("rm", "CONTAINER...", options=(Option("--force", "-f", meaning="remove protected ones too"),),
+@command("rm", "CONTAINER...", options=(
+    Option("--force", "-f", meaning="remove protected ones too"),
+    Option("--volumes", "-v", meaning="as docker has it: there are no volumes to remove")),
          examples=("udocker rm 7b2d4456-9ee7-3138-ad01-63d1342d8545", "udocker rm mycontainer"))
 def command_rm(context, arguments):
     """Remove containers: their trees, and all data in them, are lost. When one of them cannot be, none is."""
@@ -12900,7 +12960,9 @@ def command_clone(context, arguments):
     say.result(clone_container(context, arguments.container, arguments.name, arguments.force).id)
 
 
-@command("cp", "SOURCE", "TARGET", options=(Option("--follow-link", "-L", meaning="follow a link that SOURCE is"),),
+@command("cp", "SOURCE", "TARGET", options=(
+    Option("--follow-link", "-L", meaning="follow a link that SOURCE is"),
+    Option("--archive", "-a", meaning="as docker has it: modes and times are always kept"), QUIET_OPTION),
          examples=("udocker cp mycontainer:/etc/os-release .", "udocker cp data/ mycontainer:/srv"))
 def command_cp(context, arguments):
     """Copy a file or a directory out of a container, into one, or between two.
@@ -12908,6 +12970,7 @@ def command_cp(context, arguments):
     One of them, or both, is CONTAINER:PATH. A directory is copied into a directory that is there, and is made where
     none is; SOURCE/. stands for what is in it. With - as TARGET a tar archive goes to standard output.
     """
+    apply_quiet_option(arguments)
     copy_between(context, arguments.source, arguments.target, arguments.follow_link)
 
 
@@ -13100,32 +13163,33 @@ EXECUTION_OPTIONS = (
     Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on"),
     Option("--attach", "-a", value="STREAM", repeatable=True, meaning="as docker has it: all streams always are"),
     Option("--sig-proxy", meaning="as docker has it: signals are always passed on"),
+    Option("--detach", "-d", meaning="refused: the command ends with udocker"),
     Option("--nobanner", meaning="do not tell on the terminal what is run"),
 )
 
 
-def omitted(name, *short, value=None, repeatable=False):
-    """An option of docker's that is known, told and left out."""
-    return Option("--" + name, *short, value=value, repeatable=repeatable, meaning="told, and left out")
+def omitted(text, value=None):
+    """Options of docker's that are known, told and left out; the spellings of one are joined by commas."""
+    return tuple(Option(*spellings.split(","), value=value, repeatable=value is not None, meaning=Option.OMITTED)
+                 for spellings in text.split())
 
 
 # What takes privileges, or means nothing where no daemon is
-OMITTED_OPTIONS = (
-    omitted("privileged"), omitted("cap-add", value="NAME", repeatable=True),
-    omitted("cap-drop", value="NAME", repeatable=True), omitted("security-opt", value="WORD", repeatable=True),
-    omitted("memory", "-m", value="BYTES"), omitted("memory-swap", value="BYTES"), omitted("cpus", value="NUMBER"),
-    omitted("cpu-shares", "-c", value="NUMBER"), omitted("pids-limit", value="NUMBER"),
-    omitted("shm-size", value="BYTES"), omitted("oom-score-adj", value="NUMBER"),
-    omitted("group-add", value="GROUP", repeatable=True), omitted("dns", value="ADDRESS", repeatable=True),
-    omitted("sysctl", value="NAME=VALUE", repeatable=True), omitted("restart", value="WHEN"),
-    omitted("label", "-l", value="NAME=VALUE", repeatable=True), omitted("log-driver", value="NAME"),
-    omitted("log-opt", value="WORD", repeatable=True), omitted("stop-signal", value="SIGNAL"),
-    omitted("stop-timeout", value="SECONDS"),
-)
+EXEC_OMISSIONS = omitted("--privileged") + omitted("--detach-keys", "VALUE")
+OMITTED_OPTIONS = EXEC_OMISSIONS + omitted("--disable-content-trust --no-healthcheck --oom-kill-disable") + omitted(
+    "--annotation --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cpu-count --cpu-percent "
+    "--cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares,-c --cpus --cpuset-mems "
+    "--device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns "
+    "--dns-option,--dns-opt --dns-search --domainname --expose --group-add --health-cmd --health-interval "
+    "--health-retries --health-start-interval --health-start-period --health-timeout --io-maxbandwidth --io-maxiops "
+    "--ip --ip6 --isolation --kernel-memory --label,-l --label-file --link-local-ip --log-driver --log-opt "
+    "--mac-address --memory,-m --memory-reservation --memory-swap --memory-swappiness --network-alias,--net-alias "
+    "--oom-score-adj --pids-limit --restart --security-opt --shm-size --stop-signal --stop-timeout --storage-opt "
+    "--sysctl", "VALUE")
 
 # Of these the host's are used: that is what the value host asks for
-SHARED_OPTIONS = tuple(Option(*spellings, value="host", meaning="the host's, whatever else is asked for")
-                       for spellings in (("--network", "--net"), ("--ipc",), ("--pid",), ("--uts",), ("--userns",)))
+SHARED_OPTIONS = tuple(Option(*spellings.split(), value="host", meaning="the host's, whatever else is asked for")
+                       for spellings in ("--network --net", "--ipc", "--pid", "--uts", "--userns", "--cgroupns"))
 
 RUN_OPTIONS = EXECUTION_OPTIONS + (
     Option("--rm", meaning="remove the container afterwards"),
@@ -13135,7 +13199,7 @@ RUN_OPTIONS = EXECUTION_OPTIONS + (
     Option("--cidfile", value="FILE", meaning="write the container's id to this new file"),
     Option("--publish", "-p", value="PORTS", repeatable=True, meaning="told: the host's own ports are used"),
     Option("--publish-all", "-P", meaning="told: the host's own ports are used"),
-    Option("--detach", "-d", meaning="refused: the command ends with udocker"),
+    Option("--runtime", value="NAME", meaning="nvidia is the same as --nvidia; another is told, and left out"),
 ) + SHARED_OPTIONS + OMITTED_OPTIONS
 
 
@@ -13144,10 +13208,11 @@ def tell_omissions(arguments):
     if arguments.detach:
         raise UsageError("--detach: a command ends with the udocker that runs it",
                          "start it in the background, with nohup and &, in tmux, or as a batch job")
-    left_out = ["--" + option.attribute.replace("_", "-") for option in OMITTED_OPTIONS
-                if getattr(arguments, option.attribute)]
+    left_out = [option.spellings[0] for option in OMITTED_OPTIONS if getattr(arguments, option.attribute)]
     left_out += ["--%s=%s" % (option.attribute, getattr(arguments, option.attribute)) for option in SHARED_OPTIONS
                  if getattr(arguments, option.attribute) not in (None, "", "host")]
+    if arguments.runtime not in (None, "nvidia"):
+        left_out.append("--runtime=" + arguments.runtime)
     if left_out:
         say.warning("left out, as a plain user cannot have it or it changes nothing here: " + ", ".join(left_out))
     if arguments.publish or arguments.publish_all:
@@ -13170,11 +13235,13 @@ def command_run(context, arguments):
     """
     arguments.registry, _ = apply_registry_options(context, arguments)
     tell_omissions(arguments)
+    arguments.nvidia = arguments.nvidia or arguments.runtime == "nvidia"
     return run_container(context, arguments.container, arguments.argument, arguments)
 
 
-@command("exec", "CONTAINER", "COMMAND", "[ARGUMENT...]", options=EXECUTION_OPTIONS, is_raw=True, failure_status=125,
-         examples=("udocker exec mycontainer ps", "udocker exec -w /srv -e LANG=C mycontainer sh -c 'ls | wc -l'"))
+@command("exec", "CONTAINER", "COMMAND", "[ARGUMENT...]", options=EXECUTION_OPTIONS + EXEC_OMISSIONS, is_raw=True,
+         failure_status=125, examples=(
+             "udocker exec mycontainer ps", "udocker exec -w /srv -e LANG=C mycontainer sh -c 'ls | wc -l'"))
 def command_exec(context, arguments):
     """Run one more command in a container, as run does, but without the image's entrypoint.
 
@@ -13182,6 +13249,7 @@ def command_exec(context, arguments):
     """
     options = Arguments(COMMANDS["run"].options)
     vars(options).update(vars(arguments), entrypoint="")
+    tell_omissions(options)
     context.containers.get(arguments.container)         # an image will not do
     return run_container(context, arguments.container, [arguments.command] + arguments.argument, options)
 
@@ -13228,7 +13296,10 @@ def command_df(context, arguments):
         say.result("%-10s  %s  %s" % (human_size(size), container.id, " ".join(container.names)))
 
 
-@command("prune", options=(Option("--dry-run", meaning="only show what would be removed"),),
+@command("prune", options=(
+    Option("--dry-run", meaning="only show what would be removed"),
+    Option("--force", "-f", meaning="as docker has it: nothing is ever asked"),
+    Option("--volumes", meaning="as docker has it: there are no volumes to remove")),
          examples=("udocker prune --dry-run", "udocker prune"))
 def command_prune(context, arguments):
     """Remove what no image and no container needs: what interrupted commands left, blobs without an image, notes.
@@ -13247,7 +13318,10 @@ def version_line():
     return "udocker %s (Python %s)" % (__version__, sys.version.split()[0])
 
 
-@command("info", options=(FORMAT_OPTION,), examples=("udocker info",))
+SHORT_FORMAT_OPTION = Option("--format", "-f", value="TEMPLATE", meaning=FORMAT_OPTION.meaning)
+
+
+@command("info", options=(SHORT_FORMAT_OPTION,), examples=("udocker info",))
 def command_info(context, arguments):
     """Show the program, the machine and the store, for a first look."""
     pairs = [("version", version_line())] + installed_parts(context) + store_facts(context)
@@ -13319,9 +13393,14 @@ def command_showconf(context, _):
         say.result("%-24s %-32s %-12s %s" % (name, value or "-", origin, variable))
 
 
-@command("version", examples=("udocker version",))
-def command_version(context, _):
+@command("version", options=(SHORT_FORMAT_OPTION,),
+         examples=("udocker version", "udocker version --format='{{.Client.Version}}'"))
+def command_version(context, arguments):
     """Print the version, and what udocker works with here: how it transfers, and the engines with their digests."""
+    if arguments.format is not None:
+        client = {"Version": __version__, "Python": sys.version.split()[0], "Os": "linux", "Arch": context.host.machine}
+        say.result(rendered(arguments.format, dict(client, Client=client)))
+        return
     say.result("\n".join([version_line()] + ["%s: %s" % pair for pair in installed_parts(context)]))
 
 
@@ -13334,6 +13413,34 @@ def overview():
     lines += ["", "Global options:"] + option_lines(GLOBAL_OPTIONS)
     return "\n".join(lines + ["", "udocker COMMAND --help explains a command. Docker's groups are known too, as in",
                               "udocker container ls."])
+
+
+# docker's options that a command does not have, "" for all of them: what to do instead
+ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling in spellings.split()}
+                  for name, rows in {
+    "": [("-H --host --context -c --tls --tlscacert --tlscert --tlskey --tlsverify",
+          "there is no daemon to talk to: leave it out"),
+         ("-l --log-level", "-q tells errors only, -D everything")],
+    "create": [(spelling, "create only unpacks the image: give %s to udocker run, which takes the container" % spelling)
+               for option in RUN_OPTIONS for spelling in option.spellings
+               if spelling not in Parser(COMMANDS["create"].options, "").by_spelling],
+    "history": [("-q --quiet", "udocker images --long lists the layers"),
+                ("-H --human", "sizes always are for people: leave it out"),
+                ("--format", "udocker inspect --format='{{json .History}}' IMAGE prints all of it")],
+    "import": [("-c --change", "udocker run takes --entrypoint=, --env=, --workdir= and --user= for what is missing"),
+               ("-m --message", "an image that is imported has no history: leave it out")],
+    "inspect": [("-s --size", "udocker df and udocker ps --size show sizes")],
+    "prune": [("-a --all", "images and containers stay: udocker rmi and udocker rm remove those that you name"),
+              ("--filter", "it removes what nobody needs, whatever its age or label: leave it out")],
+    "pull": [("-a --all-tags", "udocker search --list-tags NAME lists the tags: pull those that you need"),
+             ("--disable-content-trust", "digests are always checked, signatures never: leave it out")],
+    "rm": [("-l --link", "containers have no links: udocker rmname NAME takes a name away")],
+    "rmi": [("--no-prune", "what another image needs always stays: leave it out")],
+    "run": [("--link", "what listens in another container is reached at 127.0.0.1: --add-host=NAME:127.0.0.1 names it"),
+            ("--volumes-from", "volumes are directories of the host: name each with --volume=HOST:PATH"),
+            ("--volume-driver", "volumes are directories of the host, whatever is below them: leave it out"),
+            ("--use-api-socket", "there is no daemon whose socket the container could have")],
+}.items()}
 
 
 # docker's commands that udocker does not have: what to do instead
@@ -13499,7 +13606,7 @@ def run_command(chosen, arguments, given, environment):
 
 def dispatch(words, environment):
     """Parse everything, then run one command: (its Command, a function that runs it)."""
-    parser = Parser(GLOBAL_OPTIONS, "see udocker --help")
+    parser = Parser(GLOBAL_OPTIONS, "see udocker --help", ABSENT_OPTIONS[""])
     given, rest = parser.parse(words, True)
     if given.version:
         return COMMANDS["version"], lambda: say.result(version_line())
@@ -13507,7 +13614,7 @@ def dispatch(words, environment):
         rest = ["help"]
     rest = ungrouped(rest)
     chosen = find_command(rest[0])
-    arguments = parse_command(chosen, rest[1:])
+    arguments = parse_command(chosen, rest[1:], ABSENT_OPTIONS.get(chosen.name))
     if arguments.help:
         return chosen, lambda: say.result(chosen.help())
     return chosen, lambda: run_command(chosen, arguments, given, environment)

@@ -493,13 +493,28 @@ def test_help_of_a_group(udocker, group):
     assert udocker.ok(group, "--help").out == udocker.ok(group, "-h").out == udocker.ok("help").out
 
 
+@pytest.mark.parametrize("name, spelling, hint", [
+    (name, spelling, hint) for name, row in sorted(program_under_test.ABSENT_OPTIONS.items())
+    for spelling, hint in sorted(row.items())])
+def test_dockers_options_that_udocker_has_not(udocker, name, spelling, hint):
+    """The hint says what to do instead, with commands and options that there are."""
+    options = program_under_test.COMMANDS[name].options if name else program_under_test.GLOBAL_OPTIONS
+    assert spelling not in [word for option in options for word in option.spellings]
+    for word in (spelling, spelling + "=x") if spelling.startswith("--") else (spelling, spelling + "x"):
+        result = udocker.fails(2, *([name, word] if name else [word, "images"]))
+        assert "unknown option " + spelling in result.err and result.err.endswith("udocker: hint: %s\n" % hint)
+    for command, option in re.findall(r"udocker ([a-z]+)(?: --?([a-z-]+))?", hint):
+        found = program_under_test.find_command(command).options
+        assert not option or "--" + option in [word for each in found for word in each.spellings]
+
+
 @pytest.mark.parametrize("line", ["help", "--help", "-h", "help pull", "pull --help", "pull -h"])
 def test_help(udocker, line):
     result = udocker.ok(*line.split())
     assert "pull" in result.out and result.err == ""
 
 
-@pytest.mark.parametrize("line", ["version", "--version", "-V"])
+@pytest.mark.parametrize("line", ["version", "--version", "-V", "-v"])
 def test_version(udocker, line):
     assert re.search(r"\b\d+\.\d+\.\d+\b", udocker.ok(*line.split()).out)
 

@@ -139,6 +139,13 @@ def test_cp_keeps_what_a_file_is(store):
     assert after == before and after[b"dir/second"][3] == b"dir/inner", "hard links stay hard links"
 
 
+def test_cp_as_docker_has_it(store):
+    store.ok("cp", "-a", "-q", "one:/dir/.", "two:/new")
+    store.ok("cp", "--archive", "--quiet", "one:/dir/.", "two:/newer")
+    one, two = (listing(root_of(store, "two") + name) for name in ("/new", "/newer"))
+    assert one == two == listing(root_of(store, "one") + "/dir")
+
+
 def test_cp_relative_to_where_it_is_called(trees, tmp_path):
     program, paths = trees
     (tmp_path / "x:y").write_text("colon")

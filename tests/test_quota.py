@@ -259,6 +259,43 @@ def test_history(udocker):
     assert "x" * 500 in udocker.ok("history", "--no-trunc", image.reference).out
 
 
+def test_the_containers_made_last(stocked, busybox):
+    made = [os.readlink(str(stocked.store / "containers/busy"))]
+    made += [stocked.ok("create", busybox).out.strip() for _ in range(3)]
+    for age, name in enumerate(reversed(made)):
+        os.utime(str(stocked.store / "containers" / name / "container.json"), (10 ** 9 - age, 10 ** 9 - age))
+    newest = made[::-1]
+    for line, expected in (("-l", newest[:1]), ("--latest", newest[:1]), ("-n 2", newest[:2]), ("--last=9", newest),
+                           ("-n3 -f name=bus", newest[3:])):
+        assert stocked.ok("ps", "-q", *line.split()).out.split() == expected
+    (stocked.store / "containers" / newest[0] / "container.json").unlink()
+    assert stocked.ok("ps", "-lq").out.split() == newest[1:2]
+    for text in "0", "-1", "", "x", "\u00b2", "9" * 20:
+        assert "1 or more" in stocked.fails(2, "ps", "-n", text).err
+
+
+@pytest.mark.parametrize("line", ["rm -v busy", "container rm --volumes -f busy"])
+def test_rm_as_docker_has_it(stocked, line):
+    stocked.ok(*line.split())
+    assert stocked.ok("ps", "-q").out == ""
+
+
+@pytest.mark.parametrize("line", ["prune -f", "system prune --force --volumes", "image prune -f"])
+def test_prune_as_docker_has_it(stocked, line):
+    """Nothing is asked, and nothing of an image or a container goes."""
+    kept, rubbish = listing(stocked.store), make_rubbish(stocked.store)
+    stocked.ok(*line.split())
+    assert not any(os.path.lexists(str(path)) for path in rubbish) and set(kept) <= set(listing(stocked.store))
+
+
+def test_formats_of_info_and_version(stocked):
+    version = program_under_test.__version__
+    assert stocked.ok("version", "--format", "{{.Client.Version}} {{.Version}}").out == "%s %s\n" % (version, version)
+    assert json.loads(stocked.ok("version", "-f", "json").out)["Client"]["Os"] == "linux"
+    assert "no .Server" in stocked.fails(1, "version", "-f", "{{.Server.Version}}").err
+    assert stocked.ok("info", "-f", "{{.Images}} {{.Containers}}").out == "2 1\n"
+
+
 def test_info_and_version(stocked):
     info = dict(line.split(": ", 1) for line in stocked.ok("info").out.splitlines())
     assert info["images"].strip() == "2" and info["containers"].strip() == "1" and str(stocked.store) in info["store"]

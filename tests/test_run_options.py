@@ -148,8 +148,68 @@ def test_what_is_left_out_is_told_in_a_line(box):
     assert all(word in result.err for word in ("--privileged", "--memory", "--cap-add", "--label", "--network=none"))
 
 
+# https://docs.docker.com/reference/cli/docker/container/run/
+DOCKERS = """--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop
+    --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period
+    --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --detach --detach-keys --device
+    --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops
+    --disable-content-trust --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --expose
+    --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period
+    --health-timeout --help --hostname --init --interactive --io-maxbandwidth --io-maxiops --ip --ip6 --ipc
+    --isolation --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address
+    --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias
+    --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish
+    --publish-all --pull --quiet --read-only --restart --rm --runtime --security-opt --shm-size --sig-proxy
+    --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --tty --ulimit --use-api-socket --user --userns
+    --uts --volume --volume-driver --volumes-from --workdir -a -c -d -e -h -i -l -m -p -P -q -t -u -v -w""".split()
+
+
+def spellings_of(options):
+    return {spelling for option in options for spelling in option.spellings}
+
+
+def test_every_option_of_dockers_run_is_known():
+    known = spellings_of(program_under_test.COMMANDS["run"].options)
+    refused = set(program_under_test.ABSENT_OPTIONS["run"])
+    assert set(DOCKERS) <= known | refused and not known & refused
+    words = [spelling for option in program_under_test.OMITTED_OPTIONS for spelling in option.spellings]
+    assert len(words) == len(set(words)) and set(words) <= set(DOCKERS) | {"--dns-opt", "--net-alias"}
+
+
+def test_help_lists_in_a_paragraph_what_is_left_out(containers):
+    text = containers.ok("run", "--help").out
+    paragraph = text.partition("Docker's options that are told, and left out: ")[2].partition(".\n\n")[0]
+    assert set(paragraph.replace(",", "").split()) == spellings_of(program_under_test.OMITTED_OPTIONS)
+    assert "  --cap-add" not in text and "  --user" in text
+
+
+def test_all_that_is_left_out_is_told_in_a_line(containers):
+    """Each option by name, in run and in exec; values of any form are taken."""
+    words = [option.spellings[0] + ("=x" if option.value else "") for option in program_under_test.OMITTED_OPTIONS]
+    result = containers.ok("run", *words + ["--runtime=runc", "--cgroupns=private", "busybox", "echo", "here"])
+    told = result.err.strip().partition(" here: ")[2].split(", ")
+    assert result.out == "here\n" and result.err.count("\n") == 1
+    assert told == [word.partition("=")[0] for word in words] + ["--cgroupns=private", "--runtime=runc"]
+    result = containers.ok("exec", "--privileged", "--detach-keys", "ctrl-p", "busybox", "echo", "here")
+    assert result.out == "here\n" and result.err.endswith(" here: --privileged, --detach-keys\n")
+
+
+@pytest.mark.parametrize("command", ["run", "exec"])
+@pytest.mark.parametrize("option", ["-d", "--detach", "-dit"])
+def test_nothing_is_run_in_the_background(containers, command, option):
+    assert "start it in the background" in containers.fails(2, command, option, "busybox", "true").err
+
+
+def test_dockers_runtime_for_gpus(containers):
+    """There is none here: so asking for it by either word fails alike."""
+    results = [containers("run", word, "busybox", "echo", "here") for word in ("--nvidia", "--runtime=nvidia")]
+    assert len({(result.status, result.out, result.err) for result in results}) == 1
+    assert "left out" not in results[0].err
+
+
 @pytest.mark.parametrize("option", ["--net=host", "--network=host", "--ipc=host", "--pid=host", "--uts=host",
-                                    "--containerauth", "-a=stdin", "--sig-proxy=true"])
+                                    "--containerauth", "-a=stdin", "--sig-proxy=true", "--cgroupns=host",
+                                    "--disable-content-trust=false"])
 def test_what_is_so_anyway_is_not_told(box, option):
     result = box.ok("run", option, "busybox", "echo", "here")
     assert (result.out, result.err) == ("here\n", "")

@@ -50,6 +50,32 @@ def searched(program, *arguments, **options):
     return out.splitlines()[1:]
 
 
+@pytest.mark.parametrize("line, names", [
+    ("--limit=1", ["busybox"]), ("--limit 2", ["busybox", "lab/busybox"]), ("--filter=stars=8", ["busybox"]),
+    ("-f stars=7", ["busybox", "lab/busybox"]), ("-f is-official=true", ["busybox"]),
+    ("-f is-official=false --limit=1", ["lab/busybox"]), ("--filter=stars=4000", None),
+])
+def test_search_for_some(udocker, index, line, names):
+    words = ["--index=" + index.url] + line.split() + ["busybox"]
+    if names is None:
+        assert "nothing was found" in udocker.ok("search", *words).err
+    else:
+        assert [row.split()[0] for row in searched(udocker, *words)] == names
+
+
+def test_a_search_with_a_limit_asks_for_no_more_pages(udocker, index):
+    index.results = [{"name": "lab/busybox%d" % number} for number in range(250)]
+    assert len(searched(udocker, "--index=" + index.url, "--limit=100", "busybox")) == 100
+    assert [request.query["page"] for request in index.requests if request.path == "/v1/search"] == [["1"]]
+
+
+@pytest.mark.parametrize("line", ["--limit=0", "--limit=x", "-f stars=x", "-f is-official=maybe",
+                                  "-f is-automated=true", "-f stars"])
+def test_searches_that_cannot_be(udocker, index, line):
+    udocker.fails(2, "search", "--index=" + index.url, *line.split() + ["busybox"])
+    assert not index.requests
+
+
 @pytest.mark.parametrize("words", [["--index=URL"], ["--index=URL/v1"], ["--index=URL/v1/"], ["--registry=URL"],
                                    ["-a", "--index", "URL"]])
 def test_search(udocker, index, words):
