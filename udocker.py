@@ -219,6 +219,13 @@ class Say:
         """One line, or several, of what was asked for; what a terminal would obey is shown there."""
         self._write(sys.stdout, (printable(text) if os.isatty(1) else text) + "\n")
 
+    def draw(self, text):
+        """Raw text on standard error. What cannot be told there, as a disk is full or nobody listens, stops no work."""
+        try:
+            self._write(sys.stderr, text)
+        except OSError:
+            pass
+
     def _talk(self, level, text):
         if self.level < level:
             return
@@ -226,7 +233,7 @@ class Say:
         if self.progress and self.progress.drawn_rows:
             self.progress.show_above(line)
         else:
-            self._write(sys.stderr, line)
+            self.draw(line)
 
     def error(self, error):
         """The one line of an Error, and the line of its hint."""
@@ -247,7 +254,7 @@ class Say:
         """The traceback of the exception at hand, for -D alone."""
         if self.level >= self.DEBUG:
             import traceback
-            self._write(sys.stderr, printable(traceback.format_exc()))
+            self.draw(printable(traceback.format_exc()))
 
     def is_terminal(self):
         """Whether a person watches standard error."""
@@ -286,15 +293,11 @@ class Say:
         if is_secret:
             import getpass
             return getpass.getpass(question)
-        self._write(sys.stderr, question)
+        self.draw(question)
         line = sys.stdin.readline()
         if not line:
-            self._write(sys.stderr, "\n")
+            self.draw("\n")
         return line.rstrip("\r\n")
-
-    def draw(self, text):
-        """Raw text on the terminal, for the bars of Progress."""
-        self._write(sys.stderr, text)
 
     def advance(self, count):
         """So many bytes more of the Work under way are done."""
@@ -10026,7 +10029,7 @@ def open_registry(context, address):
 
 def login(context, address, user, password):
     """Keep a credential that the registry accepts, by default of the registry that is set; AuthError where it does
-    not. Returns the registry's name."""
+    not. Returns the registry's name, and whether it asks for one at all."""
     raise_on_signals()
     credential = Credential(user, password)
     registry = open_registry(context, address or context.settings["registry"])
@@ -10036,10 +10039,8 @@ def login(context, address, user, password):
     except AuthError as error:
         raise AuthError(error.status, registry.name, "it does not accept this user and password",
                         "check both; many registries want a token in place of the password")
-    if type(registry.authorization) is NoAuthorization:
-        say.info("%s asks for no credentials" % registry.name)
     context.keystore().put(registry.url, credential)
-    return registry.name
+    return registry.name, type(registry.authorization) is not NoAuthorization
 
 
 def logout(context, address):
@@ -10485,7 +10486,10 @@ def parse_signal(text):
     """The number of a signal, by its name with or without SIG, or as a number; UsageError where it is none."""
     signal, name = signal_module(), text.upper()
     name = name if name.startswith("SIG") else "SIG" + name
-    number = int(text[:9]) if text.isdecimal() else getattr(signal, name, 0) if name.isalnum() else 0
+    if text and not text.strip("0123456789"):
+        number = int(text.lstrip("0")[:9] or 0)
+    else:
+        number = getattr(signal, name, 0) if name.isalnum() else 0
     if not 0 < number < signal.NSIG:
         raise UsageError("--signal=%s: no signal" % text, "write for instance TERM, SIGTERM or 15")
     return number
@@ -10496,7 +10500,8 @@ def signal_container(container, number):
     and is waited for. NotFoundError where nothing runs, EngineError where something does not end."""
     processes = TreeProcesses(container.root)
     if processes.is_empty():
-        raise NotFoundError("%s: nothing runs in this container on this host" % container.id)
+        raise NotFoundError("%s: nothing runs in this container on this host" % container.id,
+                            "what was started on another host, or with --ephemeral, is ended where it was started")
     if number != signal_module().SIGKILL:
         for pid in processes.commands():
             send_signal(pid, number)
@@ -12666,7 +12671,9 @@ def command_login(context, arguments):
     """
     address = given_registry(arguments)
     user, password = given_user(arguments)
-    say.info("logged in at %s as %s" % (login(context, address, user, password), user))
+    name, is_asked_for = login(context, address, user, password)
+    say.info(("logged in at %s as %s" if is_asked_for else
+              "%s asks for no credentials: those of %s are kept, unchecked, for when it does") % (name, user))
 
 
 @command("logout", "[SERVER]", options=(
@@ -12839,15 +12846,39 @@ def command_create(context, arguments):
     say.result(create_container(context, wish, arguments.name, arguments.force).id)
 
 
-def container_line(context, container, arguments, width):
-    """The line of one container in the listing, with `width` columns for its names."""
-    extra = "%-3s " % (container.mode or context.default_mode) if arguments.modes else ""
+def container_row(context, container, arguments):
+    """(id, marks and what else was asked for, names, image) of one container in the listing."""
+    marks = "%s %s " % ("P" if container.is_protected else ".", container.access)
+    if arguments.modes:
+        marks += "%-3s " % (container.mode or context.default_mode)
     if arguments.size:
-        extra += "%6d " % (container.size() / 1e6)
+        marks += "%6d " % (container.size() / 1e6)
     if arguments.platform:
-        extra += "%-18s " % platform_text(container)
-    return "%s %s %s %s%-*s %s" % (container.id, "P" if container.is_protected else ".", container.access,
-                                   extra, width, container.names, printable(container.image_name))
+        marks += "%-18s " % platform_text(container)
+    return container.id, marks, str(container.names), printable(container.image_name)
+
+
+def container_table(rows, marks, width):
+    """Lines of rows, below their head with `marks`. Where they are longer than `width` (None: as long as may be), names
+    get no more room than they need, ids are shortened to what still tells them apart, and images lose their beginnings.
+    """
+    rows = [("CONTAINER ID", marks, "NAMES", "IMAGE")] + rows
+    longest = max(len(names) for _, _, names, _ in rows)
+    id_width, names_width = 36, max(longest, 18)
+    room = len(max((image for _, _, _, image in rows), key=len))
+
+    def has_room():
+        return width is None or id_width + len(marks) + names_width + room + 2 <= width
+
+    if not has_room():
+        names_width = longest
+    if not has_room() and len({id_[:12] for id_, _, _, _ in rows}) == len(rows):
+        id_width = 12
+    if not has_room():
+        room = max(width - id_width - len(marks) - names_width - 2, 12)
+    return ["%-*.*s %s%-*s %s" % (id_width, id_width, id_, extra, names_width, names,
+                                  image if len(image) <= room else "..." + image[3 - room:])
+            for id_, extra, names, image in rows]
 
 
 @command("ps", options=(
@@ -12861,12 +12892,13 @@ def container_line(context, container, arguments, width):
     Option("--latest", "-l", meaning="only the one made last"),
     LIST_FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
-    Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
+    Option("--no-trunc", meaning="do not shorten what does not fit into a line")),
          examples=("udocker ps", "udocker ps -m -s", "udocker ps --format='{{.ID}} {{.Mode}}'"))
 def command_ps(context, arguments):
     """List the containers: these are trees that `run` can run, not processes.
 
-    P is P for a protected one; M is W for a writable tree, R for a read-only one, N for none.
+    P is P for a protected one; M is W for a writable tree, R for a read-only one, N for none. On a terminal that is
+    too narrow, ids and images are shortened; the beginning of an id serves as well as the whole.
     """
     filters = parse_filters(arguments.filter, CONTAINER_FILTERS)
     count = 1 if arguments.latest else None if arguments.last is None else parse_count("--last", arguments.last)
@@ -12880,13 +12912,20 @@ def command_ps(context, arguments):
     elif arguments.quiet:
         lines = [container.id for container in found]
     else:
-        extra = ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "") + (
+        marks = "P M " + ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "") + (
             "%-18s " % "PLATFORM" if arguments.platform else "")
-        width = max([18] + [len(str(container.names)) for container in found])
-        lines = ["%-36s P M %s%-*s %s" % ("CONTAINER ID", extra, width, "NAMES", "IMAGE")]
-        lines += [container_line(context, container, arguments, width) for container in found]
+        rows, size = [container_row(context, container, arguments) for container in found], say.result_size()
+        lines = container_table(rows, marks, size[0] if size and not arguments.no_trunc else None)
     if lines:
         say.result("\n".join(lines))
+
+
+def has_image(context, word):
+    """Whether a word names an image that is here, also one that is not finished."""
+    try:
+        return context.images.find(Reference.parse(word), is_finished=False) is not None
+    except UsageError:
+        return False
 
 
 @command("rm", "CONTAINER...", options=(
@@ -12895,6 +12934,9 @@ def command_ps(context, arguments):
          examples=("udocker rm 7b2d4456-9ee7-3138-ad01-63d1342d8545", "udocker rm mycontainer"))
 def command_rm(context, arguments):
     """Remove containers: their trees, and all data in them, are lost. When one of them cannot be, none is."""
+    for word in arguments.container:
+        if not context.containers.find(word) and has_image(context, word):
+            raise NotFoundError("%r: no such container" % word, "it is an image: udocker rmi %s removes it" % word)
     containers = [context.containers.get(word) for word in arguments.container]
     remove_containers(context, containers, arguments.force)
     for container in containers:
@@ -12905,6 +12947,9 @@ def command_rm(context, arguments):
          examples=("udocker rmi -f indigodatacloud/ambertools_app:latest",))
 def command_rmi(context, arguments):
     """Remove images. Containers made of them stay and still run."""
+    for word in arguments.image:
+        if context.containers.find(word) and not has_image(context, word):
+            raise NotFoundError("%s: no such image here" % word, "it is a container: udocker rm %s removes it" % word)
     references = [Reference.parse(text) for text in arguments.image]
     for reference in references:
         if not context.images.find(reference, is_finished=False):
@@ -13261,13 +13306,18 @@ def command_kill(context, arguments):
     """End what runs in containers, on this host; or send the commands another signal.
 
     The udocker that runs a command then ends with its exit status, and removes the container where it was to.
-    What runs with --ephemeral is not found.
+    What runs with --ephemeral is not found. In P1 and P2 STOP holds nothing, as PRoot makes what stops go on.
     """
     number = parse_signal("KILL" if arguments.signal is None else arguments.signal)
-    containers = [context.containers.get(word) for word in arguments.container]
+    containers, failures = [context.containers.get(word) for word in arguments.container], []
     for container in containers:
-        signal_container(container, number)
-        say.result(container.id)
+        try:
+            signal_container(container, number)
+            say.result(container.id)
+        except (NotFoundError, EngineError) as error:
+            failures.append(error)
+    if failures:
+        raise EngineError("; ".join(error.message for error in failures), failures[0].hint)
 
 
 @command("df", options=(FORMAT_OPTION,), examples=("udocker df", "udocker df --format='{{.Total.Images}}'"))
@@ -13389,8 +13439,11 @@ def command_install(context, arguments):
 @command("showconf", examples=("udocker showconf",))
 def command_showconf(context, _):
     """Print every setting: its value, where that came from, and its variable."""
-    for name, value, origin, variable in context.settings_table():
-        say.result("%-24s %-32s %-12s %s" % (name, value or "-", origin, variable))
+    rows = [(name, value or "-", origin, variable) for name, value, origin, variable in context.settings_table()]
+    lines, size = aligned(map("\t".join, rows)), say.result_size()
+    if size and max(map(len, lines)) > size[0]:         # a variable is its setting's name, in capitals
+        lines = aligned("\t".join(row[:3]) for row in rows)
+    say.result("\n".join(lines))
 
 
 @command("version", options=(SHORT_FORMAT_OPTION,),
@@ -13427,6 +13480,7 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
     "history": [("-q --quiet", "udocker images --long lists the layers"),
                 ("-H --human", "sizes always are for people: leave it out"),
                 ("--format", "udocker inspect --format='{{json .History}}' IMAGE prints all of it")],
+    "kill": [("-1 -2 -3 -6 -9 -H -I -K -Q -T -U", "write --signal=TERM, or -s 15")],
     "import": [("-c --change", "udocker run takes --entrypoint=, --env=, --workdir= and --user= for what is missing"),
                ("-m --message", "an image that is imported has no history: leave it out")],
     "inspect": [("-s --size", "udocker df and udocker ps --size show sizes")],
@@ -13452,7 +13506,8 @@ ABSENT_COMMANDS = {name: hint for names, hint in (
     (("start", "restart"),
      "a container is a tree at rest: udocker run CONTAINER runs its command, as often as you like"),
     (("stop",), "udocker kill --signal=TERM CONTAINER asks what runs in it to end"),
-    (("pause",), "udocker kill --signal=STOP CONTAINER makes what runs in it wait"),
+    (("pause",), "udocker kill --signal=STOP CONTAINER makes what runs in it wait, but in P1 and P2, where PRoot does "
+                 "not let it"),
     (("unpause",), "udocker kill --signal=CONT CONTAINER lets it go on"),
     (("attach",),
      "a command has the terminal that udocker run was typed at; udocker exec CONTAINER COMMAND runs one more"),
@@ -13571,6 +13626,7 @@ def command_help(_, arguments):
 SYSTEM_HINTS = {number: hint for numbers, hint in (
     ((errno.ENOSPC, errno.EDQUOT),
      "remove what is not needed with udocker rm and rmi, or use a store on another file system with --repo=DIR"),
+    ((errno.EFBIG,), "files may not become larger here: see ulimit -f, and what the batch system allows"),
     ((errno.EACCES, errno.EPERM, errno.EROFS),
      "a store that you may not write to can only be looked at and run from; --repo=DIR chooses another one"),
 ) for number in numbers}

@@ -166,6 +166,25 @@ def test_a_full_standard_output(own, line):
     assert err == "udocker: error: standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize("line, status", [
+    ("nosuch", 2), ("images --nosuch", 2), ("inspect nosuch", 1), ("-D inspect nosuch", 1), ("exec nosuch true", 125),
+    ("exec mine nosuch", 127), ("exec --privileged mine true", 0),
+])
+def test_a_full_standard_error(own, line, status):
+    """What cannot be told changes nothing; nor does it where nobody listens."""
+    with open("/dev/full", "wb") as full:
+        assert own.start(*line.split(), stdout=subprocess.DEVNULL, stderr=full).wait(60) == status
+    with own.start(*line.split(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        process.stderr.close()
+        assert process.wait(60) == status
+
+
+def test_a_limit_of_the_size_of_files(own):
+    limited = Program(own.home, ["prlimit", "--fsize=4096"] + own.entry, own.env)
+    refusal = limited.fails(1, "save", "-o", "archive.tar", own.ok("images", "-q").out.strip())
+    assert "File too large" in refusal.err and "ulimit -f" in refusal.err and not (own.home / "archive.tar").exists()
+
+
 def test_removals_of_one_container_at_the_same_time(own):
     runs = [own.start("rm", "mine", stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(5)]
     talk = [run.communicate()[1].decode() for run in runs]

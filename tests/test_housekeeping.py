@@ -330,6 +330,17 @@ def test_names_that_cannot_be(store, words, status):
     assert sorted(names_of(store)) == ["'one'", "'two'"]
 
 
+def test_rm_and_rmi_know_each_other(store):
+    refusal = store.fails(1, "rm", "made:1")
+    assert "no such container" in refusal.err and "udocker rmi made:1" in refusal.err
+    for word in "one", store.ok("ps", "-q", "-f", "name=one").out.strip():
+        refusal = store.fails(1, "rmi", word)
+        assert "no such image" in refusal.err and "udocker rm %s removes it" % word in refusal.err
+    for line in "rm absent", "rm UPPER", "rmi absent":
+        assert "removes it" not in store.fails(1, *line.split()).err
+    assert sorted(names_of(store)) == ["'one'", "'two'"] and listed(store) == ["made:1", "other:1"]
+
+
 def test_a_protected_image(store):
     store.ok("protect", "made:1")
     assert "made:1    P" in store.ok("images").out and "other:1    ." in store.ok("images").out

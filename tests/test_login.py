@@ -207,12 +207,12 @@ def test_docker_users_need_not_log_in(udocker, faulty):
     assert path.read_bytes() == before
 
 
-def converse(program, *arguments, answers):
+def converse(program, *arguments, answers=(), columns=80):
     """Run on a terminal and type the answers, each when the program waits; returns (status, what the screen shows)."""
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)        # who runs the tests may ignore it
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         os.chdir(str(program.home))
         os.execve(program.entry[0], program.command(*arguments), program.environment())
     screen, answers = b"", list(answers)
@@ -232,6 +232,14 @@ def converse(program, *arguments, answers):
     status = os.waitpid(pid, 0)[1]
     os.close(terminal)
     return os.WEXITSTATUS(status), screen.decode()
+
+
+def test_login_where_nobody_asks(udocker, images):
+    """One sentence, and a true one: the credential is kept, and nobody has looked at it."""
+    result = udocker.ok("login", "-u", USER, "--password-stdin", images.host, input=PASSWORD.encode())
+    assert result.err == "udocker: %s asks for no credentials: those of %s are kept, unchecked, for when it does\n" % (
+        images.host, USER)
+    assert keystore(udocker)[images.host]["auth"] == encoded(USER, PASSWORD)
 
 
 def test_login_at_a_terminal_does_not_show_the_password(udocker, private_registry):

@@ -115,13 +115,26 @@ def test_kill_ends_all_that_runs_in_a_container(own_box, token):
             assert process.wait(PATIENCE) != 0
             assert_all_ended(token)
         assert other.poll() is None
-    assert "nothing runs" in own_box.fails(1, "kill", "own").err
+    refusal = own_box.fails(1, "kill", "own")
+    assert "nothing runs" in refusal.err and "another host" in refusal.err
 
 
-def test_kill_sends_the_commands_a_signal(own_box):
+def test_kill_goes_on_where_nothing_runs(own_box, token):
+    """It tells so at the end."""
+    own_box.ok("clone", "--name=other", "own")
+    with running(own_box, "other", "sh", "-c", "echo ready; sleep 1000; :", token) as process:
+        result = own_box("kill", "own", "other", "own")
+        assert result.status == 1 and result.out == own_box.ok("ps", "-q", "--filter=name=other").out
+        assert result.err.count("nothing runs") == 2 and result.err.count("\n") == 2
+        process.wait(PATIENCE)
+        assert_all_ended(token)
+
+
+@pytest.mark.parametrize("text", ["USR1", "sigusr1", "%d" % signal.SIGUSR1, "%010d" % signal.SIGUSR1])
+def test_kill_sends_the_commands_a_signal(own_box, text):
     script = "trap 'echo handled; exit 7' USR1; echo ready; while :; do :; done"
     with running(own_box, "own", "sh", "-c", script) as process:
-        own_box.ok("kill", "--signal=USR1", "own")
+        own_box.ok("kill", "--signal=" + text, "own")
         assert process.stdout.read() == b"handled\n" and process.wait(PATIENCE) == 7
 
 
@@ -153,7 +166,27 @@ def test_kill_leaves_alone_who_only_names_the_tree(own_box):
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("text", ["", "0", "65", "-1", "SIG_IGN", "_IGN", "9" * 5000, "\u00b2", "NONSENSE"])
+def test_kill_holds_commands_and_lets_them_go_on(own_box, mode):
+    """docker's pause and unpause; PRoot makes what stops go on."""
+    script = "echo ready; while read line; do echo $line; done"
+    with own_box.start("run", "own", "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        end = threading.Timer(2 * PATIENCE, process.kill)
+        end.start()
+        assert process.stdout.readline() == b"ready\n"
+        own_box.ok("kill", "--signal=STOP", "own")
+        process.stdin.write(b"typed\n")
+        process.stdin.flush()
+        assert bool(select.select([process.stdout], [], [], PATIENCE if mode in ("P1", "P2") else 0.5)[0]) == (
+            mode in ("P1", "P2"))
+        own_box.ok("kill", "--signal=CONT", "own")
+        assert process.stdout.readline() == b"typed\n"
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+        end.cancel()
+
+
+@pytest.mark.parametrize("text", ["", "0", "65", "-1", "SIG_IGN", "_IGN", "9" * 5000, "\u00b2", "NONSENSE",
+                                  "0" * 5000, "\u0661\u0665", "+15", "15.0", "0x0f", " 15", "TERM ", "SIGSIGTERM"])
 def test_signals_that_are_none(udocker, text):
     assert "no signal" in udocker.fails(2, "kill", "--signal=" + text, "own").err
 

@@ -13,6 +13,7 @@ import udocker as program_under_test
 from faulty_registry import FaultyRegistry, image_config, text_layer
 from images import FOREIGN, NATIVE
 from pulling import Puller
+from test_login import converse
 
 
 @pytest.fixture
@@ -257,6 +258,31 @@ def test_history(udocker):
     assert lines[-1].split()[:2] == ["2020-01-01T00:00:00", str(len(layers[0].blob))] and "ADD file" in lines[-1]
     assert lines[-2].split()[1:3] == ["0", "B"]
     assert "x" * 500 in udocker.ok("history", "--no-trunc", image.reference).out
+
+
+@pytest.mark.parametrize("columns", [200, 100, 80, 60])
+@pytest.mark.parametrize("options", [[], ["-m", "-s"]])
+def test_ps_fits_the_terminal(stocked, busybox, columns, options):
+    """What it shows still names container and image."""
+    stocked.ok("create", "--name=" + "b" * 10, "lab/mine:1")
+    status, screen = converse(stocked, "ps", *options, columns=columns)
+    head, *lines = screen.splitlines()
+    assert status == 0 and len(lines) == 2 and max(map(len, screen.splitlines())) <= columns
+    for line in lines:
+        root = stocked.ok("inspect", "-p", line.split()[0]).out
+        assert line.split()[0] in root and line.endswith(("busybox:latest", "mine:1"))
+        assert head.index("NAMES") == line.index("[") and head.index("P M ") == line.index(". W ")
+    assert screen.replace("\r", "") == stocked.ok("ps", *options).out or columns < 200
+    status, screen = converse(stocked, "ps", "--no-trunc", *options, columns=columns)
+    assert screen.replace("\r", "") == stocked.ok("ps", *options).out
+
+
+@pytest.mark.parametrize("columns", [200, 80])
+def test_showconf_fits_the_terminal(udocker, columns):
+    screen = converse(udocker, "showconf", columns=columns)[1]
+    assert max(map(len, screen.splitlines())) <= columns and "retry_delay" in screen
+    assert ("UDOCKER_RETRY_DELAY" in screen) == (columns == 200)
+    assert "UDOCKER_RETRY_DELAY" in udocker.ok("showconf").out
 
 
 def test_the_containers_made_last(stocked, busybox):
