@@ -27,7 +27,8 @@ user of a thousand jobs more than anything else; every other module is imported 
 
 To add a command, decorate a function in section 14: its help, usage errors and README row follow from the
 declaration. To add an engine, write a class with its `modes` in section 11, and add it to ENGINES there. To
-add a setting, add one line to SETTINGS. `path` is always absolute on the host, `guest` is a path inside the container.
+add a setting, add one line to SETTINGS, and read it in section 12. `path` is always absolute on the host, `guest`
+is a path inside the container.
 """
 import errno
 import os
@@ -9859,7 +9860,8 @@ class Prover:
             noise = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
             for source, target in ((quiet, 0), (noise, 1), (noise, 2)):
                 os.dup2(source, target)
-            enter()
+            if enter:
+                enter()
 
         invocation.enter = enter_silently
         return Supervisor(invocation, self.TIMEOUT).run()
@@ -12111,10 +12113,12 @@ class Arguments:
 
 
 def wrapped(text, head="", indent=""):
-    """`text` as lines of at most 79 columns: the first one begins with `head`, the others with `indent`."""
-    lines = []
+    """`text` as lines of at most 79 columns, fewer where the terminal has no more: the first one begins with `head`,
+    the others with `indent`."""
+    lines, size = [], say.result_size()
+    width = min(79, size[0] - 1) if size else 79
     for word in text.split():
-        if len(head) + len(word) > 79:
+        if len(head) + len(word) > width:
             lines.append(head.rstrip())
             head = indent
         head += word + " "

@@ -8,6 +8,7 @@ import tarfile
 import pytest
 
 import udocker as program_under_test
+from conftest import need, working
 from program import in_main_thread
 
 LIAR = "#!/bin/sh\nfor word; do last=$word; done\nexec /bin/sh -c 'echo on the host'\n"
@@ -48,6 +49,32 @@ def test_the_default_falls_back_to_namespaces_with_one_line(namespace_box, conta
 def test_the_default_takes_the_mode_that_can_do_what_is_asked(namespace_box, containers, proot, tmp_path):
     result = containers("run", "-v", "%s:/data:ro" % tmp_path, "busybox", "touch", "/data/x")
     assert result.status != 0 and "Read-only" in result.err and not (tmp_path / "x").exists()
+
+
+BUBBLEWRAP = """import sys, udocker
+class Bubblewrap(udocker.ExecutableEngine):
+    def invocation(self, spec):
+        words = [self.executable, "--bind", spec.root, "/", "--chdir", spec.directory]
+        for mount in spec.mounts:
+            words += ["--bind", mount.source, mount.guest]
+        return udocker.Invocation(self.executable, words + [spec.find_command()] + spec.argv[1:], spec.environment)
+class Nothing(Bubblewrap):
+    def invocation(self, spec):
+        return udocker.Invocation("/bin/sh", spec.argv, spec.environment)
+executable, directory = sys.argv[1:]
+host = udocker.Host()
+prover = udocker.Prover(udocker.Notes(udocker.Layout(directory), host, directory), directory)
+for engine in Bubblewrap, Nothing:
+    print(prover.refusal(engine(engine.__name__, host, executable, directory)))
+"""
+
+
+def test_an_engine_that_needs_no_more_than_a_program_and_its_words(tmp_path, broken_modes):
+    """As bubblewrap would be one; and one that contains nothing is found out."""
+    executable = need("bwrap")
+    working("N1", broken_modes)
+    contained, escaped = in_main_thread(BUBBLEWRAP, executable, tmp_path).splitlines()
+    assert contained == "None" and "did not stay in its root" in escaped
 
 
 REFUSED = """import sys, udocker

@@ -285,6 +285,14 @@ def test_showconf_fits_the_terminal(udocker, columns):
     assert "UDOCKER_RETRY_DELAY" in udocker.ok("showconf").out
 
 
+def test_help_fits_the_terminal(udocker):
+    """But for words that are longer than there is room for, and what is to be typed as it stands."""
+    status, screen = converse(udocker, "create", "--help", columns=60)
+    lines = screen.partition("Examples:")[0].splitlines()
+    assert status == 0 and all(len(line) < 60 or " " not in line.strip() for line in lines)
+    assert " ".join(screen.split()) == " ".join(udocker.ok("create", "--help").out.split())
+
+
 def test_the_containers_made_last(stocked, busybox):
     made = [os.readlink(str(stocked.store / "containers/busy"))]
     made += [stocked.ok("create", busybox).out.strip() for _ in range(3)]
