@@ -13324,7 +13324,8 @@ def command_kill(context, arguments):
         raise EngineError("; ".join(error.message for error in failures), failures[0].hint)
 
 
-@command("df", options=(FORMAT_OPTION,), examples=("udocker df", "udocker df --format='{{.Total.Images}}'"))
+@command("df", options=(FORMAT_OPTION, Option("--verbose", "-v", meaning="as docker has it: all is always shown")),
+         examples=("udocker df", "udocker df --format='{{.Total.Images}}'"))
 def command_df(context, arguments):
     """Show what takes up space on disk: images, with what each shares with no other, containers, rubbish."""
     images, containers, rubbish = image_sizes(context), container_sizes(context), find_rubbish(context)

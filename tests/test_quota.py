@@ -52,6 +52,7 @@ def test_df_counts_what_du_counts(stocked):
     human = program_under_test.human_size
     container = os.readlink(str(stocked.store / "containers/busy"))
     lines = [line.split() for line in stocked.ok("df").out.splitlines() if line]
+    assert stocked.ok("system", "df", "-v").out == stocked.ok("df").out
     blobs = sum(disk_usage(path) for path in (stocked.store / "layers").iterdir())
     assert lines[0] == ["IMAGES"] + human(blobs).split() + ["2"]
     assert lines[1] == ["CONTAINERS"] + human(disk_usage(stocked.store / "containers" / container)).split() + ["1"]
