@@ -13473,6 +13473,11 @@ def overview():
                               "udocker container ls."])
 
 
+def spellings_of(options):
+    """All spellings of options."""
+    return [spelling for option in options for spelling in option.spellings]
+
+
 # docker's options that a command does not have, "" for all of them: what to do instead
 ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling in spellings.split()}
                   for name, rows in {
@@ -13480,8 +13485,7 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
           "there is no daemon to talk to: leave it out"),
          ("-l --log-level", "-q tells errors only, -D everything")],
     "create": [(spelling, "create only unpacks the image: give %s to udocker run, which takes the container" % spelling)
-               for option in RUN_OPTIONS for spelling in option.spellings
-               if spelling not in Parser(COMMANDS["create"].options, "").by_spelling],
+               for spelling in set(spellings_of(RUN_OPTIONS)).difference(spellings_of(COMMANDS["create"].options))],
     "history": [("-q --quiet", "udocker images --long lists the layers"),
                 ("-H --human", "sizes always are for people: leave it out"),
                 ("--format", "udocker inspect --format='{{json .History}}' IMAGE prints all of it")],
