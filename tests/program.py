@@ -21,7 +21,7 @@ ENTRY = ((sys.executable, "-m", "coverage", "run", "--rcfile=" + COVERAGE, CHECK
 def in_main_thread(script, *arguments):
     """Runs Python code, which may import udocker, in a process of its own: the threads in which pytest-xdist runs tests
     may set no signal handlers. What it wrote."""
-    return subprocess.check_output([sys.executable, "-W", "error", "-c", script] + [str(word) for word in arguments],
+    return subprocess.check_output([sys.executable] + list(STRICT) + ["-c", script] + [str(word) for word in arguments],
                                    env=dict(os.environ, PYTHONPATH=str(CHECKOUT))).decode()
 
 
