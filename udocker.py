@@ -12734,8 +12734,8 @@ FORMAT_OPTION = Option("--format", value="TEMPLATE", meaning="one line each, for
                        "{{.ID}} {{json .Names}}")
 
 
-LIST_FORMAT_OPTION = Option("--format", value="TEMPLATE", meaning=FORMAT_OPTION.meaning + "; with the word table "
-                            "before it in columns, which \\t ends, below headings")
+LIST_FORMAT_OPTION = Option("--format", value="TEMPLATE", meaning=FORMAT_OPTION.meaning + "; the word table before it "
+                            "gives headings, and columns where \\t is")
 
 
 def heading_record(names, **others):
@@ -12897,7 +12897,8 @@ def container_table(rows, marks, width):
     LIST_FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="do not shorten what does not fit into a line")),
-         examples=("udocker ps", "udocker ps -m -s", "udocker ps --format='{{.ID}} {{.Mode}}'"))
+         examples=("udocker ps", "udocker ps -m -s", "udocker ps --format='{{.ID}} {{.Mode}}'",
+                   "udocker ps --format='table {{.Names}}\\t{{.Image}}'"))
 def command_ps(context, arguments):
     """List the containers: these are trees that `run` can run, not processes.
 
