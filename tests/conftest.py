@@ -12,7 +12,7 @@ import images as laboratory
 from program import PATH, Program
 from registries import DockerRegistry
 
-MODES = ("P1", "P2", "N1", "R1")
+MODES = ("P1", "N1", "R1")          # P2 is P1 with another way of PRoot's: what `every` mode does, it does
 FAKECHROOT_MODES = ("F1", "F2", "F3", "F4")
 STOCK = sorted(glob.glob("/usr/lib/*/fakechroot/libfakechroot.so"))
 # Built from https://github.com/jorge-lip/libfakechroot-glibc-udocker, where somebody did
@@ -22,8 +22,7 @@ CREDENTIAL = ("green", "secret:word")
 
 def pytest_addoption(parser):
     parser.addoption("--examples", type=int, help="inputs that each parser gets, by chance (default: a few, the same)")
-    parser.addoption("--modes", default=",".join(MODES + FAKECHROOT_MODES),
-                     help="the modes to test, separated by commas (default: all)")
+    parser.addoption("--modes", help="the modes to test, separated by commas (default: all)")
     parser.addoption("--sample", choices=["first", "last"], help="of each test with many cases this one alone")
 
 
@@ -39,11 +38,17 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item in kept]
 
 
+def modes_to_test(config, usual):
+    """Those that were asked for, else the usual ones."""
+    return config.getoption("modes").split(",") if config.getoption("modes") else list(usual)
+
+
 def pytest_generate_tests(metafunc):
-    modes = metafunc.config.getoption("modes").split(",")
     if "mode" in metafunc.fixturenames:         # those that need nothing in the container
-        metafunc.parametrize("mode", [mode for mode in modes if mode in MODES], indirect=True)
+        modes = modes_to_test(metafunc.config, MODES)
+        metafunc.parametrize("mode", [mode for mode in modes if mode not in FAKECHROOT_MODES], indirect=True)
     if "every" in metafunc.fixturenames:
+        modes = modes_to_test(metafunc.config, MODES + ("P2",) + FAKECHROOT_MODES)
         modes += [mode + "-udocker" for mode in modes if mode in FAKECHROOT_MODES and UDOCKERS.exists()]
         metafunc.parametrize("every", modes, indirect=True, scope="module")
 

@@ -157,7 +157,7 @@ def gpu_machine(machine):
     return machine.install_driver().install_gpus("NVIDIA A100", "NVIDIA A100")
 
 
-@pytest.fixture(params=[mode for mode in MODES if mode != "P2"])
+@pytest.fixture(params=MODES)
 def box(request, gpu_machine, prepared, broken_modes):
     """The program on the machine with GPUs, in P1 and N1."""
     return gpu_machine.program(prepared.home).with_env(

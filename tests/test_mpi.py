@@ -12,7 +12,7 @@ import pytest
 
 import udocker as program_under_test
 from cluster import PATIENCE, PROGRAMS, SlurmCluster
-from conftest import need, working
+from conftest import modes_to_test, need, working
 from program import CHECKOUT, Program
 from test_processes import processes_with
 
@@ -64,7 +64,7 @@ def call(*command):
 @pytest.fixture(params=MODES)
 def mode_of_mpi(request, site, broken_modes):
     """Each mode that works here, the container converted for it."""
-    if request.param not in request.config.getoption("modes").split(",") + ["F3"]:
+    if request.param not in modes_to_test(request.config, MODES) + ["F3"]:
         pytest.skip("not among the modes that are asked for")
     working("P1" if request.param == "F3" else request.param, broken_modes)
     if request.param != "F3":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import working
+from conftest import MODES, modes_to_test, working
 from program import CHECKOUT, PATH, Program
 from test_processes import PATIENCE, assert_all_ended, processes_with
 
@@ -24,7 +24,7 @@ README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(params=["P1", "N1"])
 def engine_mode(request, broken_modes):
-    if request.param not in request.config.getoption("modes").split(","):
+    if request.param not in modes_to_test(request.config, MODES):
         pytest.skip("not among the modes that are asked for")
     return working(request.param, broken_modes)
 
