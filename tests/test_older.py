@@ -14,39 +14,51 @@ OLDER = Path("/opt/udocker-tests/older/bin/udocker")
 TOOLS_VERSION = "1.2.11"        # of the tarball that it would otherwise want to fetch
 
 
-@pytest.fixture
-def older(udocker):
-    """The older program, with the same home."""
+def older_at(home):
+    """The older program with this home."""
     if not OLDER.exists():
         pytest.skip("the older udocker is not installed: tests/run does it when it is run by root")
-    library = udocker.store / "lib"
+    library = home / ".udocker" / "lib"
     library.mkdir(parents=True)
     (library / "VERSION").write_text(TOOLS_VERSION + "\n")
     proot = shutil.which("proot") or "/nonexistent"
-    return Program(udocker.home, [OLDER], {"UDOCKER_USE_PROOT_EXECUTABLE": proot})
+    return Program(home, [OLDER], {"UDOCKER_USE_PROOT_EXECUTABLE": proot})
 
 
 @pytest.fixture
-def archive(tmp_path, layout):
+def older(udocker):
+    """The older program, with the same home."""
+    return older_at(udocker.home)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory, layout):
     """What docker save wrote before version 25: lab/archived:1. It is skopeo's without the links, which the older one
     moves as they are where archive and store are on one file system, and so breaks them."""
-    path = tmp_path / "image.tar"
+    directory = tmp_path_factory.mktemp("archive")
     subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", "oci:%s:busybox" % layout,
-                    "docker-archive:%s:lab/archived:1" % path], check=True)
+                    "docker-archive:%s:lab/archived:1" % (directory / "image.tar")], check=True)
     subprocess.run('mkdir linked && tar -xf image.tar -C linked && cp -rL linked plain && chmod -R u+w linked plain && '
-                   'tar -cf image.tar -C plain .', shell=True, check=True, cwd=str(tmp_path))
+                   'tar -cf image.tar -C plain .', shell=True, check=True, cwd=str(directory))
+    return directory / "image.tar"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory, images):
+    """A container's tree in a tar archive; beside it is the same, compressed."""
+    path, reference = tmp_path_factory.mktemp("tree") / "tree.tar", images.host + "/lab/busybox"
+    program = Program(tmp_path_factory.mktemp("other"))
+    program.ok("pull", reference)
+    program.ok("export", "-o", path, program.ok("create", reference).out.strip())
+    subprocess.run(["gzip", "--keep", str(path)], check=True)
     return path
 
 
-@pytest.fixture
-def tree(tmp_path, images, udocker):
-    """A container's tree in a tar archive."""
-    reference = images.host + "/lab/busybox"
-    other = Program(tmp_path / "other")
-    other.home.mkdir()
-    other.ok("pull", reference)
-    other.ok("export", "-o", tmp_path / "tree.tar", other.ok("create", reference).out.strip())
-    return tmp_path / "tree.tar"
+def filled(program, store):
+    """The program, its store replaced by a copy of another one."""
+    shutil.rmtree(str(program.store))
+    shutil.copytree(str(store), str(program.store), symlinks=True)
+    return program
 
 
 def names(program):
@@ -60,16 +72,22 @@ def marker(program, name, mode="P1"):
 
 # What the older one made
 
-@pytest.fixture
-def made_by_older(older, udocker, images, archive, tree):
-    """The program, with a store in which the older one pulled, loaded, imported, named and protected."""
+@pytest.fixture(scope="module")
+def older_store(tmp_path_factory, images, archive, tree):
+    """A store in which the older one pulled, loaded, imported and named."""
+    older = older_at(tmp_path_factory.mktemp("older"))
     older.ok("--insecure", "pull", "--registry=" + images.url, "lab/busybox")
     older.ok("load", "-i", archive)
     older.ok("import", tree, "lab/imported:plain")
-    subprocess.run(["gzip", "--keep", str(tree)], check=True)
     older.ok("import", str(tree) + ".gz", "lab/imported:gz")
     older.ok("create", "--name=mine", "lab/busybox")
-    return udocker
+    return older.store
+
+
+@pytest.fixture
+def made_by_older(older, older_store, udocker):
+    """The program, with that store."""
+    return filled(udocker, older_store)
 
 
 OLDER_IMAGES = ["lab/busybox:latest", "docker.io/lab/archived:1", "lab/imported:plain", "lab/imported:gz"]
@@ -156,15 +174,24 @@ def test_its_login_is_used(older, udocker, private_registry):
 
 # What ours made
 
+@pytest.fixture(scope="module")
+def our_store(tmp_path_factory, images, archive, tree):
+    """A store in which ours pulled, loaded, imported and named."""
+    home = tmp_path_factory.mktemp("ours")
+    older_at(home)
+    ours = Program(home)
+    ours.ok("pull", "--registry=" + images.url, "lab/busybox")
+    ours.ok("pull", "--registry=" + images.url, "lab/busybox:schema2")
+    ours.ok("load", "-i", archive)
+    ours.ok("import", tree, "lab/imported:plain")
+    ours.ok("create", "--name=mine", "lab/busybox")
+    return ours.store
+
+
 @pytest.fixture
-def made_by_ours(udocker, older, images, archive, tree):
-    """The older program, with a store in which ours pulled, loaded, imported, named and protected."""
-    udocker.ok("pull", "--registry=" + images.url, "lab/busybox")
-    udocker.ok("pull", "--registry=" + images.url, "lab/busybox:schema2")
-    udocker.ok("load", "-i", archive)
-    udocker.ok("import", tree, "lab/imported:plain")
-    udocker.ok("create", "--name=mine", "lab/busybox")
-    return older
+def made_by_ours(older, our_store):
+    """The older program, with that store."""
+    return filled(older, our_store)
 
 
 OUR_IMAGES = ["lab/busybox:latest", "lab/busybox:schema2", "lab/archived:1", "lab/imported:plain"]
