@@ -2014,13 +2014,18 @@ class SharedNamespaces:
 
     def _hold(self, make, writer):
         """The life of the holder."""
+        import signal
         import time
         try:
             leave_session(writer)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(self.PATIENCE)     # file systems in user space may never answer
             make()
+            signal.alarm(0)
             report = "%d" % os.getpid()
         except BaseException as error:
-            report = error.message if isinstance(error, Error) else "namespaces: %s" % error
+            report = error.message if isinstance(error, Error) else "namespaces: %s" % (
+                getattr(error, "strerror", None) or error)
         os.write(writer, report.encode("utf-8", "surrogateescape"))
         os.close(writer)
         if report.isdigit():
@@ -9218,14 +9223,18 @@ class TreeMount:
         kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)
         with Closing(file), Closing(os.open(self.DEVICE, os.O_RDWR | os.O_CLOEXEC)) as device:
             kernel.mount_fuse(self.point, device)
-            for program in self.programs():
-                # libfuse 3.3 and newer take a descriptor in the place of a directory
-                argv = [program, "-o", self.options] + ["/dev/fd/%d" % number for number in (file, device)]
-                status, _, talk = run_program(argv, kept=(file, device),
-                                              before=lambda: kernel.leave_mount(self.point))
-                if status == 0:
-                    make_ephemeral(kernel, self.point)
-                    return
+            self._serve(kernel, file, device)
+        # Only squashfuse has the device now: who waits for one that has died would otherwise wait for ever
+        make_ephemeral(kernel, self.point)
+
+    def _serve(self, kernel, file, device):
+        """Start what answers at the device; EngineError where nothing can."""
+        for program in self.programs():
+            # libfuse 3.3 and newer take a descriptor in the place of a directory
+            argv = [program, "-o", self.options] + ["/dev/fd/%d" % number for number in (file, device)]
+            status, _, talk = run_program(argv, kept=(file, device), before=lambda: kernel.leave_mount(self.point))
+            if status == 0:
+                return
         raise EngineError("%s: %s" % (program, talk.strip() or "status %d" % status))
 
 

@@ -362,6 +362,23 @@ def test_a_squashfuse_that_cannot_gives_way(mounting, squashed, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == ["squashfuse", "squashfuse_ll"]
 
 
+def test_a_squashfuse_that_dies_holds_nobody_up(mounting, squashed, tmp_path):
+    """As one that a damaged file made crash, once it was said to be mounted."""
+    need("unsquashfs")
+    for name in "squashfuse", "squashfuse_ll":
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    own = mounting.with_env(PATH="%s:%s" % (tmp_path, PATH), UDOCKER_TMPDIR=str(tmp_path))
+    with own.start("run", squashed / "busybox.sqfs", "cat", "/etc/marker", stdout=subprocess.PIPE,
+                   stderr=subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            for pid in servers_of(squashed / "busybox.sqfs"):
+                os.kill(pid, signal.SIGKILL)
+    assert out == b"inside\n" and NOTE.encode() in err and b"Errno" not in err
+
+
 def test_a_signal_ends_what_unpacks(containers, squashed, tmp_path):
     (tmp_path / "unsquashfs").write_text("#!/bin/sh\necho > %s/pipe\nexec cat %s/pipe\n" % (tmp_path, tmp_path))
     (tmp_path / "unsquashfs").chmod(0o755)
