@@ -7702,7 +7702,8 @@ class TreeFile:
     @classmethod
     def is_at(cls, path):
         """Whether there is one, by its first bytes."""
-        head = read_file(path, 42) if os.path.isfile(path) else b""
+        with Naming(path):
+            head = read_file(path, 42) if os.path.isfile(path) else b""
         return head.startswith(cls.SQUASHFS) or head[32:] == cls.SIF
 
     def _number(self, place, size=8):
@@ -11884,13 +11885,14 @@ SIF_ENTRYPOINT = ["/bin/sh", "-c", 'for file in /.singularity.d/env/*.sh; do [ !
 SIF_RUNSCRIPT = "/.singularity.d/runscript"
 
 
-def describe_tree(context, word, request, root):
+def describe_tree(context, file, word, request, root):
     """What the tree of a TreeFile says itself of running it, else what the store says of `word` (with --location)."""
-    tree = GuestTree(root)
-    note, gpus = (tree.path("/%s/%s" % (NOTES_PLACE, name)) for name in ("container.json", "nvidia"))
+    tree, place = GuestTree(root), "/%s/container.json" % NOTES_PLACE
+    note, gpus = tree.path(place), tree.path("/%s/nvidia" % NOTES_PLACE)
     if os.path.isfile(note):
         request.is_marked = os.path.exists(gpus)
-        return ImageConfig.parse(read_file(note), os.path.basename(note))
+        with Naming(file.path):         # what cannot be read is damaged in it
+            return ImageConfig.parse(read_file(note), "%s: %s" % (file.path, place))
     if os.path.isdir(tree.path(os.path.dirname(SIF_RUNSCRIPT))):
         script = SIF_RUNSCRIPT if os.path.exists(tree.path(SIF_RUNSCRIPT)) else "/bin/sh"
         return ImageConfig({"config": {"Entrypoint": SIF_ENTRYPOINT, "Cmd": [script]}})
@@ -11918,7 +11920,7 @@ def unpack_tree_file(context, file, word, request):
                 "unpacking %s" % file.path):
             file.unpack(new.root)
             fix_permissions(new)
-            config = describe_tree(context, word, request, new.root)
+            config = describe_tree(context, file, word, request, new.root)
             return new.publish(config, file.path, mode=convert_new(context, new))
 
     return make_for_run(context, request, make)
@@ -12049,7 +12051,7 @@ def run_container(context, word, argv, options):
             return status
     container, mode = None, ""
     if mounted:
-        root, config, mode = mounted, describe_tree(context, word, request, mounted), "N1"
+        root, config, mode = mounted, describe_tree(context, file, word, request, mounted), "N1"
     elif options.location and not file:
         root, config = locate_foreign_tree(context, word, options.location)
     else:

@@ -421,6 +421,17 @@ def test_a_damaged_file_is_told(box, squashed, tmp_path, damage, number):
     assert_nothing_is_left(box, tmp_path / "bad.sqfs")
 
 
+def test_a_damaged_file_is_named(mounting, squashed, tmp_path):
+    """Where squashfuse ends of what it reads, and where what the file says of itself is nonsense."""
+    data = (squashed / "busybox.sqfs").read_bytes()
+    (tmp_path / "bad.sqfs").write_bytes(data[:12] + bytes(4) + data[16:])
+    assert "bad.sqfs: " in mounting.fails(125, "run", tmp_path / "bad.sqfs", "true").err
+    (tmp_path / "tree/.udocker").mkdir(parents=True)
+    (tmp_path / "tree/.udocker/container.json").write_text("{")
+    tool(need("mksquashfs"), tmp_path / "tree", tmp_path / "nonsense.sqfs", "-quiet", "-no-progress")
+    assert "nonsense.sqfs: /.udocker/container.json: " in mounting.fails(125, "run", tmp_path / "nonsense.sqfs").err
+
+
 TABLE, TREE = 4096, 4096 + 2 * 585      # descriptors in a SIF; the third one is the tree's
 SIF_DAMAGE = {
     "cut": (lambda data: data[:len(data) - 9999], "the end of it is missing"),
