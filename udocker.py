@@ -10167,8 +10167,9 @@ class Downloads:
         count = min(max(1, context.settings["downloads"]), len(self.pending))
         self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         self.connect = registry.connect
+        progress = Progress.shared()        # here, as several threads would make several
         self.fetch = lambda descriptor: fetch_blob(
-            context, registry, repository, descriptor, Progress.shared(), self.failures)
+            context, registry, repository, descriptor, progress, self.failures)
 
     def _work(self):
         while self.pending and not self.failures:
@@ -10196,8 +10197,14 @@ class Downloads:
 
     def __enter__(self):
         self.connect()
-        for thread in self.threads:
-            thread.start()
+        for count, thread in enumerate(self.threads):
+            try:
+                thread.start()
+            except RuntimeError:        # the user may have no more processes
+                del self.threads[count:]
+                break
+        if not self.threads:
+            self._work()
         return self
 
     def __exit__(self, _, error, __):
