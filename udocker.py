@@ -1405,11 +1405,12 @@ class Lock:
     Any number of processes hold a shared one at a time, and nobody holds an exclusive one meanwhile.
     """
 
-    def __init__(self, path, is_shared=False, is_patient=True, needs_file=False):
+    def __init__(self, path, is_shared=False, is_patient=True, needs_file=False, is_own=False):
         """Without `is_patient`, ConflictError where others hold it; with `needs_file`, OSError where there is no room
-        for one."""
+        for one; with `is_own`, where it is another user's, who might hold it for ever."""
         self.path = path
         self.needs_file = needs_file
+        self.is_own = is_own
         self.is_shared = is_shared
         self.is_patient = is_patient
         self.descriptor = -1
@@ -1427,6 +1428,9 @@ class Lock:
             self.is_held = False
             say.debug("%s: no room for a lock, going on without" % self.path)
             return
+        if self.is_own and os.fstat(self.descriptor).st_uid != os.getuid():
+            os.close(self.descriptor)
+            raise OSError(errno.EPERM, "another user's file is in the way", self.path)
         try:
             try:
                 fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
@@ -1941,11 +1945,11 @@ class SharedNamespaces:
 
     def _find(self, make):
         """Descriptors of the namespaces; None where the last one came while we waited, so that others begin anew."""
-        with Lock(self.path) as lock:
+        with Lock(self.path, is_own=True) as lock:
             status = os.fstat(lock.descriptor) if lock.is_held else None
             if status and status.st_nlink == 0:
                 return None
-            if not status or status.st_uid != os.getuid() or status.st_nlink != 1:
+            if not status or status.st_nlink != 1:
                 raise OSError(errno.ENOLCK, "no lock of our own", self.path)
             holder, started, joined = self._read(lock.descriptor)
             namespaces = self._open(holder, started)
