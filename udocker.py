@@ -2279,11 +2279,12 @@ class TreeMerge(TreeCopy):
             for path in left_behind(place, self.TEMPORARY):
                 remove_file(path)
         try:
-            self._make(name, status, source, where, temporary, None)
-            if os.path.lexists(temporary):      # what is no socket and no device
-                if self.mend:
-                    self.mend(where, temporary)
-                os.rename(temporary, base, dst_dir_fd=target)
+            with Naming("%s/%s" % (self.target.path, where)):
+                self._make(name, status, source, where, temporary, None)
+                if os.path.lexists(temporary):      # what is no socket and no device
+                    if self.mend:
+                        self.mend(where, temporary)
+                    os.rename(temporary, base, dst_dir_fd=target)
         except BaseException:
             remove_file(temporary)
             raise

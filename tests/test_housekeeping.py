@@ -139,6 +139,16 @@ def test_cp_keeps_what_a_file_is(store):
     assert after == before and after[b"dir/second"][3] == b"dir/inner", "hard links stay hard links"
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_cp_names_the_file_that_it_cannot_write(trees, tmp_path):
+    program, paths = trees
+    os.chmod(paths["h"] + "/dir", 0o555)
+    try:
+        assert "/h/dir/inner: " in program.fails(1, "cp", "a:/.", paths["h"]).err
+    finally:
+        os.chmod(paths["h"] + "/dir", 0o755)
+
+
 def test_cp_relative_to_where_it_is_called(trees, tmp_path):
     program, paths = trees
     (tmp_path / "x:y").write_text("colon")
