@@ -1355,7 +1355,8 @@ def feed_program(argv, write):
                 process.kill()
                 raise
         talk.seek(0)
-        lines = [line for line in talk.read().decode("utf-8", "replace").split("\n") if line]
+        # What is indented are lists of what it knows
+        lines = [line for line in talk.read().decode("utf-8", "replace").split("\n") if line[:1].strip()]
     if process.returncode:
         raise ToolError("%s: %s" % (argv[0], printable("; ".join(lines[-2:])) or "status %d" % process.returncode))
 

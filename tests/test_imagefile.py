@@ -454,6 +454,13 @@ def test_a_sif_that_cannot_be_run_is_told(containers, sif, tmp_path, damage):
     assert told in containers.fails(125, "run", tmp_path / "bad.sif").err
 
 
+def test_a_compression_that_is_not_known_here_is_told(containers, squashed, tmp_path):
+    need("unsquashfs")
+    data = (squashed / "busybox.sqfs").read_bytes()
+    (tmp_path / "new.sqfs").write_bytes(data[:20] + b"\x63" + data[21:])
+    assert "unsupported" in containers.fails(125, "-q", "run", tmp_path / "new.sqfs").err
+
+
 def test_a_sif_of_another_file_system_is_told(containers, squashed, tmp_path):
     tool(need("siftool"), "new", tmp_path / "ext3.sif")
     add_partition(tmp_path / "ext3.sif", squashed / "busybox.sqfs", system=EXT3)
