@@ -11861,7 +11861,7 @@ def mount_tree(context, file, launcher):
     node; EngineError where that cannot be."""
     check_mounting(context)
     step = JobStep.find(context.environment, launcher)
-    key = "%s\n%s" % (step.key if step else os.getpid(), file.identity)
+    key = "%s\n%s" % (step.key if step else new_token(), file.identity)
     try:
         # What is in the directory keeps it from being replaced by that of another run
         mount = TreeMount(file, context.notes().keep_links({"squashfs": "mounted here"}))
@@ -11879,9 +11879,10 @@ def prepare_tree_file(context, file, request):
                          "leave out --name= and --cidfile=")
     if options.pull or options.registry or request.platform:
         say.warning("%s is a file: nothing is pulled for it" % file.path)
+    options.ephemeral = False       # nothing of it stays in any case
     try:
         root = mount_tree(context, file, request.launcher)
-        options.rm = options.ephemeral = False      # nothing of it stays as it is
+        options.rm = False
         return root
     except EngineError as error:
         if not TreeFile.unpacker():
