@@ -1937,12 +1937,13 @@ class SharedNamespaces:
 
     def join(self, kernel, make):
         """Enter them, made by `make()` where nobody has so far; OSError where that cannot be, Error from `make`."""
-        namespaces = self._find(make)
-        while namespaces is None:
+        with Naming("namespaces"):
             namespaces = self._find(make)
-        for namespace in namespaces:
-            kernel.join(namespace)
-            os.close(namespace)
+            while namespaces is None:
+                namespaces = self._find(make)
+            for namespace in namespaces:
+                kernel.join(namespace)
+                os.close(namespace)
 
     def _find(self, make):
         """Descriptors of the namespaces; None where the last one came while we waited, so that others begin anew."""

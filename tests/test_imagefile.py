@@ -379,6 +379,14 @@ def test_a_squashfuse_that_dies_holds_nobody_up(mounting, squashed, tmp_path):
     assert out == b"inside\n" and NOTE.encode() in err and b"Errno" not in err
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may have any number of processes")
+def test_who_may_have_no_more_processes_is_told(mounting, squashed):
+    mounting.ok("run", squashed / "busybox.sqfs", "true")       # proves the mode, for which it needs processes too
+    few = Program(mounting.home, ["prlimit", "--nproc=1"] + mounting.entry, mounting.env)
+    result = few("run", squashed / "busybox.sqfs", "true")
+    assert result.status == 125 and "namespaces: Resource temporarily unavailable" in result.err, result
+
+
 def test_a_signal_ends_what_unpacks(containers, squashed, tmp_path):
     (tmp_path / "unsquashfs").write_text("#!/bin/sh\necho > %s/pipe\nexec cat %s/pipe\n" % (tmp_path, tmp_path))
     (tmp_path / "unsquashfs").chmod(0o755)
