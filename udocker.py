@@ -5893,12 +5893,12 @@ class TarWriter:
         header.mode = mode
         return header
 
-    def add_tree(self, tree, prefix="", start=""):
-        """Everything below `start` of an OpenTree. Owners are root, as they are inside a container; sockets and devices
-        are left out."""
+    def add_tree(self, tree, prefix="", start="", left_out=None):
+        """Everything below `start` of an OpenTree, but not the entry `left_out` there. Owners are root, as they are
+        inside a container; sockets and devices are left out."""
         for relative, status, directory, name in tree.walk(start):
             inside = relative[len(start):].lstrip("/")
-            if inside or prefix:
+            if (inside or prefix) and inside.partition("/")[0] != left_out:
                 self._add_entry(name_below(prefix, inside), status, directory, name)
 
     def _add_entry(self, place, status, directory, name):
@@ -11045,13 +11045,14 @@ def import_clone(context, source, name=None):
 
 
 def write_tree(file, root, notes=(), place="", prefix=""):
-    """Write a tar of the tree at `root`, below `prefix`, and before it of `notes`: (name, bytes), below `place`."""
+    """Write a tar of the tree at `root`, below `prefix`, and before it of `notes`: (name, bytes), in the `place` of
+    what has that name in the tree."""
     writer = TarWriter(file)
     if notes and place:
         writer.add_directory(place)
     for name, data in notes:
         writer.add_data(name_below(place, name), data)
-    writer.add_tree(OpenTree(root), prefix)
+    writer.add_tree(OpenTree(root), prefix, left_out=place or None)
     writer.close()
 
 

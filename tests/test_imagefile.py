@@ -126,6 +126,20 @@ def test_links_and_names_of_all_kinds(udocker, tmp_path):
     assert {name: entry[2:] for name, entry in written.items()} == {name: entry[2:] for name, entry in own.items()}
 
 
+@pytest.mark.parametrize("in_the_way", [
+    symlink(".udocker", "/etc"), file(".udocker", b"of another"),
+    directory(".udocker") + file(".udocker/nvidia", b"of another"), directory(".udocker/container.json")],
+                         ids=["link", "file", "mark", "directory"])
+def test_what_a_tree_has_in_the_place_of_the_notes_is_left_out(udocker, tmp_path, in_the_way):
+    need("mksquashfs")
+    udocker.ok("import", "--tocontainer", "--name=app", "-", input=tar(file("motd", b"1"), in_the_way))
+    udocker.ok("export", "--squashfs", "-o", tmp_path / "app.sqfs", "app")
+    tool(need("unsquashfs"), "-quiet", "-no-progress", "-dest", tmp_path / "tree", tmp_path / "app.sqfs")
+    assert sorted(os.listdir(str(tmp_path / "tree"))) == [".udocker", "motd"]
+    assert sorted(os.listdir(str(tmp_path / "tree/.udocker"))) == ["container.json", "imagerepo.name"]
+    assert json.loads((tmp_path / "tree/.udocker/container.json").read_text())["os"] == "linux"
+
+
 def test_everybody_may_look_into_it(squashed):
     listed = subprocess.check_output([need("unsquashfs"), "-lln", "-max-depth", "0", str(squashed / "entry.sqfs")])
     assert listed.decode().split()[:2] == ["drwxr-xr-x", "0/0"]
