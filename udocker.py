@@ -1359,7 +1359,8 @@ def feed_program(argv, write):
                 process.kill()
                 raise
         talk.seek(0)
-        lines = [line for line in talk.read().decode("utf-8", "replace").split("\n") if line]
+        # What is indented are lists of what it knows
+        lines = [line for line in talk.read().decode("utf-8", "replace").split("\n") if line[:1].strip()]
     if process.returncode:
         raise ToolError("%s: %s" % (argv[0], printable("; ".join(lines[-2:])) or "status %d" % process.returncode))
 
@@ -1409,11 +1410,12 @@ class Lock:
     Any number of processes hold a shared one at a time, and nobody holds an exclusive one meanwhile.
     """
 
-    def __init__(self, path, is_shared=False, is_patient=True, needs_file=False):
+    def __init__(self, path, is_shared=False, is_patient=True, needs_file=False, is_own=False):
         """Without `is_patient`, ConflictError where others hold it; with `needs_file`, OSError where there is no room
-        for one."""
+        for one; with `is_own`, where it is another user's, who might hold it for ever."""
         self.path = path
         self.needs_file = needs_file
+        self.is_own = is_own
         self.is_shared = is_shared
         self.is_patient = is_patient
         self.descriptor = -1
@@ -1431,6 +1433,9 @@ class Lock:
             self.is_held = False
             say.debug("%s: no room for a lock, going on without" % self.path)
             return
+        if self.is_own and os.fstat(self.descriptor).st_uid != os.getuid():
+            os.close(self.descriptor)
+            raise OSError(errno.EPERM, "another user's file is in the way", self.path)
         try:
             try:
                 fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
@@ -1936,20 +1941,21 @@ class SharedNamespaces:
 
     def join(self, kernel, make):
         """Enter them, made by `make()` where nobody has so far; OSError where that cannot be, Error from `make`."""
-        namespaces = self._find(make)
-        while namespaces is None:
+        with Naming("namespaces"):
             namespaces = self._find(make)
-        for namespace in namespaces:
-            kernel.join(namespace)
-            os.close(namespace)
+            while namespaces is None:
+                namespaces = self._find(make)
+            for namespace in namespaces:
+                kernel.join(namespace)
+                os.close(namespace)
 
     def _find(self, make):
         """Descriptors of the namespaces; None where the last one came while we waited, so that others begin anew."""
-        with Lock(self.path) as lock:
+        with Lock(self.path, is_own=True) as lock:
             status = os.fstat(lock.descriptor) if lock.is_held else None
             if status and status.st_nlink == 0:
                 return None
-            if not status or status.st_uid != os.getuid() or status.st_nlink != 1:
+            if not status or status.st_nlink != 1:
                 raise OSError(errno.ENOLCK, "no lock of our own", self.path)
             holder, started, joined = self._read(lock.descriptor)
             namespaces = self._open(holder, started)
@@ -2018,13 +2024,18 @@ class SharedNamespaces:
 
     def _hold(self, make, writer):
         """The life of the holder."""
+        import signal
         import time
         try:
             leave_session(writer)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(self.PATIENCE)     # file systems in user space may never answer
             make()
+            signal.alarm(0)
             report = "%d" % os.getpid()
         except BaseException as error:
-            report = error.message if isinstance(error, Error) else "namespaces: %s" % error
+            report = error.message if isinstance(error, Error) else "namespaces: %s" % (
+                getattr(error, "strerror", None) or error)
         os.write(writer, report.encode("utf-8", "surrogateescape"))
         os.close(writer)
         if report.isdigit():
@@ -2274,11 +2285,12 @@ class TreeMerge(TreeCopy):
             for path in left_behind(place, self.TEMPORARY):
                 remove_file(path)
         try:
-            self._make(name, status, source, where, temporary, None)
-            if os.path.lexists(temporary):      # what is no socket and no device
-                if self.mend:
-                    self.mend(where, temporary)
-                os.rename(temporary, base, dst_dir_fd=target)
+            with Naming("%s/%s" % (self.target.path, where)):
+                self._make(name, status, source, where, temporary, None)
+                if os.path.lexists(temporary):      # what is no socket and no device
+                    if self.mend:
+                        self.mend(where, temporary)
+                    os.rename(temporary, base, dst_dir_fd=target)
         except BaseException:
             remove_file(temporary)
             raise
@@ -5893,12 +5905,12 @@ class TarWriter:
         header.mode = mode
         return header
 
-    def add_tree(self, tree, prefix="", start=""):
-        """Everything below `start` of an OpenTree. Owners are root, as they are inside a container; sockets and devices
-        are left out."""
+    def add_tree(self, tree, prefix="", start="", left_out=None):
+        """Everything below `start` of an OpenTree, but not the entry `left_out` there. Owners are root, as they are
+        inside a container; sockets and devices are left out."""
         for relative, status, directory, name in tree.walk(start):
             inside = relative[len(start):].lstrip("/")
-            if inside or prefix:
+            if (inside or prefix) and inside.partition("/")[0] != left_out:
                 self._add_entry(name_below(prefix, inside), status, directory, name)
 
     def _add_entry(self, place, status, directory, name):
@@ -7709,7 +7721,8 @@ class TreeFile:
     @classmethod
     def is_at(cls, path):
         """Whether there is one, by its first bytes."""
-        head = read_file(path, 42) if os.path.isfile(path) else b""
+        with Naming(path):
+            head = read_file(path, 42) if os.path.isfile(path) else b""
         return head.startswith(cls.SQUASHFS) or head[32:] == cls.SIF
 
     def _number(self, place, size=8):
@@ -9230,14 +9243,18 @@ class TreeMount:
         kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)
         with Closing(file), Closing(os.open(self.DEVICE, os.O_RDWR | os.O_CLOEXEC)) as device:
             kernel.mount_fuse(self.point, device)
-            for program in self.programs():
-                # libfuse 3.3 and newer take a descriptor in the place of a directory
-                argv = [program, "-o", self.options] + ["/dev/fd/%d" % number for number in (file, device)]
-                status, _, talk = run_program(argv, kept=(file, device),
-                                              before=lambda: kernel.leave_mount(self.point))
-                if status == 0:
-                    make_ephemeral(kernel, self.point)
-                    return
+            self._serve(kernel, file, device)
+        # Only squashfuse has the device now: who waits for one that has died would otherwise wait for ever
+        make_ephemeral(kernel, self.point)
+
+    def _serve(self, kernel, file, device):
+        """Start what answers at the device; EngineError where nothing can."""
+        for program in self.programs():
+            # libfuse 3.3 and newer take a descriptor in the place of a directory
+            argv = [program, "-o", self.options] + ["/dev/fd/%d" % number for number in (file, device)]
+            status, _, talk = run_program(argv, kept=(file, device), before=lambda: kernel.leave_mount(self.point))
+            if status == 0:
+                return
         raise EngineError("%s: %s" % (program, talk.strip() or "status %d" % status))
 
 
@@ -10168,8 +10185,9 @@ class Downloads:
         count = min(max(1, context.settings["downloads"]), len(self.pending))
         self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         self.connect = registry.connect
+        progress = Progress.shared()        # here, as several threads would make several
         self.fetch = lambda descriptor: fetch_blob(
-            context, registry, repository, descriptor, Progress.shared(), self.failures)
+            context, registry, repository, descriptor, progress, self.failures)
 
     def _work(self):
         while self.pending and not self.failures:
@@ -10197,8 +10215,14 @@ class Downloads:
 
     def __enter__(self):
         self.connect()
-        for thread in self.threads:
-            thread.start()
+        for count, thread in enumerate(self.threads):
+            try:
+                thread.start()
+            except RuntimeError:        # the user may have no more processes
+                del self.threads[count:]
+                break
+        if not self.threads:
+            self._work()
         return self
 
     def __exit__(self, _, error, __):
@@ -11036,13 +11060,14 @@ def import_clone(context, source, name=None):
 
 
 def write_tree(file, root, notes=(), place="", prefix=""):
-    """Write a tar of the tree at `root`, below `prefix`, and before it of `notes`: (name, bytes), below `place`."""
+    """Write a tar of the tree at `root`, below `prefix`, and before it of `notes`: (name, bytes), in the `place` of
+    what has that name in the tree."""
     writer = TarWriter(file)
     if notes and place:
         writer.add_directory(place)
     for name, data in notes:
         writer.add_data(name_below(place, name), data)
-    writer.add_tree(OpenTree(root), prefix)
+    writer.add_tree(OpenTree(root), prefix, left_out=place or None)
     writer.close()
 
 
@@ -11853,7 +11878,7 @@ def mount_tree(context, file, launcher):
     node; EngineError where that cannot be."""
     check_mounting(context)
     step = JobStep.find(context.environment, launcher)
-    key = "%s\n%s" % (step.key if step else os.getpid(), file.identity)
+    key = "%s\n%s" % (step.key if step else new_token(), file.identity)
     try:
         # What is in the directory keeps it from being replaced by that of another run
         mount = TreeMount(file, context.notes().keep_links({"squashfs": "mounted here"}))
@@ -11871,9 +11896,10 @@ def prepare_tree_file(context, file, request):
                          "leave out --name= and --cidfile=")
     if options.pull or options.registry or request.platform:
         say.warning("%s is a file: nothing is pulled for it" % file.path)
+    options.ephemeral = False       # nothing of it stays in any case
     try:
         root = mount_tree(context, file, request.launcher)
-        options.rm = options.ephemeral = False      # nothing of it stays as it is
+        options.rm = False
         return root
     except EngineError as error:
         if not TreeFile.unpacker():
@@ -11890,13 +11916,14 @@ SIF_ENTRYPOINT = ["/bin/sh", "-c", 'for file in /.singularity.d/env/*.sh; do [ !
 SIF_RUNSCRIPT = "/.singularity.d/runscript"
 
 
-def describe_tree(context, word, request, root):
+def describe_tree(context, file, word, request, root):
     """What the tree of a TreeFile says itself of running it, else what the store says of `word` (with --location)."""
-    tree = GuestTree(root)
-    note, gpus = (tree.path("/%s/%s" % (NOTES_PLACE, name)) for name in ("container.json", "nvidia"))
+    tree, place = GuestTree(root), "/%s/container.json" % NOTES_PLACE
+    note, gpus = tree.path(place), tree.path("/%s/nvidia" % NOTES_PLACE)
     if os.path.isfile(note):
         request.is_marked = os.path.exists(gpus)
-        return ImageConfig.parse(read_file(note), os.path.basename(note))
+        with Naming(file.path):         # what cannot be read is damaged in it
+            return ImageConfig.parse(read_file(note), "%s: %s" % (file.path, place))
     if os.path.isdir(tree.path(os.path.dirname(SIF_RUNSCRIPT))):
         script = SIF_RUNSCRIPT if os.path.exists(tree.path(SIF_RUNSCRIPT)) else "/bin/sh"
         return ImageConfig({"config": {"Entrypoint": SIF_ENTRYPOINT, "Cmd": [script]}})
@@ -11924,7 +11951,7 @@ def unpack_tree_file(context, file, word, request):
                 "unpacking %s" % file.path):
             file.unpack(new.root)
             fix_permissions(new)
-            config = describe_tree(context, word, request, new.root)
+            config = describe_tree(context, file, word, request, new.root)
             return new.publish(config, file.path, mode=convert_new(context, new))
 
     return make_for_run(context, request, make)
@@ -12055,7 +12082,7 @@ def run_container(context, word, argv, options):
             return status
     container, mode = None, ""
     if mounted:
-        root, config, mode = mounted, describe_tree(context, word, request, mounted), "N1"
+        root, config, mode = mounted, describe_tree(context, file, word, request, mounted), "N1"
     elif options.location and not file:
         root, config = locate_foreign_tree(context, word, options.location)
     else:

@@ -146,6 +146,16 @@ def test_cp_as_docker_has_it(store):
     assert one == two == listing(root_of(store, "one") + "/dir")
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_cp_names_the_file_that_it_cannot_write(trees, tmp_path):
+    program, paths = trees
+    os.chmod(paths["h"] + "/dir", 0o555)
+    try:
+        assert "/h/dir/inner: " in program.fails(1, "cp", "a:/.", paths["h"]).err
+    finally:
+        os.chmod(paths["h"] + "/dir", 0o755)
+
+
 def test_cp_relative_to_where_it_is_called(trees, tmp_path):
     program, paths = trees
     (tmp_path / "x:y").write_text("colon")

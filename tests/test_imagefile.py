@@ -127,6 +127,20 @@ def test_links_and_names_of_all_kinds(udocker, tmp_path):
     assert {name: entry[2:] for name, entry in written.items()} == {name: entry[2:] for name, entry in own.items()}
 
 
+@pytest.mark.parametrize("in_the_way", [
+    symlink(".udocker", "/etc"), file(".udocker", b"of another"),
+    directory(".udocker") + file(".udocker/nvidia", b"of another"), directory(".udocker/container.json")],
+                         ids=["link", "file", "mark", "directory"])
+def test_what_a_tree_has_in_the_place_of_the_notes_is_left_out(udocker, tmp_path, in_the_way):
+    need("mksquashfs")
+    udocker.ok("import", "--tocontainer", "--name=app", "-", input=tar(file("motd", b"1"), in_the_way))
+    udocker.ok("export", "--squashfs", "-o", tmp_path / "app.sqfs", "app")
+    tool(need("unsquashfs"), "-quiet", "-no-progress", "-dest", tmp_path / "tree", tmp_path / "app.sqfs")
+    assert sorted(os.listdir(str(tmp_path / "tree"))) == [".udocker", "motd"]
+    assert sorted(os.listdir(str(tmp_path / "tree/.udocker"))) == ["container.json", "imagerepo.name"]
+    assert json.loads((tmp_path / "tree/.udocker/container.json").read_text())["os"] == "linux"
+
+
 def test_everybody_may_look_into_it(squashed):
     listed = subprocess.check_output([need("unsquashfs"), "-lln", "-max-depth", "0", str(squashed / "entry.sqfs")])
     assert listed.decode().split()[:2] == ["drwxr-xr-x", "0/0"]
@@ -195,8 +209,8 @@ def test_it_runs_as_its_container_does(box, squashed):
 def test_changes_are_gone_afterwards(box, squashed):
     need("unsquashfs")
     path, script = squashed / "busybox.sqfs", "cat /etc/marker; echo changed > /etc/marker; rm /bin/vi; cat /etc/marker"
-    for _ in range(2):
-        assert box.ok("run", path, "sh", "-c", script).out == "inside\nchanged\n"
+    for options in [], ["--ephemeral"]:
+        assert box.ok("run", *options + [path, "sh", "-c", script]).out == "inside\nchanged\n"
     assert box("run", path, "sh", "-c", "exit 7").status == 7
     assert_nothing_is_left(box, path)
 
@@ -360,6 +374,31 @@ def test_a_squashfuse_that_cannot_gives_way(mounting, squashed, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == ["squashfuse", "squashfuse_ll"]
 
 
+def test_a_squashfuse_that_dies_holds_nobody_up(mounting, squashed, tmp_path):
+    """As one that a damaged file made crash, once it was said to be mounted."""
+    need("unsquashfs")
+    for name in "squashfuse", "squashfuse_ll":
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    own = mounting.with_env(PATH="%s:%s" % (tmp_path, PATH), UDOCKER_TMPDIR=str(tmp_path))
+    with own.start("run", squashed / "busybox.sqfs", "cat", "/etc/marker", stdout=subprocess.PIPE,
+                   stderr=subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            for pid in servers_of(squashed / "busybox.sqfs"):
+                os.kill(pid, signal.SIGKILL)
+    assert out == b"inside\n" and NOTE.encode() in err and b"Errno" not in err
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may have any number of processes")
+def test_who_may_have_no_more_processes_is_told(mounting, squashed):
+    mounting.ok("run", squashed / "busybox.sqfs", "true")       # proves the mode, for which it needs processes too
+    few = Program(mounting.home, ["prlimit", "--nproc=1"] + mounting.entry, mounting.env)
+    result = few("run", squashed / "busybox.sqfs", "true")
+    assert result.status == 125 and "namespaces: Resource temporarily unavailable" in result.err, result
+
+
 def test_a_signal_ends_what_unpacks(containers, squashed, tmp_path):
     (tmp_path / "unsquashfs").write_text("#!/bin/sh\necho > %s/pipe\nexec cat %s/pipe\n" % (tmp_path, tmp_path))
     (tmp_path / "unsquashfs").chmod(0o755)
@@ -402,6 +441,17 @@ def test_a_damaged_file_is_told(box, squashed, tmp_path, damage, number):
     assert_nothing_is_left(box, tmp_path / "bad.sqfs")
 
 
+def test_a_damaged_file_is_named(mounting, squashed, tmp_path):
+    """Where squashfuse ends of what it reads, and where what the file says of itself is nonsense."""
+    data = (squashed / "busybox.sqfs").read_bytes()
+    (tmp_path / "bad.sqfs").write_bytes(data[:12] + bytes(4) + data[16:])
+    assert "bad.sqfs: " in mounting.fails(125, "run", tmp_path / "bad.sqfs", "true").err
+    (tmp_path / "tree/.udocker").mkdir(parents=True)
+    (tmp_path / "tree/.udocker/container.json").write_text("{")
+    tool(need("mksquashfs"), tmp_path / "tree", tmp_path / "nonsense.sqfs", "-quiet", "-no-progress")
+    assert "nonsense.sqfs: /.udocker/container.json: " in mounting.fails(125, "run", tmp_path / "nonsense.sqfs").err
+
+
 TABLE, TREE = 4096, 4096 + 2 * 585      # descriptors in a SIF; the third one is the tree's
 SIF_DAMAGE = {
     "cut": (lambda data: data[:len(data) - 9999], "the end of it is missing"),
@@ -422,6 +472,13 @@ def test_a_sif_that_cannot_be_run_is_told(containers, sif, tmp_path, damage):
     change, told = SIF_DAMAGE[damage]
     (tmp_path / "bad.sif").write_bytes(change(sif.read_bytes()))
     assert told in containers.fails(125, "run", tmp_path / "bad.sif").err
+
+
+def test_a_compression_that_is_not_known_here_is_told(containers, squashed, tmp_path):
+    need("unsquashfs")
+    data = (squashed / "busybox.sqfs").read_bytes()
+    (tmp_path / "new.sqfs").write_bytes(data[:20] + b"\x63" + data[21:])
+    assert "unsupported" in containers.fails(125, "-q", "run", tmp_path / "new.sqfs").err
 
 
 def test_a_sif_of_another_file_system_is_told(containers, squashed, tmp_path):

@@ -329,6 +329,23 @@ def test_slurms_word_for_the_ranks_of_a_node(text, node, expected):
     assert (step.local_size if step else 0) == (expected if expected > 1 else 0)
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="all devices are root's")
+def test_a_lock_of_another_user_holds_nobody_up():
+    """Who holds it may never end. A device that all may write to is such a file everywhere."""
+    with program_under_test.Lock("/dev/null"), pytest.raises(OSError, match="another user's"):
+        program_under_test.Lock("/dev/null", is_own=True).acquire()
+
+
+def test_namespaces_that_are_never_made_hold_nobody_up(tmp_path):
+    """As where what serves a file system in them goes round in a circle."""
+    class Hasty(program_under_test.SharedNamespaces):
+        PATIENCE = 1
+
+    with pytest.raises(program_under_test.EngineError, match="could not be made"):
+        Hasty(str(tmp_path), "key", 2).join(program_under_test.Kernel(), signal.pause)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("make", ["symlink_to", "link_to_it"])
 def test_a_file_in_the_way_is_not_written_to(tmp_path, make):
     """As another user could leave one in a directory that all may write to."""

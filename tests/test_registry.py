@@ -16,7 +16,7 @@ from faulty_registry import (CHUNKED, OCI_LAYER, UNTIL_CLOSE, Answer, BearerGate
                              redirect, slowly, text_layer, too_many, with_field)
 from layers import file, tar, zstd
 from loopback import LoopbackServer, make_certificate
-from program import PATH
+from program import PATH, Program
 from proxies import Proxy
 from pulling import Puller, transports
 
@@ -143,6 +143,15 @@ def test_a_layer_that_cannot_be_unpacked_ends_the_pull(hasty, faulty):
     result = create(hasty, image, timeout=60)
     assert result.status == 1 and "a header has a number that is none" in result.err
     assert hasty.images() == [] and not trees(hasty)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("pycurl"), reason="curl would be one more process")
+@pytest.mark.parametrize("words", [["pull"], ["create", "--pull=missing"]])
+def test_who_may_have_no_more_processes_pulls_too(puller, faulty, words):
+    """Nor threads, which count as such."""
+    few = Program(puller.udocker.home, ["prlimit", "--nproc=1"] + puller.udocker.entry, puller.udocker.env)
+    few.ok(*words + [faulty.image.reference])
+    assert puller.text(faulty.image.reference) == "hello"
 
 
 EMPTY_LAYER = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
