@@ -306,6 +306,11 @@ def test_a_platform_that_is_missing_is_told_with_those_there_are(puller, faulty,
     puller.refused(index.reference, "--platform=" + wanted, told=offered)
 
 
+@pytest.mark.parametrize("text", ["linux/", "/arm64", "linux/arm/v7/v8", "linux/arm 64", "l!nux/arm64"])
+def test_what_is_no_platform(udocker, text):
+    assert "is not a platform" in udocker.fails(2, "pull", "--platform=" + text, "busybox").err
+
+
 def test_the_first_of_equal_entries_is_taken(puller, faulty):
     first = entry(faulty)
     second = dict(faulty.add_image([text_layer("later")]).descriptor, platform=first["platform"])
