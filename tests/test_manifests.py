@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import udocker as program_under_test
 from faulty_registry import (DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST,
                              SCHEMA_1, SCHEMA_1_SIGNED, Answer, FaultyRegistry, Layer, changed_body,
                              descriptor_of, digest_of, image_config, json_bytes, text_layer, with_field,
@@ -304,6 +305,13 @@ def test_dockers_list_of_manifests(puller, faulty):
 def test_a_platform_that_is_missing_is_told_with_those_there_are(puller, faulty, wanted, offered):
     index = add_choice(faulty, offered)
     puller.refused(index.reference, "--platform=" + wanted, told=offered)
+
+
+def test_the_environment_of_a_config():
+    """What names no variable is left out."""
+    entries = ["A=1", "B=", "C=a=b", "=x", "D", ""]
+    config = program_under_test.ImageConfig({"config": {"Env": entries}})
+    assert config.environment == [("A", "1"), ("B", ""), ("C", "a=b")]
 
 
 @pytest.mark.parametrize("text", ["linux/", "/arm64", "linux/arm/v7/v8", "linux/arm 64", "l!nux/arm64"])
