@@ -12870,7 +12870,7 @@ def command_history(context, arguments):
 def command_create(context, arguments):
     """Unpack an image into a new container and print the container's id.
 
-    The image must be here already, unless --pull says otherwise.
+    The image must be here already, unless --pull says otherwise: then a layer is unpacked while the next ones come.
     """
     address, platform = apply_registry_options(context, arguments)
     wish = ImageWish(Reference.parse(arguments.image), arguments.pull or "never", platform, address)
