@@ -10,10 +10,11 @@ import time
 
 from soaking.laboratory import CREDENTIAL, FAKECHROOT, LATER, tree_of
 
-# What may lie there until the next sweep: parts of blobs, for the next pull; what rm did not come to the end of; on a
-# disk that fails, all that belongs to containers
+# What may lie there until the next sweep: parts of blobs, for the next pull; what rm did not come to the end of; the
+# mark of a container that --rm could not remove; on a disk that fails, all that belongs to containers
 KEPT_BY_SIGNALS = re.compile(r"/\.part-|/\.removed-")
-KEPT = {True: re.compile(r"/\.part-"), False: re.compile(r"/\.part-|/containers/\.(new|removed)-")}
+KEPT = {True: re.compile(r"/\.part-|/containers/\.run-"),
+        False: re.compile(r"/\.part-|/containers/\.(new|removed|run)-")}
 
 # words; those that make it possible once more when it was done; what it may say when it was done already; the
 # container that it converts
