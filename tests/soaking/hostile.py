@@ -199,11 +199,12 @@ def umoci_tree(directory, tars):
                               str(directory / "bundle")], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if status:
         return None
-    for parent, _, names in os.walk(str(directory / "bundle/rootfs")):     # what its owner may not read, it leaves so
-        for path in (os.path.join(parent, name) for name in names):
+    # What its owner may not read, it leaves so; directories are opened before they are walked into
+    for parent, directories, names in os.walk(str(directory / "bundle/rootfs")):
+        for path in (os.path.join(parent, name) for name in directories + names):
             mode = os.lstat(path).st_mode
-            if stat.S_ISREG(mode):
-                os.chmod(path, mode | 0o600)
+            if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
+                os.chmod(path, mode | (0o700 if stat.S_ISDIR(mode) else 0o600))
     return listing(str(directory / "bundle/rootfs"))
 
 

@@ -16,6 +16,7 @@ FILES = ("etc/passwd", "etc/group", "etc/os-release", "usr/lib/os-release", "etc
 DIRECTORIES = ("etc", "dev", "proc", "sys", "tmp", "root", "home", "lib", "lib64", "usr", "usr/lib", "usr/local/lib",
                "bin", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "etc/ld.so.conf.d", "data", "work", "var/tmp")
 LOADED = ("lib", "bin", "usr/lib", "etc/ld.so.")         # what the kernel and the container's own loader open
+PRELOADED = ("a file without end", "etc/ld.so.preload")     # of which that loader wants all
 
 
 class Trees:
@@ -69,7 +70,7 @@ class Trees:
         name = random.choice(FILES if is_file else DIRECTORIES)
         path = root / name
         kind = random.choice(sorted(self.TRAPS))
-        self.is_stuck |= kind == "a pipe" and name.startswith(LOADED)
+        self.is_stuck |= kind == "a pipe" and name.startswith(LOADED) or (kind, name) == PRELOADED
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir() and not path.is_symlink():
