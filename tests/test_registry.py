@@ -110,18 +110,21 @@ def trees(puller):
     return list((puller.udocker.store / "containers").glob("*/ROOT/*"))
 
 
+def once_unpacked(puller, name, answer=None):
+    """A behaviour: the good answer, or another one, when a file of this name is in the tree of a container."""
+    def behave(_, good):
+        end = time.monotonic() + 60
+        while name not in [path.name for path in trees(puller)]:
+            assert time.monotonic() < end, "it does not come"
+        return answer or good
+    return behave
+
+
 def test_a_layer_is_unpacked_while_the_next_ones_come(each_puller, faulty):
     """The second one is sent once the first one is in the tree."""
-    image, seen = faulty.add_image([text_layer("1", "first"), text_layer("2", "second")], tag="two"), []
-
-    def wait(_, good):
-        end = time.monotonic() + 60
-        while not seen and time.monotonic() < end:
-            seen.extend(path.name for path in trees(each_puller) if path.name == "first")
-        return good
-
-    faulty.always(image.layer_path(1), wait, method="GET")
-    assert create(each_puller, image).status == 0 and seen == ["first"]
+    image = faulty.add_image([text_layer("1", "first"), text_layer("2", "second")], tag="two")
+    faulty.always(image.layer_path(1), once_unpacked(each_puller, "first"), method="GET")
+    assert create(each_puller, image).status == 0
     assert sorted(path.name for path in trees(each_puller)) == ["first", "second"]
     assert each_puller.images() == [image.reference] and each_puller.text(image.reference, "second") == "2"
 
@@ -129,7 +132,7 @@ def test_a_layer_is_unpacked_while_the_next_ones_come(each_puller, faulty):
 def test_a_container_whose_image_does_not_come_is_not_there(hasty, faulty):
     """What came of the image is kept for the next one."""
     image = faulty.add_image([text_layer("1", "first"), text_layer("2", "second")], tag="two")
-    faulty.once(image.layer_path(1), Answer(404))
+    faulty.once(image.layer_path(1), once_unpacked(hasty, "first", Answer(404)))
     assert create(hasty, image).status == 1
     assert hasty.images() == [] and not trees(hasty)
     assert create(hasty, image).status == 0
