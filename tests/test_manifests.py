@@ -307,6 +307,15 @@ def test_a_platform_that_is_missing_is_told_with_those_there_are(puller, faulty,
     puller.refused(index.reference, "--platform=" + wanted, told=offered)
 
 
+@pytest.mark.parametrize("text, host, repository", [
+    ("busybox", "", "busybox"), ("lab/busybox:1", "", "lab/busybox"), ("localhost", "", "localhost"),
+    ("localhost/a", "localhost", "a"), ("h.org/lab/a", "h.org", "lab/a"), ("h:5000/a:1", "h:5000", "a"),
+    ("[::1]/a", "[::1]", "a"), ("Host/a", "Host", "a")])
+def test_which_part_of_a_reference_is_a_host(text, host, repository):
+    reference = program_under_test.Reference.parse(text)
+    assert (reference.host, reference.repository) == (host, repository)
+
+
 def test_the_environment_of_a_config():
     """What names no variable is left out."""
     entries = ["A=1", "B=", "C=a=b", "=x", "D", ""]
