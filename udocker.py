@@ -817,7 +817,7 @@ class Kernel:
     """System calls that Python does not offer, each checked: OSError names the call that failed."""
 
     NEW_MOUNTS, NEW_NAMES, NEW_USER = 0x20000, 0x4000000, 0x10000000
-    READ_ONLY, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 32, 4096, 16384, 1 << 19
+    READ_ONLY, NO_SETUID, NO_DEVICES, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
 
     def __init__(self):
         import ctypes
@@ -864,8 +864,8 @@ class Kernel:
     def mount_fuse(self, target, device):
         """A read-only file system at `target`, of whoever answers at the descriptor `device` of /dev/fuse. fuse(4)"""
         options = "fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid())
-        self._check(self.libc.mount(b"udocker", os.fsencode(target), b"fuse",
-                                    self.ctypes.c_ulong(self.READ_ONLY | 2 | 4), options.encode("ascii")), "fuse")
+        flags = self.ctypes.c_ulong(self.READ_ONLY | self.NO_SETUID | self.NO_DEVICES)
+        self._check(self.libc.mount(b"udocker", os.fsencode(target), b"fuse", flags, options.encode("ascii")), "fuse")
 
     def leave_mount(self, target):
         """This process has mounts of its own from now on, without what is mounted at `target`, and so does not keep
@@ -10487,8 +10487,8 @@ class ImageWish:
 def create_container(context, wish, name=None, takes_over=False, id_=""):
     """Unpack the image of an ImageWish into a new container, of one that is pulled each layer while the next ones come;
     returns the Container."""
+    image = wish.find(context)          # what cannot be had is told before anything is made
     prepare_container(context, name, takes_over)
-    image = wish.find(context)
     with NewContainer(context.layout, id_) as new:
         if image:
             unpack_image(context, image, new.root)

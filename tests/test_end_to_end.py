@@ -581,3 +581,9 @@ def describe(path):
 
 def test_no_set_id_bits(debian_root):
     assert subprocess.check_output(["find", debian_root, "-perm", "/6000", "-type", "f"]) == b""
+
+
+@pytest.mark.parametrize("words", [["create", "lab/absent"], ["run", "--pull=never", "lab/absent", "true"]])
+def test_what_cannot_be_made_makes_no_store(udocker, words):
+    assert "no such image" in udocker(*words).err
+    assert not (udocker.store / "containers").exists()

@@ -362,13 +362,18 @@ def test_the_ranks_of_a_job_share_a_mount(mounting, squashed, tmp_path):
     assert_nothing_is_left(mounting, path)
 
 
+def with_servers(program, directory, script):
+    """The program, for which this shell script is each squashfuse, with a directory for all that is temporary."""
+    for name in "squashfuse", "squashfuse_ll":
+        (directory / name).write_text("#!/bin/sh\n%s\n" % script)
+        (directory / name).chmod(0o755)
+    return program.with_env(PATH="%s:%s" % (directory, PATH), UDOCKER_TMPDIR=str(directory))
+
+
 def test_a_squashfuse_that_cannot_gives_way(mounting, squashed, tmp_path):
     """As one that was made with libfuse 2, which knows no descriptors."""
     need("unsquashfs")
-    for name in "squashfuse", "squashfuse_ll":
-        (tmp_path / name).write_text("#!/bin/sh\necho 'fusermount: bad mount point' >&2\nexit 1\n")
-        (tmp_path / name).chmod(0o755)
-    own = mounting.with_env(PATH="%s:%s" % (tmp_path, PATH), UDOCKER_TMPDIR=str(tmp_path))
+    own = with_servers(mounting, tmp_path, "echo 'fusermount: bad mount point' >&2; exit 1")
     result = own.ok("run", squashed / "busybox.sqfs", "cat", "/etc/marker")
     assert result.out == "inside\n" and NOTE in result.err and "bad mount point" in result.err
     assert sorted(os.listdir(str(tmp_path))) == ["squashfuse", "squashfuse_ll"]
@@ -377,10 +382,7 @@ def test_a_squashfuse_that_cannot_gives_way(mounting, squashed, tmp_path):
 def test_a_squashfuse_that_dies_holds_nobody_up(mounting, squashed, tmp_path):
     """As one that a damaged file made crash, once it was said to be mounted."""
     need("unsquashfs")
-    for name in "squashfuse", "squashfuse_ll":
-        (tmp_path / name).write_text("#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
-    own = mounting.with_env(PATH="%s:%s" % (tmp_path, PATH), UDOCKER_TMPDIR=str(tmp_path))
+    own = with_servers(mounting, tmp_path, "")
     with own.start("run", squashed / "busybox.sqfs", "cat", "/etc/marker", stdout=subprocess.PIPE,
                    stderr=subprocess.PIPE) as process:
         try:
