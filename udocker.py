@@ -193,9 +193,11 @@ class Say:
 
     ERROR, WARNING, INFO, DEBUG = 1, 2, 3, 5
     OUTPUT = "standard output"
+    COLOURS = {"error": 31, "warning": 33, "hint": 36}      # ECMA-48, Select Graphic Rendition
 
     def __init__(self):
         self.level = self.INFO
+        self.has_colours = False
         self.progress = None        # the Progress, once there is one
         self.work = None            # the Work that is under way
 
@@ -227,10 +229,17 @@ class Say:
         except OSError:
             pass
 
-    def _talk(self, level, text):
+    def choose_colours(self, environment):
+        """Colours are for a terminal that knows some, and for who did not refuse them. https://no-color.org"""
+        self.has_colours = (self.is_terminal() and not environment.get("NO_COLOR")
+                            and environment.get("TERM", "dumb") != "dumb")
+
+    def _talk(self, level, text, label=""):
         if self.level < level:
             return
-        line = "udocker: %s\n" % printable(text).replace("\n", " ")
+        colour = self.COLOURS.get(label) if self.has_colours else None
+        head = "\x1b[%dm%s:\x1b[0m " % (colour, label) if colour else label and label + ": "
+        line = "udocker: %s%s\n" % (head, printable(text).replace("\n", " "))
         if self.progress and self.progress.drawn_rows:
             self.progress.show_above(line)
         else:
@@ -238,18 +247,18 @@ class Say:
 
     def error(self, error):
         """The one line of an Error, and the line of its hint."""
-        self._talk(self.ERROR, "error: " + error.message)
+        self._talk(self.ERROR, error.message, "error")
         if error.hint:
-            self._talk(self.ERROR, "hint: " + error.hint)
+            self._talk(self.ERROR, error.hint, "hint")
 
     def warning(self, text):
-        self._talk(self.WARNING, "warning: " + text)
+        self._talk(self.WARNING, text, "warning")
 
     def info(self, text):
         self._talk(self.INFO, text)
 
     def debug(self, text):
-        self._talk(self.DEBUG, "debug: " + text)
+        self._talk(self.DEBUG, text, "debug")
 
     def traceback(self):
         """The traceback of the exception at hand, for -D alone."""
@@ -818,6 +827,7 @@ class Kernel:
 
     NEW_MOUNTS, NEW_NAMES, NEW_USER = 0x20000, 0x4000000, 0x10000000
     READ_ONLY, NO_SETUID, NO_DEVICES, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
+    DETACH = 2      # umount2(2)
 
     def __init__(self):
         import ctypes
@@ -845,33 +855,37 @@ class Kernel:
         """setns(2) into what a descriptor of /proc/PID/ns stands for."""
         self._check(self.libc.setns(self.ctypes.c_int(namespace), self.ctypes.c_int(0)), "setns")
 
+    def _mount(self, source, target, kind, flags, options, what):
+        words = [word and os.fsencode(word) for word in (source, target, kind, options)]
+        self._check(self.libc.mount(*words[:3], self.ctypes.c_ulong(flags), words[3]), what)
+
     def mount(self, source, target, flags):
         """mount(2) of no new file system: binds, remounts and propagation."""
-        self._check(self.libc.mount(source and os.fsencode(source), os.fsencode(target), None,
-                                    self.ctypes.c_ulong(flags), None), "mount on " + target)
+        self._mount(source, target, None, flags, None, "mount on " + target)
 
     def mount_memory(self, target, options="mode=755"):
         """A new, empty file system in memory."""
-        self._check(self.libc.mount(b"tmpfs", os.fsencode(target), b"tmpfs", self.ctypes.c_ulong(2 | 4),
-                                    options.encode("ascii")), "mount on " + target)
+        self._mount("tmpfs", target, "tmpfs", self.NO_SETUID | self.NO_DEVICES, options, "mount on " + target)
 
     def mount_overlay(self, lower, target):
         """The directory `lower` appears at `target`; changes go to upper and work in the working directory."""
-        options = "lowerdir=%s,upperdir=upper,workdir=work,userxattr" % lower
-        self._check(self.libc.mount(b"overlay", os.fsencode(target), b"overlay", self.ctypes.c_ulong(0),
-                                    options.encode("ascii")), "overlay")
+        self._mount("overlay", target, "overlay", 0,
+                    "lowerdir=%s,upperdir=upper,workdir=work,userxattr" % lower, "overlay")
 
     def mount_fuse(self, target, device):
         """A read-only file system at `target`, of whoever answers at the descriptor `device` of /dev/fuse. fuse(4)"""
-        options = "fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid())
-        flags = self.ctypes.c_ulong(self.READ_ONLY | self.NO_SETUID | self.NO_DEVICES)
-        self._check(self.libc.mount(b"udocker", os.fsencode(target), b"fuse", flags, options.encode("ascii")), "fuse")
+        self._mount("udocker", target, "fuse", self.READ_ONLY | self.NO_SETUID | self.NO_DEVICES,
+                    "fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid()), "fuse")
+
+    def _unmount(self, target):
+        """What is mounted at `target` is gone for this namespace, also while it is in use. umount2(2)"""
+        self._check(self.libc.umount2(os.fsencode(target), self.ctypes.c_int(self.DETACH)), "umount2")
 
     def leave_mount(self, target):
         """This process has mounts of its own from now on, without what is mounted at `target`, and so does not keep
         that alive."""
         self.unshare(self.NEW_MOUNTS)
-        self._check(self.libc.umount2(os.fsencode(target), self.ctypes.c_int(2)), "umount2")
+        self._unmount(target)
 
     def set_host_name(self, name):
         """sethostname(2)"""
@@ -897,7 +911,7 @@ class Kernel:
     def pivot_root(self):
         """The working directory becomes the root; what was the root is gone."""
         self._syscall("pivot_root", b".", b".")
-        self._check(self.libc.umount2(b".", self.ctypes.c_int(2)), "umount2")
+        self._unmount(".")
 
     def _prctl(self, what, option, *arguments):
         numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
@@ -3549,10 +3563,6 @@ class Registry:
                       "application/vnd.docker.distribution.manifest.v2+json",
                       "application/vnd.docker.distribution.manifest.v1+prettyjws",
                       "application/vnd.docker.distribution.manifest.v1+json")
-    MAX_FOREIGN_URLS = 3
-    # A gzip'ed tar of nothing, which schema 1 names often and some registries do not even have
-    EMPTY_LAYER = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4"
-    EMPTY_LAYER_BYTES = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
 
     def __init__(self, client, address, find_credential):
         """`address` is a URL, or HOST[:PORT]; `find_credential(url)` gives a Credential or None."""
@@ -3694,91 +3704,111 @@ class Registry:
     def _accept(self):
         return [("Accept", ", ".join(self.MANIFEST_TYPES)), ("Accept-Encoding", "identity")]
 
-    def fetch_blob(self, repository, descriptor, part):
-        """Bring a blob into `part`, from where an earlier attempt stopped.
 
-        `part` has `size` (bytes there), `restart()`, `write(data)` and `verify()`, which raises DigestError.
-        """
-        if descriptor.digest == self.EMPTY_LAYER:
-            part.restart()
-            part.write(self.EMPTY_LAYER_BYTES)
-            return part.verify()
-        for url in self._foreign_urls(descriptor) + [None]:
+class BlobFetch:
+    """Brings one blob of a registry into a part, from where an earlier attempt stopped. OCI distribution-spec, Pulling
+    blobs.
+
+    The part has `size` (bytes there), `restart()`, `write(data)` and `verify()`, which raises DigestError.
+    """
+
+    MAX_FOREIGN_URLS = 3
+    # A gzip'ed tar of nothing, which schema 1 names often and some registries do not even have
+    EMPTY_LAYER = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4"
+    EMPTY_LAYER_BYTES = bytes.fromhex("1f8b080000096e8800ff621805a360148c5800080000ffff2eafb5ef00040000")
+
+    def __init__(self, registry, repository, descriptor, part):
+        self.registry = registry
+        self.client = registry.client
+        self.scope = pull_scope(repository)
+        self.path = "/v2/%s/blobs/%s" % (repository, descriptor.digest)
+        self.shown = registry.name + self.path
+        self.descriptor = descriptor
+        self.part = part
+        self.was_resumed = part.size > 0
+
+    def run(self):
+        """Fetch it whole and verified; TransferError or DigestError where nobody has it."""
+        if self.descriptor.digest == self.EMPTY_LAYER:
+            self.part.restart()
+            self.part.write(self.EMPTY_LAYER_BYTES)
+            self.part.verify()
+            return
+        for url in self._foreign_urls():
             try:
-                return self._fetch_verified(repository, descriptor, part, url)
+                self._fetch(lambda: self._attempt_elsewhere(url))
+                return
             except (TransferError, DigestError) as error:
-                if url is None:
-                    raise
                 say.debug("%s; asking the registry" % error.message)
+        self._fetch(lambda: self.client.persist(self._attempt, lambda: self.part.size))
 
-    def _foreign_urls(self, descriptor):
+    def _foreign_urls(self):
         """Where a layer that its maker distributes himself may be had: a few addresses, no more private or less safe
         than the registry. OCI image-spec, layer.md, Non-Distributable Layers."""
-        is_foreign = "foreign" in descriptor.media_type or "nondistributable" in descriptor.media_type
-        found = []
-        for url in descriptor.urls if is_foreign else ():
+        kind = self.descriptor.media_type
+        found, is_near = [], is_private(self.registry.host)
+        for url in self.descriptor.urls if "foreign" in kind or "nondistributable" in kind else ():
             try:
                 scheme, host, _ = split_url(url)
             except ValueError:
                 continue
-            is_near = is_private(self.host)
             if (scheme == "https" or self.client.insecure or is_near) and (is_near or not is_private(host)):
                 found.append(url)
         return found[:self.MAX_FOREIGN_URLS]
 
-    def _fetch_verified(self, repository, descriptor, part, url):
-        """Fetch with all attempts; where what an earlier command left was bad, once more from the beginning."""
-        was_resumed = part.size > 0
-        if url:
-            self._fetch_blob(repository, descriptor, part, url)
-            part.verify()
-            return
-        self.client.persist(lambda: self._fetch_blob(repository, descriptor, part, url), lambda: part.size)
+    def _fetch(self, fetch):
+        """fetch(), and look; where what an earlier command left was bad, once more from the beginning."""
+        fetch()
         try:
-            part.verify()
+            self.part.verify()
         except DigestError:
-            if not was_resumed:
+            if not self.was_resumed:
                 raise
-            self.client.persist(lambda: self._fetch_blob(repository, descriptor, part, url), lambda: part.size)
-            part.verify()
+            fetch()
+            self.part.verify()
 
-    def _fetch_blob(self, repository, descriptor, part, url):
-        """One attempt, from the registry or, without any credential, from a foreign layer's own URL."""
-        fields = [("Accept-Encoding", "identity")]
-        if part.size:
-            fields.append(("Range", "bytes=%d-" % part.size))
+    def _attempt_elsewhere(self, url):
+        """One attempt from a foreign layer's own URL, without any credential."""
+        def ask(fields):
+            answer = self.client.exchange(url, fields=fields, deliver=self._deliver)
+            if answer.status >= 400:
+                raise error_from(answer, shown_url(url))
+            return answer
 
-        path = "/v2/%s/blobs/%s" % (repository, descriptor.digest)
+        self._receive(ask)
 
-        def deliver(status, header):
-            if status == 206 and self._continues(header, part.size):
-                return part.write
-            if status not in (200, 206):
-                return None
-            part.restart()
-            if status == 206:
-                raise RegistryError(206, self.name + path, "it sent another part than was asked for", is_passing=True)
-            return part.write
+    def _attempt(self):
+        """One attempt from the registry."""
+        self._receive(lambda fields: self.registry.ask(self.path, self.scope, "GET", fields, self._deliver))
 
+    def _receive(self, ask):
+        """Take what ask(header fields) answers, from where the part ends."""
+        size, wanted = self.part.size, self.descriptor.size
+        fields = [("Accept-Encoding", "identity")] + [("Range", "bytes=%d-" % size)] * (size > 0)
         try:
-            if url:
-                answer = self.client.exchange(url, fields=fields, deliver=deliver)
-                if answer.status >= 400:
-                    raise error_from(answer, shown_url(url))
-            else:
-                answer = self.ask(path, pull_scope(repository), "GET", fields, deliver)
+            answer = ask(fields)
         except RegistryError as error:
-            if error.status != 416 or not part.size:
+            if error.status != 416 or not size:
                 raise
-            if descriptor.size is None or part.size != descriptor.size:
-                part.restart()
-                raise RegistryError(416, self.name + path, "it cannot go on where the last download stopped",
-                                    is_passing=True)
+            if size != wanted:
+                self.part.restart()
+                raise RegistryError(416, self.shown, "it cannot go on where the last download stopped", is_passing=True)
             return
         if answer.status not in (200, 206):
-            raise RegistryError(answer.status, self.name + path, "no answer to a request for a blob")
-        if descriptor.size is not None and part.size < descriptor.size:
-            raise TransferError(18, self.name + path, "%d of %d bytes came" % (part.size, descriptor.size))
+            raise RegistryError(answer.status, self.shown, "no answer to a request for a blob")
+        if wanted is not None and self.part.size < wanted:
+            raise TransferError(18, self.shown, "%d of %d bytes came" % (self.part.size, wanted))
+
+    def _deliver(self, status, header):
+        """The function that takes the bytes of an answer; None where it holds none of the blob."""
+        if status == 206 and self._continues(header, self.part.size):
+            return self.part.write
+        if status not in (200, 206):
+            return None
+        self.part.restart()
+        if status == 206:
+            raise RegistryError(206, self.shown, "it sent another part than was asked for", is_passing=True)
+        return self.part.write
 
     @staticmethod
     def _continues(header, offset):
@@ -4854,9 +4884,81 @@ class NewContainer:
 OUTPUT_PIECE = 1 << 20      # bytes inflated at a time, at most: what bounds the memory whatever a layer holds
 
 
+class ByteStream:
+    """Bytes from an iterator of pieces, taken, skipped or copied to a file without joining the pieces."""
+
+    def __init__(self, pieces):
+        self.pieces = iter(pieces)
+        self.piece = memoryview(b"")
+        self.offset = 0         # bytes consumed so far
+
+    def _next(self):
+        """The rest of the current piece, else the next one; empty at the end."""
+        while not self.piece:
+            self.piece = memoryview(next(self.pieces, b""))
+            if not self.piece:
+                break
+        return self.piece
+
+    def take(self, count):
+        """The next `count` bytes; fewer at the end."""
+        head = self.piece[:count]
+        self.piece = self.piece[count:]
+        self.offset += len(head)
+        if len(head) == count:
+            return bytes(head)
+        parts = [head]
+        missing = count - len(head)
+        while missing and self._next():
+            part = self.piece[:missing]
+            self.piece = self.piece[missing:]
+            missing -= len(part)
+            self.offset += len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    read = take         # as whoever takes a file calls it
+
+    def skip(self, count):
+        """Pass over `count` bytes; returns how many there were."""
+        return self.feed(count, len)
+
+    def copy(self, count, descriptor):
+        """Write the next `count` bytes to a file; returns how many there were."""
+        return self.feed(count, lambda part: write_all(descriptor, part))
+
+    def feed(self, count, write):
+        """Call write(bytes) until it has the next `count` bytes; returns how many there were."""
+        missing = count
+        while missing and self._next():
+            part = self.piece[:missing]
+            write(part)
+            self.piece = self.piece[missing:]
+            missing -= len(part)
+        self.offset += count - missing
+        return count - missing
+
+    def drain(self):
+        """Read to the end: what stands behind an archive is still part of its digest."""
+        for _ in self.pieces:
+            pass
+
+
+def inflating_module():
+    """The module that inflates: Python's zlib, or of those that do the same faster one that the user has."""
+    try:
+        from isal import isal_zlib as module            # pylint: disable=import-error
+    except ImportError:
+        try:
+            from zlib_ng import zlib_ng as module       # pylint: disable=import-error
+        except ImportError:
+            import zlib as module
+    return module
+
+
 def _inflated(pieces):
     """gzip, RFC 1952: any number of members, and zeros between and behind them."""
-    import zlib
+    zlib = inflating_module()
     decoder = zlib.decompressobj(31)
     try:
         for data in pieces:
@@ -4906,24 +5008,6 @@ def can_read_zstd():
             or Host.find_executable("zstd") is not None)
 
 
-class PieceReader:
-    """Pieces as a file that can be read from."""
-
-    def __init__(self, pieces):
-        self.pieces = iter(pieces)
-        self.piece = b""
-
-    def read(self, count):
-        """At most `count` bytes, b"" at the end."""
-        while not self.piece:
-            self.piece = next(self.pieces, None)
-            if self.piece is None:
-                self.piece = b""
-                break
-        data, self.piece = self.piece[:count], self.piece[count:]
-        return data
-
-
 def _unpacked_zstd(pieces):
     """zstd, RFC 8878: Python's own from 3.14 on, else the zstandard package, else the zstd program."""
     try:
@@ -4945,7 +5029,7 @@ def _unpacked_zstd(pieces):
             raise ArchiveError("damaged zstd data: %s" % error.message)
         return
     try:
-        reader = zstandard.ZstdDecompressor().stream_reader(PieceReader(pieces), read_across_frames=True)
+        reader = zstandard.ZstdDecompressor().stream_reader(ByteStream(pieces), read_across_frames=True)
         yield from iter(lambda: reader.read(OUTPUT_PIECE), b"")
     except zstandard.ZstdError as error:
         raise ArchiveError("damaged zstd data: %s" % error)
@@ -5035,74 +5119,17 @@ class ReadAhead:
             yield piece
 
     def __exit__(self, _, error, __):
+        from queue import Empty
         self.is_stopped = True
         if isinstance(error, KeyboardInterrupt):    # the program ends, and what the thread reads may never come
             return
         while self.thread.is_alive():
             try:
                 self.queue.get(timeout=0.01)
-            except Exception:       # queue.Empty, whose module is not imported here
+            except Empty:
                 pass
         self.thread.join()
         self.pieces.close()
-
-
-class ByteStream:
-    """Bytes from an iterator of pieces, taken, skipped or copied to a file without joining the pieces."""
-
-    def __init__(self, pieces):
-        self.pieces = iter(pieces)
-        self.piece = memoryview(b"")
-        self.offset = 0         # bytes consumed so far
-
-    def _next(self):
-        """The rest of the current piece, else the next one; empty at the end."""
-        while not self.piece:
-            self.piece = memoryview(next(self.pieces, b""))
-            if not self.piece:
-                break
-        return self.piece
-
-    def take(self, count):
-        """The next `count` bytes; fewer at the end."""
-        head = self.piece[:count]
-        self.piece = self.piece[count:]
-        self.offset += len(head)
-        if len(head) == count:
-            return bytes(head)
-        parts = [head]
-        missing = count - len(head)
-        while missing and self._next():
-            part = self.piece[:missing]
-            self.piece = self.piece[missing:]
-            missing -= len(part)
-            self.offset += len(part)
-            parts.append(part)
-        return b"".join(parts)
-
-    def skip(self, count):
-        """Pass over `count` bytes; returns how many there were."""
-        return self.feed(count, len)
-
-    def copy(self, count, descriptor):
-        """Write the next `count` bytes to a file; returns how many there were."""
-        return self.feed(count, lambda part: write_all(descriptor, part))
-
-    def feed(self, count, write):
-        """Call write(bytes) until it has the next `count` bytes; returns how many there were."""
-        missing = count
-        while missing and self._next():
-            part = self.piece[:missing]
-            write(part)
-            self.piece = self.piece[missing:]
-            missing -= len(part)
-        self.offset += count - missing
-        return count - missing
-
-    def drain(self):
-        """Read to the end: what stands behind an archive is still part of its digest."""
-        for _ in self.pieces:
-            pass
 
 
 class TarEntry:
@@ -5611,8 +5638,30 @@ def blob_name(digest):
     return "blobs/" + digest.replace(":", "/", 1)
 
 
-class TarMembers:
-    """The members of a tar stream, in whatever order they come: small documents by name, all else as new blobs."""
+class Members:
+    """What an archive of images holds: small documents by name, all else as new blobs."""
+
+    def __init__(self, new_blob):
+        """`new_blob` makes one of a digest that is expected, or "", and a size."""
+        self.new_blob = new_blob
+        self.blobs = {}
+
+    def document(self, name):
+        """The bytes of a document, b"" where there is none."""
+        raise NotImplementedError
+
+    def blob(self, name):
+        """The new blob of this name, None where there is none."""
+        raise NotImplementedError
+
+    def close(self):
+        """Drop what was not published."""
+        for blob in self.blobs.values():
+            blob.close()
+
+
+class TarMembers(Members):
+    """Those of a tar stream, in whatever order they come."""
 
     MAX_MEMBERS = 20000
     MAX_DOCUMENT = 16 << 20         # bytes
@@ -5621,8 +5670,8 @@ class TarMembers:
     PASSED_OVER = ("json", "VERSION", "repositories")
 
     def __init__(self, new_blob):
-        self.new_blob = new_blob        # of a digest that is expected, or "", and a size
-        self.documents, self.blobs, self.links = {}, {}, {}
+        super().__init__(new_blob)
+        self.documents, self.links = {}, {}
 
     def read(self, pieces):
         """Take everything; ArchiveError or DigestError where it is damaged."""
@@ -5658,30 +5707,22 @@ class TarMembers:
         blob.finish()
 
     def document(self, name):
-        """The bytes of a document, b"" where there is none."""
         return self.documents.get(name, b"")
 
     def blob(self, name):
-        """The new blob of this name, links followed; None where there is none."""
-        for _ in range(16):
+        for _ in range(16):         # links, which are not followed for ever
             if name not in self.links:
                 break
             name = self.links[name]
         return self.blobs.get(name)
 
-    def close(self):
-        """Drop what was not published."""
-        for blob in self.blobs.values():
-            blob.close()
 
-
-class DirectoryMembers:
-    """The same of a directory, in which only what is asked for is read."""
+class DirectoryMembers(Members):
+    """Those of a directory, in which only what is asked for is read."""
 
     def __init__(self, new_blob, path):
-        self.new_blob = new_blob
+        super().__init__(new_blob)
         self.path = path
-        self.blobs = {}
 
     def document(self, name):
         return read_file(self.path + "/" + name)
@@ -5694,10 +5735,6 @@ class DirectoryMembers:
                 blob.write(piece)
             blob.finish()
         return self.blobs.get(name)
-
-    def close(self):
-        for blob in self.blobs.values():
-            blob.close()
 
 
 class ArchivedImage:
@@ -9371,14 +9408,44 @@ class RuncEngine(ExecutableEngine):
 
     def _document(self, spec, bundle, has_terminal):
         """config.json of the run."""
-        import resource
-        account, (soft, hard) = spec.account, resource.getrlimit(resource.RLIMIT_NOFILE)
         words = self._words(spec)
-        if words is not spec.argv:
-            account = Account(0, 0)
+        account = spec.account if words is spec.argv else Account(0, 0)
+        document = {"ociVersion": "1.0.0", "process": self._command(spec, account, words, has_terminal),
+                    "mounts": self._mounts(spec, bundle, has_terminal),
+                    "root": {"path": os.path.realpath(spec.root), "readonly": spec.is_read_only}}
+        linux = document["linux"] = {
+            "namespaces": [{"type": "user"}, {"type": "mount"}],
+            "uidMappings": [{"containerID": account.uid, "hostID": self.host.uid, "size": 1}],
+            "gidMappings": [{"containerID": account.gid, "hostID": self.host.gid, "size": 1}]}
+        if account.uid == 0 and self.host.machine in self.ARCHITECTURES:
+            linux["seccomp"] = self._emulation()
+        if spec.host_name:
+            linux["namespaces"].append({"type": "uts"})
+            document["hostname"] = spec.host_name
+        return document
+
+    def _command(self, spec, account, words, has_terminal):
+        """The process of config.json."""
+        import resource
         environment = dict(spec.environment, **variables_of_emulation(spec))
         if spec.step:
             environment = dict(JobStep.CAREFUL, **environment)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": words,
+                   "env": ["%s=%s" % pair for pair in environment.items()], "cwd": spec.directory,
+                   "noNewPrivileges": True,
+                   # runC, being a Go program, raises the soft limit for itself
+                   "rlimits": [{"type": "RLIMIT_NOFILE", "soft": soft % (1 << 64), "hard": hard % (1 << 64)}]}
+        if has_terminal:
+            size = os.get_terminal_size(0)
+            process["consoleSize"] = {"width": size.columns, "height": size.lines}
+        if account.uid == 0:
+            process["capabilities"] = {kind: self.CAPABILITIES for kind in (
+                "bounding", "effective", "permitted", "inheritable")}
+        return process
+
+    def _mounts(self, spec, bundle, has_terminal):
+        """The mounts of config.json."""
         mounts = [self._mount(mount) for mount in outer_first(spec.mounts + spec.memory_mounts)
                   if not mount.guest.startswith("/proc/")]
         for path in "/proc", "/dev":        # neither runC nor crun does without
@@ -9388,28 +9455,7 @@ class RuncEngine(ExecutableEngine):
             # They put the terminal over /dev/console, which on the host is root's
             position = [mount["destination"] for mount in mounts].index("/dev") + 1
             mounts.insert(position, self._mount(Mount(bundle + "/console", "/dev/console")))
-        process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": words,
-                   "env": ["%s=%s" % pair for pair in environment.items()], "cwd": spec.directory,
-                   "noNewPrivileges": True,
-                   # runC, being a Go program, raises the soft limit for itself
-                   "rlimits": [{"type": "RLIMIT_NOFILE", "soft": soft % (1 << 64), "hard": hard % (1 << 64)}]}
-        if has_terminal:
-            size = os.get_terminal_size(0)
-            process["consoleSize"] = {"width": size.columns, "height": size.lines}
-        linux = {"namespaces": [{"type": "user"}, {"type": "mount"}],
-                 "uidMappings": [{"containerID": account.uid, "hostID": self.host.uid, "size": 1}],
-                 "gidMappings": [{"containerID": account.gid, "hostID": self.host.gid, "size": 1}]}
-        if account.uid == 0:
-            process["capabilities"] = {kind: self.CAPABILITIES for kind in (
-                "bounding", "effective", "permitted", "inheritable")}
-            if self.host.machine in self.ARCHITECTURES:
-                linux["seccomp"] = self._emulation()
-        document = {"ociVersion": "1.0.0", "process": process, "mounts": mounts, "linux": linux,
-                    "root": {"path": os.path.realpath(spec.root), "readonly": spec.is_read_only}}
-        if spec.host_name:
-            linux["namespaces"].append({"type": "uts"})
-            document["hostname"] = spec.host_name
-        return document
+        return mounts
 
     @staticmethod
     def _mount(mount):
@@ -9476,7 +9522,7 @@ class FakechrootLibrary:
     def _obstacle(self, guest):
         if not self.data.startswith(b"\x7fELF"):
             return "no library"
-        if self.data[4:6] + self.data[18:20] != guest.machine:
+        if elf_machine(self.data) != guest.machine:
             return "made for another machine than the container's"
         if (b"libc.musl-" in self.data) != guest.is_musl:
             return "made for another C library than the container's, which is %s" % (
@@ -9526,7 +9572,7 @@ class GuestSystem:
         self.version = version_numbers(release.get("VERSION_ID", "").strip("'\" "))
         self.loader = self.libraries.shell_loader()
         data = read_file(tree.root + self.loader, LoaderStep.MAX_LOADER) if self.loader else b""
-        self.machine = data[4:6] + data[18:20]
+        self.machine = elf_machine(data)
         self.is_musl = "musl" in self.loader
         self.has_name_option = b"--argv0" in data
         self.has_known_variable = LoaderStep.has_known_variable(data)
@@ -10164,7 +10210,7 @@ def fetch_blob(context, registry, repository, descriptor, progress, failures):
             return
         row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
         try:
-            registry.fetch_blob(repository, descriptor, part)
+            BlobFetch(registry, repository, descriptor, part).run()
             part.commit()
         except BaseException:
             row.finish("failed")
@@ -10182,7 +10228,8 @@ class Downloads:
         self.pending = [descriptor for descriptor in unique.values() if not context.blobs.has(descriptor)]
         self.here = {descriptor.digest: threading.Event() for descriptor in self.pending}
         self.failures = []
-        count = min(max(1, context.settings["downloads"]), len(self.pending))
+        # One alone needs no other connection than the one that is open, which is this thread's
+        count = min(max(1, context.settings["downloads"]), len(self.pending)) if len(self.pending) > 1 else 0
         self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         self.connect = registry.connect
         progress = Progress.shared()        # here, as several threads would make several
@@ -10214,7 +10261,8 @@ class Downloads:
             raise self.failures[0]
 
     def __enter__(self):
-        self.connect()
+        if self.threads:
+            self.connect()
         for count, thread in enumerate(self.threads):
             try:
                 thread.start()
@@ -10233,16 +10281,6 @@ class Downloads:
             thread.join()
         if self.failures:
             raise self.failures[0]
-
-
-def fetch_blobs(context, registry, repository, descriptors):
-    """Download what the store lacks."""
-    missing = [descriptor for descriptor in descriptors if not context.blobs.has(descriptor)]
-    if len(missing) == 1:           # needs no other connection than the one that is open
-        fetch_blob(context, registry, repository, missing[0], Progress.shared(), ())
-    else:
-        with Downloads(context, registry, repository, missing):
-            pass
 
 
 class ArrivingImage(Image):
@@ -10270,12 +10308,11 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
     """Bring the config, and look before the layers come whether this is an image for here."""
     data = manifest.embedded_config
     if manifest.config:
-        fetch_blobs(context, registry, repository, [manifest.config])
         try:
             data = context.blobs.read(manifest.config.digest)
-        except DigestError:         # what was here already is damaged
+        except (NotFoundError, DigestError):        # what is damaged goes
             context.blobs.remove(manifest.config.digest)
-            fetch_blobs(context, registry, repository, [manifest.config])
+            fetch_blob(context, registry, repository, manifest.config, Progress.shared(), ())
             data = context.blobs.read(manifest.config.digest)
     config = ImageConfig.parse(data, str(reference))
     if is_for(config, wanted):
@@ -10327,11 +10364,9 @@ def pull_image(context, reference, platform=None, address="", use=None):
         fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)
         # A claim whose pull fails stays: it keeps the layers that came for the next attempt
         path = context.images.claim(reference, digests)
-        if use:
-            with Downloads(context, registry, repository, manifest.layers) as downloads:
+        with Downloads(context, registry, repository, manifest.layers) as downloads:
+            if use:
                 use(ArrivingImage(reference, path, context.blobs, manifest, downloads))
-        else:
-            fetch_blobs(context, registry, repository, manifest.layers)
         return context.images.publish(reference, path, data, index, digests)
 
 
@@ -10479,10 +10514,6 @@ class ImageWish:
         raise NotFoundError("%s: the image here is not for %s" % (context.images.get(self.reference), self.platform),
                             "udocker pull --platform=%s %s" % (self.platform, self.reference))
 
-    def pull(self, context, use):
-        """As pull_image() does."""
-        return pull_image(context, self.reference, self.platform, self.address, use)
-
 
 def create_container(context, wish, name=None, takes_over=False, id_=""):
     """Unpack the image of an ImageWish into a new container, of one that is pulled each layer while the next ones come;
@@ -10493,7 +10524,8 @@ def create_container(context, wish, name=None, takes_over=False, id_=""):
         if image:
             unpack_image(context, image, new.root)
         else:
-            image = wish.pull(context, lambda arriving: unpack_image(context, arriving, new.root))
+            image = pull_image(context, wish.reference, wish.platform, wish.address,
+                               lambda arriving: unpack_image(context, arriving, new.root))
         with Naming(context.layout.containers):
             return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
 
@@ -10854,6 +10886,9 @@ def store_condition(context):
     return "%s (%s)" % (context.layout.home, ", ".join(words))
 
 
+INFLATING_HINT = ", which unpacks a third slower than isal or zlib-ng would: pip install isal"
+
+
 def host_facts(context):
     """[(what, which)] of this machine as far as engines depend on it."""
     facts = [("program", "udocker %s, Python %s" % (__version__, sys.version.split()[0]))]
@@ -10861,7 +10896,9 @@ def host_facts(context):
         transport = context.transport().description
     except ToolError as error:
         transport = "none: %s" % error.message
-    facts += [("transport", transport), ("kernel", "%s on %s" % (context.host.kernel, context.host.machine))]
+    inflating = inflating_module().__name__.partition(".")[0]
+    facts += [("transport", transport), ("inflating", inflating + INFLATING_HINT * (inflating == "zlib")),
+              ("kernel", "%s on %s" % (context.host.kernel, context.host.machine))]
     for name in [name for name, _, _ in NamespaceEngine.SWITCHES] + ["kernel.yama.ptrace_scope"]:
         value = Host.sysctl(name)
         if value:
@@ -11279,32 +11316,43 @@ def check_pretence(prover, engine):
         raise EngineError(*refusal)
 
 
+def first_that_works(engines, check, reasons):
+    """The first Engine that check(engine) does not refuse, None where it refuses all; the EngineErrors that it raises
+    are added to `reasons`."""
+    for engine in engines:
+        try:
+            check(engine)
+            return engine
+        except EngineError as error:
+            reasons.append(error)
+            say.debug("%s: %s" % (engine.identity(), error.message))
+    return None
+
+
 def find_with_executable(context, engine_class, code, spec):
     """A proved engine of mode `code` that is an executable; of P2 where P1 does not contain here."""
-    prover, reasons = context.prover(), []
+    prover, engine, reasons = context.prover(), None, []
+
+    def check(engine):
+        prover.check(engine)
+        if engine_class is PRootEngine and spec.needs_pretence():
+            check_pretence(prover, engine)
+
     try:
-        for executable in context.toolbox().executables(engine_class.tool_kind):
-            for tried in ("P1", "P2") if code == "P1" else (code,):
-                engine = engine_class(tried, context.host, executable, prover.temporary)
-                try:
-                    prover.check(engine)
-                    if engine_class is PRootEngine and spec.needs_pretence():
-                        check_pretence(prover, engine)
-                except EngineError as error:
-                    reasons.append(error)
-                    say.debug("%s: %s" % (executable, error.message))
-                    continue
-                if tried != code:
-                    say.warning("%s, so P2 is used, which is slower" % reasons[-1].message)
-                return engine
+        engine = first_that_works((
+            engine_class(tried, context.host, executable, prover.temporary)
+            for executable in context.toolbox().executables(engine_class.tool_kind)
+            for tried in (("P1", "P2") if code == "P1" else (code,))), check, reasons)
     except ToolError as error:          # where one that is here does not work, that is what counts
         if not reasons:
             raise
         say.debug(error.message)
-    if reasons:
-        raise reasons[0]
-    raise EngineRefusedError("there is no %s for a machine of type %s" % (
-        TOOL_KINDS[engine_class.tool_kind].title, context.host.machine), "put one into the search path")
+    if not engine:
+        raise reasons[0] if reasons else EngineRefusedError("there is no %s for a machine of type %s" % (
+            TOOL_KINDS[engine_class.tool_kind].title, context.host.machine), "put one into the search path")
+    if engine.mode != code:
+        say.warning("%s, so P2 is used, which is slower" % reasons[-1].message)
+    return engine
 
 
 def find_namespaces(context):
@@ -11346,19 +11394,20 @@ def find_fakechroot(context, code, container):
         raise EngineError("the container has no shell with a C library, into which another could be loaded",
                           FakechrootEngine.HINT)
     prover, settings, reasons = context.prover(), context.settings, []
-    for library in ranked_libraries(context, guest):
-        engine = FakechrootEngine(code, context.host, library, guest, settings["fakechroot_libc"],
-                                  settings["fakechroot_expand_symlinks"], prover.temporary)
-        try:
-            if not prover.is_proved(engine):
-                library.check(guest)
-                prover.check(engine)
-            return engine
-        except EngineError as error:
-            reasons.append(error)
-            say.debug(error.message)
-    raise reasons[-1] if reasons else EngineError("there is no libfakechroot for the container's system here",
-                                                  "udocker install F1 fetches some; " + FakechrootEngine.HINT)
+
+    def check(engine):
+        if not prover.is_proved(engine):
+            engine.library.check(guest)
+            prover.check(engine)
+
+    engine = first_that_works((
+        FakechrootEngine(code, context.host, library, guest, settings["fakechroot_libc"],
+                         settings["fakechroot_expand_symlinks"], prover.temporary)
+        for library in ranked_libraries(context, guest)), check, reasons)
+    if not engine:
+        raise reasons[-1] if reasons else EngineError("there is no libfakechroot for the container's system here",
+                                                      "udocker install F1 fetches some; " + FakechrootEngine.HINT)
+    return engine
 
 
 def find_engine(context, code, spec, container):
@@ -11383,36 +11432,44 @@ def stand_in(context, spec, refusal):
     return engine
 
 
+def find_default_engine(context, spec, container):
+    """The proved engine where nobody chose a mode: PRoot, or N1 for what that cannot run, or where it is missing."""
+    try:
+        engine = find_engine(context, context.default_mode, spec, container)
+        engine.check(spec)
+        return engine
+    except (EngineError, ToolError) as error:
+        return stand_in(context, spec, error)
+
+
 def is_mode_free(context):
     """Whether nobody said in which mode containers shall run."""
     return context.default_mode == "P1" and context.settings.origin("default_execution_mode") == "default"
 
 
+def advice_on_modes(context):
+    """Which modes work on this host, for a hint."""
+    working = working_modes([examine_mode(context, code) for code in MODES])
+    if not working:
+        return "no mode works here: udocker doctor tells why"
+    return "of the modes here %s work%s: %s" % (
+        " and ".join(working), "s" * (len(working) == 1), SETUP_HINT % working[0])
+
+
 def choose_engine(context, mode, spec, container=None):
-    """The proved engine for a container's `mode`; "" means the default, where N1 stands in for a PRoot that is missing
-    or cannot do what `spec` asks. What is refused on this host is told with the modes that work."""
+    """The proved engine for a container's `mode`, "" being the default. What is refused on this host is told with the
+    modes that work."""
     code = mode or context.default_mode
     if code not in MODES:
         raise EngineError("%r is no execution mode of this udocker" % code, "there are " + ", ".join(sorted(MODES)))
     if container and not MODES[code].steps:
         Conversion(container.path).check(())
-    is_default = not mode and is_mode_free(context)
     try:
-        try:
-            engine = find_engine(context, code, spec, container)
-            if is_default:
-                engine.check(spec)
-            return engine
-        except (EngineError, ToolError) as error:
-            if not is_default:
-                raise
-            return stand_in(context, spec, error)
+        if not mode and is_mode_free(context):
+            return find_default_engine(context, spec, container)
+        return find_engine(context, code, spec, container)
     except (EngineRefusedError, ToolError) as error:
-        working = working_modes([examine_mode(context, other) for other in MODES])
-        advice = "of the modes here %s work%s: %s" % (
-            " and ".join(working), "s" * (len(working) == 1), SETUP_HINT % working[0]
-        ) if working else "no mode works here: udocker doctor tells why"
-        error.hint = "; ".join(filter(None, (error.hint, advice)))
+        error.hint = "; ".join(filter(None, (error.hint, advice_on_modes(context))))
         raise
 
 
@@ -12066,6 +12123,21 @@ def run_in_tree(context, spec, mode, title, request, container):
             area.remove()
 
 
+def locate_tree(context, word, file, mounted, request):
+    """(path of the tree, ImageConfig, mode, Container or None) of what `run` shall run: a TreeFile or None, the path
+    where that is mounted or "", else what `word` or --location names."""
+    if mounted:
+        return mounted, describe_tree(context, file, word, request, mounted), "N1", None
+    if request.options.location and not file:
+        return locate_foreign_tree(context, word, request.options.location) + ("", None)
+    if file:
+        container = unpack_tree_file(context, file, word, request)
+    else:
+        container = locate_container(context, word, request)
+    request.is_marked = request.is_marked or container.needs_gpus
+    return container.root, container.config(), container.mode, container
+
+
 def run_container(context, word, argv, options):
     """Run a command in a container, image or tree: returns its exit status, or becomes the command."""
     request = RunRequest(context, options)
@@ -12080,16 +12152,7 @@ def run_container(context, word, argv, options):
         status = Guardian().fork()
         if status is not None:
             return status
-    container, mode = None, ""
-    if mounted:
-        root, config, mode = mounted, describe_tree(context, file, word, request, mounted), "N1"
-    elif options.location and not file:
-        root, config = locate_foreign_tree(context, word, options.location)
-    else:
-        container = unpack_tree_file(context, file, word, request) if file else locate_container(
-            context, word, request)
-        root, config, mode = container.root, container.config(), container.mode
-        request.is_marked = request.is_marked or container.needs_gpus
+    root, config, mode, container = locate_tree(context, word, file, mounted, request)
     try:
         if not os.path.isdir(root):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
@@ -13759,6 +13822,7 @@ def main():
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    say.choose_colours(os.environ)
     status = run_main(sys.argv[1:], os.environ)
     os._exit(status)        # all is written and closed, and taking the interpreter apart would cost 3 ms
 

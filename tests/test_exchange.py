@@ -366,6 +366,21 @@ def test_what_a_stranger_wrote_does_not_steer_the_terminal(udocker, words):
     assert words == ["ps"] or "\x1b[2J" in udocker.ok(*words).out
 
 
+@pytest.mark.parametrize("env, is_coloured", [
+    ({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": ""}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+    ({"TERM": "dumb"}, False)])
+def test_colours_are_for_terminals_that_have_some(udocker, env, is_coloured):
+    """And for who does not refuse them; a file never has them."""
+    terminal, end = os.openpty()
+    with udocker.with_env(**env).start("run", "nothing:here\x1b[31m", stderr=end) as process:
+        os.close(end)
+        shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    label = "\x1b[31merror:\x1b[0m" if is_coloured else "error:"
+    assert process.returncode == 2 and shown.startswith("udocker: %s 'nothing:here\\x1b[31m' is not" % label)
+    assert "\x1b" not in udocker.with_env(**env)("run", "nothing:here\x1b[31m").err
+
+
 @pytest.mark.parametrize("command, expected", [
     (["images"], {"Repository": "lab/busybox", "Tag": "1.0", "Platform": "linux/" + NATIVE, "Protected": False}),
     (["ps"], {"Names": "busy", "Image": "lab/busybox:1.0", "Mode": "P1"}),

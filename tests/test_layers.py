@@ -6,8 +6,10 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 
@@ -363,6 +365,16 @@ def test_several_members_are_one_stream(bench, packer, split):
 
 def test_gzip_may_be_followed_by_zeros(bench):
     assert bench.unpack(gzip.compress(CONTENT) + bytes(1000))[b"b"][2] == b"last"
+
+
+@pytest.mark.parametrize("there, taken", [
+    ((), "zlib"), (("zlib_ng",), "zlib_ng"), (("isal",), "isal_zlib"), (("isal", "zlib_ng"), "isal_zlib")])
+def test_gzip_is_inflated_by_the_fastest_that_is_there(monkeypatch, there, taken):
+    """The tests that unpack take whichever this Python has: the newest one that tests/run knows has isal."""
+    for package, name in ("isal", "isal_zlib"), ("zlib_ng", "zlib_ng"):
+        module = SimpleNamespace(**{name: SimpleNamespace(__name__=name)}) if package in there else None
+        monkeypatch.setitem(sys.modules, package, module)       # None: there is no such module
+    assert udocker.inflating_module().__name__ == taken
 
 
 def test_skippable_frames_of_zstd_are_skipped(bench):

@@ -10,9 +10,10 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from program import CHECKOUT, PATH, Program     # noqa: E402  the modules of the tests, one directory up
+from program import CHECKOUT, PATH, Program     # noqa: E402  the modules of the tests
 from registries import DockerRegistry           # noqa: E402
 
 ROUNDS = 5
