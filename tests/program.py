@@ -14,8 +14,8 @@ TIMEOUT = 120       # seconds; far above what any command here takes, so that a 
 STRICT = ("-W", "error", "-X", "warn_default_encoding", "-W", "ignore:'encoding' argument not specified::getpass")
 # Or with what tests/coverage wants to know
 COVERAGE = os.environ.get("UDOCKER_TESTS_COVERAGE")
-ENTRY = ((sys.executable, "-m", "coverage", "run", "--rcfile=" + COVERAGE, CHECKOUT / "udocker.py") if COVERAGE
-         else (sys.executable,) + STRICT + (CHECKOUT / "udocker",))
+ENTRY = (sys.executable,) + (("-m", "coverage", "run", "--rcfile=" + COVERAGE) if COVERAGE else STRICT) + (
+    CHECKOUT / "udocker",)
 
 
 def in_main_thread(script, *arguments):
