@@ -3337,16 +3337,20 @@ class Keystore:
         helper = next((name for key, name in helpers.items() if self.is_key_of(key, host)), None)
         if helper:
             return self._ask_helper(helper, host)
-        # podman also has keys of host/namespace/repository: the most specific one counts
+        for entry in self._matching(entries, host, repository):
+            found = self._from_entry(entry)
+            if found:
+                return found
+        return self._ask_helper(document["credsStore"], host) if document.get("credsStore") else None
+
+    def _matching(self, entries, host, repository):
+        """The entries for a repository: podman also has keys of host/namespace/repository, of which the most specific
+        one counts."""
         wanted = (host + "/" + repository).split("/")
-        keys = ["/".join(wanted[:length]) for length in range(len(wanted), 1, -1)]
-        for match in keys + [host]:
+        for match in ["/".join(wanted[:length]) for length in range(len(wanted), 0, -1)]:
             for key, entry in entries.items():
                 if isinstance(entry, dict) and (key == match or match == host and self.is_key_of(key, host)):
-                    found = self._from_entry(entry)
-                    if found:
-                        return found
-        return self._ask_helper(document["credsStore"], host) if document.get("credsStore") else None
+                    yield entry
 
     @staticmethod
     def _from_entry(entry):
@@ -6441,33 +6445,40 @@ class MemoryMount:
         return cls(guest, options.split(",") if options else ())
 
 
-def parse_mount(text):
-    """The Mount or MemoryMount that docker's --mount describes: one record of comma-separated KEY=VALUE."""
+MOUNT_HINT = "write type=bind,source=/HOST,target=/PATH[,readonly]"
+
+
+def mount_fields(text):
+    """{key: value} of a record of comma-separated KEY=VALUE, of the keys that have several names the longest one; a key
+    alone is true."""
     import csv
-    hint = "write type=bind,source=/HOST,target=/PATH[,readonly]"
+    aliases = {"src": "source", "destination": "target", "dst": "target", "ro": "readonly"}
     try:
         fields = [field.partition("=") for field in next(csv.reader([text]), [])]
     except csv.Error:
-        raise UsageError("--mount=%s: it cannot be understood" % text, hint)
-    given = {name: value if equals else "true" for name, equals, value in fields}
-    aliases = {"source": ("source", "src"), "target": ("target", "destination", "dst"), "readonly": ("readonly", "ro")}
-    words = {name: next((given.pop(alias) for alias in spellings if alias in given), "")
-             for name, spellings in aliases.items()}
-    kind = given.pop("type", "volume")
-    if not words["target"].startswith("/"):
-        raise UsageError("--mount=%s: it has no absolute target" % text, hint)
-    if words["readonly"] not in ("", "true", "false", "0", "1"):
+        raise UsageError("--mount=%s: it cannot be understood" % text, MOUNT_HINT)
+    return {aliases.get(name, name): value if equals else "true" for name, equals, value in fields}
+
+
+def parse_mount(text):
+    """The Mount or MemoryMount that docker's --mount describes."""
+    given = mount_fields(text)
+    kind, source, target, is_read_only = [given.pop(name, default) for name, default in (
+        ("type", "volume"), ("source", ""), ("target", ""), ("readonly", ""))]
+    if not target.startswith("/"):
+        raise UsageError("--mount=%s: it has no absolute target" % text, MOUNT_HINT)
+    if is_read_only not in ("", "true", "false", "0", "1"):
         raise UsageError("--mount=%s: readonly is true or false" % text)
     if kind == "tmpfs":
         sizes = [(name[len("tmpfs-"):], value) for name, value in given.items() if name in ("tmpfs-size", "tmpfs-mode")]
-        return MemoryMount(words["target"], ["%s=%s" % pair for pair in sizes])
+        return MemoryMount(target, ["%s=%s" % pair for pair in sizes])
     if kind != "bind" or set(given) - {"bind-propagation", "consistency", "bind-nonrecursive", "bind-recursive"}:
         raise UsageError("--mount=%s: only type=bind and type=tmpfs with their usual keys are known here" % text)
-    if not words["source"].startswith("/"):
-        raise UsageError("--mount=%s: it has no absolute source" % text, hint)
-    if not os.path.exists(words["source"]):
-        raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % words["source"])
-    return Mount(words["source"], words["target"], words["readonly"] in ("true", "1"))
+    if not source.startswith("/"):
+        raise UsageError("--mount=%s: it has no absolute source" % text, MOUNT_HINT)
+    if not os.path.exists(source):
+        raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % source)
+    return Mount(source, target, is_read_only in ("true", "1"))
 
 
 def system_mounts():
@@ -7015,26 +7026,43 @@ class GpuRequest:
     def choose(self, allowed, gpus):
         """The indices and UUIDs that CUDA shall see, None for all there are; never more than `allowed`, which is the
         batch system's CUDA_VISIBLE_DEVICES (None where it says nothing). `gpus` are those of the host."""
-        words = [word.strip() for word in (allowed or "").split(",")]
-        pool = None if allowed is None else [word for word in words if word not in ("", "-1", "NoDevFiles")]
+        pool = self._pool(allowed)
         if self.count:
-            known = [gpu.index for gpu in gpus] or [str(number) for number in range(self.count)]
-            known = known if pool is None else pool
-            if self.count > len(known):
-                raise EngineError("%d GPUs are asked for, and there are %d" % (self.count, len(known)),
-                                  "CUDA_VISIBLE_DEVICES=%s is what the batch system gave" % allowed if allowed else "")
-            return known[:self.count]
+            return self._first(pool, allowed, gpus)
         if "all" in self.devices or not self.is_explicit and self.devices != ["none"] and pool is not None:
             return pool
         wanted = [word for word in self.devices if word != "none"]
         for word in wanted:
-            if pool is not None and not {word, self._other_name(word, gpus)} & set(pool):
-                raise EngineError("GPU %s is not among those that the batch system gave" % word,
-                                  "CUDA_VISIBLE_DEVICES=%s there" % allowed)
-            if self.is_explicit and gpus and not word.startswith("MIG-") and not self._other_name(word, gpus):
-                raise EngineError("GPU %s: there is none of that name" % word, "there are " + ", ".join(
-                    "%s (%s)" % (gpu.index, gpu.uuid) for gpu in gpus))
+            self._check_choice(word, pool, allowed, gpus)
         return wanted
+
+    @staticmethod
+    def _pool(allowed):
+        """The words of CUDA_VISIBLE_DEVICES that stand for GPUs; None where it says nothing."""
+        if allowed is None:
+            return None
+        words = [word.strip() for word in allowed.split(",")]
+        return [word for word in words if word not in ("", "-1", "NoDevFiles")]
+
+    def _first(self, pool, allowed, gpus):
+        """The first of those there are, as many as are asked for."""
+        known = pool
+        if pool is None:
+            known = [gpu.index for gpu in gpus] or [str(number) for number in range(self.count)]
+        if self.count > len(known):
+            raise EngineError("%d GPUs are asked for, and there are %d" % (self.count, len(known)),
+                              "CUDA_VISIBLE_DEVICES=%s is what the batch system gave" % allowed if allowed else "")
+        return known[:self.count]
+
+    def _check_choice(self, word, pool, allowed, gpus):
+        """EngineError where an index or UUID is of none that may be had."""
+        other_name = self._other_name(word, gpus)
+        if pool is not None and not {word, other_name} & set(pool):
+            raise EngineError("GPU %s is not among those that the batch system gave" % word,
+                              "CUDA_VISIBLE_DEVICES=%s there" % allowed)
+        if self.is_explicit and gpus and not word.startswith("MIG-") and not other_name:
+            raise EngineError("GPU %s: there is none of that name" % word, "there are " + ", ".join(
+                "%s (%s)" % (gpu.index, gpu.uuid) for gpu in gpus))
 
     @staticmethod
     def _other_name(word, gpus):
@@ -10116,22 +10144,26 @@ def logout(context, address):
 DOCKER_INDEX = "https://index.docker.io"
 
 
+def split_expression(expression, address):
+    """(host or "", term, address) of [HOST/]TERM[:TAG], and of the address that an option names."""
+    import re
+    head, slash, rest = expression.partition("/")
+    host = head if slash and (re.search(r"[.:]", head) or head == "localhost") else ""
+    if host and address:
+        raise UsageError("%s already names its registry" % expression, "leave out the host, or --registry=")
+    term = (rest if host else expression).partition("@")[0].partition(":")[0]
+    if term.startswith("library/"):
+        term = term[len("library/"):]
+    return host, term, host or address
+
+
 def search_images(context, expression, address=""):
     """Lists of SearchResult, a page each, for [HOST/]TERM[:TAG]."""
     import re
     settings = context.settings
-    head, slash, rest = expression.partition("/")
-    if slash and (re.search(r"[.:]", head) or head == "localhost"):
-        if address:
-            raise UsageError("%s already names its registry" % expression, "leave out the host, or --registry=")
-        address, expression = head, rest
-    else:
-        head = ""
+    host, term, address = split_expression(expression, address)
     if Keystore.host_of(address) == "docker.io":
         address = ""
-    term = expression.partition("@")[0].partition(":")[0]
-    if term.startswith("library/"):
-        term = term[len("library/"):]
     if not address and not settings["index"] and settings.origin("registry") != "default":
         address = settings["registry"]
     address = re.sub(r"/v1/?$", "", address or settings["index"] or DOCKER_INDEX)
@@ -10141,7 +10173,7 @@ def search_images(context, expression, address=""):
         registry.connect()
     for page in Search(registry).pages(term):
         for result in page:
-            result.name = head + "/" + result.name if head else result.name
+            result.name = host + "/" + result.name if host else result.name
         yield page
 
 
@@ -10936,6 +10968,17 @@ def archived_reference(text):
                            "udocker load -i FILE NAME gives it another one")
 
 
+def name_by_tags(images, own):
+    """[(Reference, ArchivedImage)] under the name of a Reference, with the tags that the archive has."""
+    found = {}
+    for image in images:
+        for tag in [archived_reference(text).tag for text in image.names] or [image.tag or own.tag]:
+            if found.setdefault(tag, image) is not image:
+                raise UsageError("%s: the archive holds several images with the tag %s" % (own.name, tag),
+                                 "load them under their own names")
+    return [(archived_reference("%s:%s" % (own.name, tag)), image) for tag, image in found.items()]
+
+
 def name_archived(images, name):
     """[(Reference, ArchivedImage)]: under the names that the archive has, or under `name` with the archive's tags."""
     if not name:
@@ -10943,19 +10986,12 @@ def name_archived(images, name):
             raise ArchiveError("the archive does not name its image", "udocker load -i FILE NAME gives it a name")
         return [(archived_reference(text), image) for image in images for text in image.names]
     own = Reference.parse(name)
-    has_version = own.digest or ":" in name.rpartition("/")[2]
-    if has_version and len(images) == 1:
-        return [(own, images[0])]
-    if has_version:
+    if not own.digest and ":" not in name.rpartition("/")[2]:
+        return name_by_tags(images, own)
+    if len(images) > 1:
         raise UsageError("%s: the archive holds %d images" % (name, len(images)),
                          "leave out the tag: each image keeps its own")
-    found = {}
-    for image in images:
-        for tag in [archived_reference(text).tag for text in image.names] or [image.tag or own.tag]:
-            if found.setdefault(tag, image) is not image:
-                raise UsageError("%s: the archive holds several images with the tag %s" % (name, tag),
-                                 "load them under their own names")
-    return [(archived_reference("%s:%s" % (own.name, tag)), image) for tag, image in found.items()]
+    return [(own, images[0])]
 
 
 def store_image(context, reference, manifest, blobs):
@@ -11271,6 +11307,18 @@ def copy_out(context, source_text, is_followed=False):
         writer.close()
 
 
+def check_kinds(source, source_kind, target, target_kind):
+    """NotFoundError or ConflictError where something of this kind cannot be copied to a CopyEnd of that one."""
+    if not source_kind:
+        raise NotFoundError("%s: no such file or directory" % source.text)
+    if source_kind != "directory" and (source.has_slash or source.is_content):
+        raise NotFoundError("%s: not a directory" % source.text)
+    if source_kind == "directory" and target_kind == "other":
+        raise ConflictError("%s: a directory cannot be copied over a file" % target.text, REPLACE_HINT)
+    if target.has_slash and (target_kind == "other" or not target_kind and source_kind != "directory"):
+        raise NotFoundError("%s: no such directory" % target.text)
+
+
 def copy_between(context, source_text, target_text, is_followed=False):
     """Copy a file or tree from a container to the host, back, or between containers; as docker cp has it."""
     raise_on_signals()
@@ -11283,16 +11331,8 @@ def copy_between(context, source_text, target_text, is_followed=False):
     if not (source.is_guest or target.is_guest):
         raise UsageError("neither %r nor %r is in a container" % (source_text, target_text),
                          "write CONTAINER:PATH for the one that is")
-    source_kind = source.kind(is_followed)
-    if not source_kind:
-        raise NotFoundError("%s: no such file or directory" % source_text)
-    if source_kind != "directory" and (source.has_slash or source.is_content):
-        raise NotFoundError("%s: not a directory" % source_text)
-    target_kind = target.kind()
-    if source_kind == "directory" and target_kind == "other":
-        raise ConflictError("%s: a directory cannot be copied over a file" % target_text, REPLACE_HINT)
-    if target.has_slash and (target_kind == "other" or not target_kind and source_kind != "directory"):
-        raise NotFoundError("%s: no such directory" % target_text)
+    source_kind, target_kind = source.kind(is_followed), target.kind()
+    check_kinds(source, source_kind, target, target_kind)
     source_tree, start = source.place(is_followed)
     target_tree, place = target.place(True)
     if target_kind == "directory" and not source.is_content:
@@ -11521,14 +11561,10 @@ class RunRequest:
     """What the user asked of `run`, checked before anything is touched; options as in the command's declaration."""
 
     def __init__(self, context, options):
+        self._check(options)
         self.options = options
         self.launcher = os.getppid()
         self.guardian = 0
-        if options.pull not in PULL_POLICIES + (None,):
-            raise UsageError("--pull=%s: there are %s" % (options.pull, ", ".join(PULL_POLICIES)))
-        if options.location and (options.rm or options.name is not None):
-            raise UsageError("--location= runs a tree that is no container of the store",
-                             "leave out --rm and --name=")
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
         self.gpus, self.devices, self.named_devices = parse_devices(options)
@@ -11542,18 +11578,23 @@ class RunRequest:
         self.processors = parse_processors(options.cpuset_cpus) if options.cpuset_cpus else None
         self.limits = [parse_limit(text) for text in options.ulimit]
         self.host_lines = [parse_host(text) for text in options.add_host]
+        self.variables = [variable for path in options.env_file for variable in read_variables(
+            path, context.environment)]
+        self.variables += filter(None, (parse_variable(text, context.environment) for text in options.env))
+        GpuRequest.of_variables(dict(self.variables), is_explicit=True)         # raises what it cannot understand
+
+    @staticmethod
+    def _check(options):
+        """UsageError for what does not go together, or cannot be."""
+        if options.pull not in PULL_POLICIES + (None,):
+            raise UsageError("--pull=%s: there are %s" % (options.pull, ", ".join(PULL_POLICIES)))
+        if options.location and (options.rm or options.name is not None):
+            raise UsageError("--location= runs a tree that is no container of the store",
+                             "leave out --rm and --name=")
         if options.hostauth and options.containerauth:
             raise UsageError("--hostauth and --containerauth exclude one another")
         if options.workdir and not options.workdir.startswith("/"):
             raise UsageError("--workdir=%s: an absolute path is needed" % options.workdir)
-        self.variables = []
-        for path in options.env_file:
-            self.variables += read_variables(path, context.environment)
-        for text in options.env:
-            variable = parse_variable(text, context.environment)
-            if variable:
-                self.variables.append(variable)
-        GpuRequest.of_variables(dict(self.variables), is_explicit=True)         # raises what it cannot understand
 
     @property
     def needs_host_environment(self):
@@ -12975,6 +13016,14 @@ def container_table(rows, marks, width):
             for id_, extra, names, image in rows]
 
 
+def container_lines(context, containers, arguments):
+    """The listing of containers."""
+    marks = "P M " + ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "") + (
+        "%-18s " % "PLATFORM" if arguments.platform else "")
+    rows, size = [container_row(context, container, arguments) for container in containers], say.result_size()
+    return container_table(rows, marks, size[0] if size and not arguments.no_trunc else None)
+
+
 @command("ps", options=(
     Option("--modes", "-m", meaning="also show the execution mode"),
     Option("--size", "-s", meaning="also show the size in MB"),
@@ -13007,10 +13056,7 @@ def command_ps(context, arguments):
     elif arguments.quiet:
         lines = [container.id for container in found]
     else:
-        marks = "P M " + ("MOD " if arguments.modes else "") + ("%6s " % "SIZE" if arguments.size else "") + (
-            "%-18s " % "PLATFORM" if arguments.platform else "")
-        rows, size = [container_row(context, container, arguments) for container in found], say.result_size()
-        lines = container_table(rows, marks, size[0] if size and not arguments.no_trunc else None)
+        lines = container_lines(context, found, arguments)
     if lines:
         say.result("\n".join(lines))
 
