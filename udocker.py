@@ -12272,10 +12272,11 @@ class Command:
     """The declaration of a command, which parser, help and documentation all read.
 
     `operands` are as shown to the user: X, [X], X..., [X...], or [-] for standard input or output; with `is_raw`, what
-    follows the first operand belongs to it, options included. `failure_status` is the exit status of its errors.
+    follows the first operand belongs to it, options included. `failure_status` is the exit status of its errors, and
+    `surplus_hint` what to do with more operands, which docker's command of that name takes.
     """
 
-    def __init__(self, name, function, operands, options, examples, is_raw, failure_status):
+    def __init__(self, name, function, operands, options, examples, is_raw, failure_status, surplus_hint):
         self.name = name
         self.function = function
         self.operands = operands
@@ -12285,6 +12286,7 @@ class Command:
         self.examples = examples
         self.is_raw = is_raw
         self.failure_status = failure_status
+        self.surplus_hint = surplus_hint
 
     @property
     def meaning(self):
@@ -12561,7 +12563,7 @@ def bind_operands(declared, arguments, words):
             raise UsageError("%s is missing" % name, declared.help_hint)
         setattr(arguments, name.lower(), value)
     if words:
-        raise UsageError("%r is too much" % words[0], declared.help_hint)
+        raise UsageError("%r is too much" % words[0], declared.surplus_hint or declared.help_hint)
 
 
 def parse_command(declared, words, absent=None):
@@ -12608,10 +12610,10 @@ PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, n
 QUIET_OPTION = Option("--quiet", "-q", meaning="print errors only")
 
 
-def command(name, *operands, options=(), examples=(), is_raw=False, failure_status=1):
+def command(name, *operands, options=(), examples=(), is_raw=False, failure_status=1, surplus_hint=""):
     """Declare the decorated function, of a Context and Arguments, as a command; its docstring is the help."""
     def register(function):
-        COMMANDS[name] = Command(name, function, operands, options, examples, is_raw, failure_status)
+        COMMANDS[name] = Command(name, function, operands, options, examples, is_raw, failure_status, surplus_hint)
         return function
     return register
 
@@ -12970,7 +12972,8 @@ def command_history(context, arguments):
 @command("create", "IMAGE", options=REGISTRY_OPTIONS + (
     Option("--name", value="NAME", meaning="name of the new container"), FORCE_NAME_OPTION, PULL_OPTION,
     QUIET_OPTION), examples=(
-        "udocker create --name=mycontainer indigodatacloud/disvis:latest", "udocker create --pull=missing busybox"))
+        "udocker create --name=mycontainer indigodatacloud/disvis:latest", "udocker create --pull=missing busybox"),
+         surplus_hint="create only unpacks the image: give the command to udocker run, which takes the container")
 def command_create(context, arguments):
     """Unpack an image into a new container and print the container's id.
 

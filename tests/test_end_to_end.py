@@ -508,6 +508,10 @@ def test_dockers_options_that_udocker_has_not(udocker, name, spelling, hint):
         assert not option or "--" + option in [word for each in found for word in each.spellings]
 
 
+def test_a_command_that_docker_would_create_a_container_for(udocker):
+    assert "give the command to udocker run" in udocker.fails(2, "create", "busybox", "sh").err
+
+
 @pytest.mark.parametrize("line", ["help", "--help", "-h", "help pull", "pull --help", "pull -h"])
 def test_help(udocker, line):
     result = udocker.ok(*line.split())
