@@ -9079,19 +9079,21 @@ EMULATED_CALLS = ("chown", "fchown", "lchown", "fchownat", "setuid", "setgid", "
 APT_CONFIG = "/etc/apt/udocker.conf"
 
 
-def variables_of_emulation(spec):
-    """Variables that a command needs besides its own where root is emulated.
+def variables_of_emulation(spec, tree):
+    """Variables that a command needs besides its own where root is emulated in a GuestTree.
 
     apt downloads as another user and sees that it did not become that one: a file that only APT_CONFIG leads to
     tells it to stay root. apt.conf(5)
     """
-    if spec.account.uid != 0 or "APT_CONFIG" in spec.environment:
+    if spec.account.uid != 0 or spec.is_read_only or "APT_CONFIG" in spec.environment:
         return {}
-    content, tree = b'APT::Sandbox::User "root";\n', GuestTree(spec.root)
+    content = b'APT::Sandbox::User "root";\n'
     try:
         if not os.path.isdir(tree.path("/etc/apt/apt.conf.d")):
             return {}
-        path = tree.path(APT_CONFIG)
+        guest, path = tree.resolve(APT_CONFIG), tree.path(APT_CONFIG)
+        if any(guest.startswith(mount.guest + "/") for mount in spec.mounts):
+            return {}       # the directory is the host's
         if not os.path.exists(path) or read_file(path, 1000) != content:
             write_atomic(path, content, 0o644)
     except OSError as error:
@@ -9140,7 +9142,7 @@ class NamespaceEngine(Engine):
         self.check(spec)
         program = spec.find_command()
         self.check_machine(spec, program)
-        environment = dict(spec.environment, **variables_of_emulation(spec))
+        environment = dict(spec.environment)
         return Invocation(program, spec.argv, environment, lambda: self._enter(spec, environment))
 
     def _enter(self, spec, environment):
@@ -9154,6 +9156,7 @@ class NamespaceEngine(Engine):
             if spec.is_ephemeral or spec.memory_mounts:
                 make_directory(spec.directory)
             os.chdir(spec.directory)
+            environment.update(variables_of_emulation(spec, GuestTree("")))
             if spec.account.uid == 0:
                 kernel.answer_calls(EMULATED_CALLS, 0)
         except OSError as error:
@@ -9455,7 +9458,7 @@ class RuncEngine(ExecutableEngine):
     def _command(self, spec, account, words, has_terminal):
         """The process of config.json."""
         import resource
-        environment = dict(spec.environment, **variables_of_emulation(spec))
+        environment = dict(spec.environment, **variables_of_emulation(spec, GuestTree(spec.root)))
         if spec.step:
             environment = dict(JobStep.CAREFUL, **environment)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,5 +1,6 @@
 """docker's options of run in every mode: what they do, who refuses them, and what is told and left out."""
 import os
+import shutil
 import struct
 import subprocess
 
@@ -71,6 +72,20 @@ def test_ephemeral_changes_are_gone(box, mode):
     if out:
         script = "ls -d /new /only; test -e /bin/env && grep -c root /etc/passwd; true"
         assert box.ok("run", "busybox", "sh", "-c", script).out == "1\n"
+
+
+@pytest.mark.parametrize("option", ["--ephemeral", "--read-only", "--volume={}:/etc/apt"])
+def test_apts_setting_is_in_trees_that_may_change_alone(box, mode, tmp_path, option):
+    """That apt shall stay root is in a file; where the directory for it is the host's, nothing is put there."""
+    root, host = tmp_path / "tree", tmp_path / "host"
+    shutil.copytree(box.ok("inspect", "-p", "busybox").out.strip(), str(root), symlinks=True)
+    for directory in root / "etc/apt", host:
+        (directory / "apt.conf.d").mkdir(parents=True)
+    show = ["--location=%s" % root, "x", "sh", "-c", "echo $APT_CONFIG; cat $APT_CONFIG </dev/null"]
+    out = able(box, mode, option, option.format(host), *show)
+    assert out in (None, "\n", '/etc/apt/udocker.conf\nAPT::Sandbox::User "root";\n')
+    assert [len(list(path.iterdir())) for path in (root / "etc/apt", host)] == [1, 1]
+    assert "root" in box.ok("run", *show).out or mode == "P1"
 
 
 def test_many_ephemeral_commands_share_a_tree(namespace_box):
