@@ -12328,11 +12328,14 @@ def similar(word, choices):
 
 
 class Completion:
-    """Shell functions that complete a command line, made from the declarations. `kinds` tells for an operand's name
-    which lists of `udocker completion` it is from: images, containers."""
+    """Shell functions that complete a command line, made from the declarations. `groups` tells of docker's groups what
+    stands for each of their commands; `kinds` for an operand's name which lists of `udocker completion` it is from:
+    images, containers."""
 
-    def __init__(self, commands, global_options, kinds):
+    def __init__(self, commands, groups, global_options, kinds):
         self.commands = commands
+        self.groups = {group: {name: words[0] for name, words in names.items() if words[0] in commands}
+                       for group, names in groups.items()}
         self.global_options = global_options
         self.kinds = kinds
 
@@ -12352,28 +12355,40 @@ class Completion:
             found.update(self.kinds.get((declared.name, word), self.kinds.get(word, ())))
         return sorted(found)
 
+    def _names_of(self, declared):
+        """Its name, and those that it has in groups, quoted."""
+        return ["'%s'" % declared.name] + ["'%s %s'" % (group, name) for group, names in self.groups.items()
+                                           for name, command in names.items() if command == declared.name]
+
     def _cases(self):
-        """Lines of a shell's case statement: what each command's options and operands are."""
-        for name, declared in self.commands.items():
+        """Lines of a shell's case statement: what may follow no command, a group, and each command."""
+        yield "    '') options='%s' names='%s' ;;" % (
+            " ".join(self._spellings(self.global_options)), " ".join(list(self.commands) + list(self.groups)))
+        for group, names in self.groups.items():
+            yield "    %s) names='%s' ;;" % (group, " ".join(names))
+        for declared in self.commands.values():
             yield "    %s) options='%s' kinds='%s' ;;" % (
-                name, " ".join(self._spellings(declared.options)), " ".join(self._kinds_of(declared)))
+                "|".join(self._names_of(declared)), " ".join(self._spellings(declared.options)),
+                " ".join(self._kinds_of(declared)))
 
     def _bash(self):
         return "\n".join([
             "# bash completion for udocker: eval \"$(udocker completion bash)\"",
             "_udocker() {",
-            "  local current=${COMP_WORDS[COMP_CWORD]} line=${COMP_LINE:0:COMP_POINT} options kinds kind name word",
+            "  local current=${COMP_WORDS[COMP_CWORD]} line=${COMP_LINE:0:COMP_POINT}",
+            "  local options names kinds kind name word",
             "  current=${line##*[[:space:]]}",
-            "  for word in ${line% *}; do case $word in udocker|*/udocker|-*) ;; *) name=$word; break ;; esac; done",
+            "  for word in ${line% *}; do",
+            "    case $word in udocker|*/udocker|-*) continue ;; esac",
+            "    name+=${name:+ }$word",
+            "    case $name in %s) ;; *) break ;; esac" % "|".join(self.groups),
+            "  done",
             "  case $name in"] + list(self._cases()) + [
-            "    '') options='%s' kinds= ;;" % " ".join(list(self.commands) + self._spellings(self.global_options)),
-            "    *) options= kinds= ;;",
             "  esac",
             "  case $current in",
             "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$current\")) ;;",
-            "    *) [ -n \"$name\" ] && options=",
-            "      for kind in $kinds; do options+=\" $(udocker completion $kind 2>/dev/null)\"; done",
-            "      COMPREPLY=($(compgen -W \"$options\" -- \"$current\"))",
+            "    *) for kind in $kinds; do names+=\" $(udocker completion $kind 2>/dev/null)\"; done",
+            "      COMPREPLY=($(compgen -W \"$names\" -- \"$current\"))",
             "      [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"$current\")) ;;",
             "  esac",
             "  # a colon begins a new word for bash, which keeps what is before it",
@@ -12387,37 +12402,56 @@ class Completion:
             "#compdef udocker",
             "# zsh completion for udocker: eval \"$(udocker completion zsh)\"",
             "_udocker() {",
-            "  local options kinds kind name word",
-            "  for word in ${words[2,CURRENT-1]}; do case $word in -*) ;; *) name=$word; break ;; esac; done",
+            "  local options names kinds kind name word",
+            "  for word in ${words[2,CURRENT-1]}; do",
+            "    case $word in -*) continue ;; esac",
+            "    name+=${name:+ }$word",
+            "    case $name in %s) ;; *) break ;; esac" % "|".join(self.groups),
+            "  done",
             "  case $name in"] + list(self._cases()) + [
-            "    '') options='%s' kinds= ;;" % " ".join(list(self.commands) + self._spellings(self.global_options)),
-            "    *) options= kinds= ;;",
             "  esac",
-            "  [[ -n $name && $PREFIX != -* ]] && options=",
-            "  for kind in ${=kinds}; do options+=\" $(udocker completion $kind 2>/dev/null)\"; done",
-            "  compadd -- ${=options}",
+            "  for kind in ${=kinds}; do names+=\" $(udocker completion $kind 2>/dev/null)\"; done",
+            "  [[ $PREFIX == -* ]] && names=$options",
+            "  compadd -- ${=names}",
             "  [[ -n $name ]] && _files",
             "}",
             "compdef _udocker udocker"])
 
     def _fish(self):
-        lines = ["# fish completion for udocker: udocker completion fish | source", "complete -c udocker -f"]
-        for name, declared in self.commands.items():
-            lines.append("complete -c udocker -n __fish_use_subcommand -a %s -d '%s'" % (
-                name, declared.meaning[0].replace("'", "\\'")))
-            condition = "'__fish_seen_subcommand_from %s'" % name
-            lines += self._fish_options(condition, declared.options)
-            lines += ["complete -c udocker -n %s -a '(udocker completion %s 2>/dev/null)'" % (condition, kind)
+        lines = [
+            "# fish completion for udocker: udocker completion fish | source",
+            "function __udocker_command",
+            "  set -l words (string match --invert -- '-*' (commandline -opc)[2..-1])",
+            "  contains -- \"$words[1]\" %s" % " ".join(self.groups),
+            "    and echo \"$words[1..2]\"; or echo \"$words[1]\"",
+            "end",
+            "complete -c udocker -f"]
+        for group, names in self.groups.items():
+            lines += [self._fish_line("''", "-a %s -d %s" % (group, self._fish_text("docker's group of commands"))),
+                      self._fish_line(group, "-a '%s'" % " ".join(names))]
+        for declared in self.commands.values():
+            names = " ".join(self._names_of(declared))
+            lines.append(self._fish_line("''", "-a %s -d %s" % (declared.name, self._fish_text(declared.meaning[0]))))
+            lines += self._fish_options(names, declared.options)
+            lines += [self._fish_line(names, "-a '(udocker completion %s 2>/dev/null)'" % kind)
                       for kind in self._kinds_of(declared)]
-        return "\n".join(lines + list(self._fish_options("__fish_use_subcommand", self.global_options)))
+        return "\n".join(lines + list(self._fish_options("''", self.global_options)))
 
     @staticmethod
-    def _fish_options(condition, options):
+    def _fish_text(text):
+        return "'%s'" % text.replace("'", "\\'")
+
+    @staticmethod
+    def _fish_line(names, what):
+        """That `what` may follow each of the names."""
+        return "complete -c udocker -n \"contains -- (__udocker_command) %s\" %s" % (names, what)
+
+    def _fish_options(self, names, options):
         for option in options:
             words = ["-l " + spelling[2:] if spelling.startswith("--") else "-s " + spelling[1:]
                      for spelling in option.spellings]
-            yield "complete -c udocker -n %s %s%s -d '%s'" % (
-                condition, " ".join(words), " -r" if option.value else "", option.meaning.replace("'", "\\'"))
+            yield self._fish_line(names, "%s%s -d %s" % (
+                " ".join(words), " -r" if option.value else "", self._fish_text(option.meaning)))
 
 
 def go_text(value):
@@ -13755,7 +13789,7 @@ def command_completion(context, arguments):
     WHAT may also be images or containers, which prints the names that are completed.
     """
     if arguments.what in ("bash", "zsh", "fish"):
-        say.result(Completion(COMMANDS, GLOBAL_OPTIONS, OPERAND_KINDS).script(arguments.what))
+        say.result(Completion(COMMANDS, GROUPS, GLOBAL_OPTIONS, OPERAND_KINDS).script(arguments.what))
     elif arguments.what == "images":
         show_names(str(image) for image in context.images.list())
     elif arguments.what == "containers":
