@@ -12358,7 +12358,7 @@ class Completion:
     def _names_of(self, declared):
         """Its name, and those that it has in groups, quoted."""
         return ["'%s'" % declared.name] + ["'%s %s'" % (group, name) for group, names in self.groups.items()
-                                           for name, command in names.items() if command == declared.name]
+                                           for name, word in names.items() if word == declared.name]
 
     def _cases(self):
         """Lines of a shell's case statement: what may follow no command, a group, and each command."""
