@@ -7958,7 +7958,17 @@ class RunSpec:
                     if isinstance(obstacle, (CommandNotExecutableError, InterpreterNotFoundError))]
         if not refusals and len(candidates) > 1:
             raise CommandNotFoundError("%s: no such command in the container" % name, "PATH there is " + search_path)
+        if not refusals:
+            obstacles[0].hint = self._host_hint(name)
         raise (refusals or obstacles)[0]
+
+    def _host_hint(self, name):
+        """How a program that is not in the container appears there, "" where the host has none of that path either."""
+        directory = os.path.dirname(os.path.abspath(name))
+        if not os.path.isfile(name) or name.startswith("/") and os.path.exists(self.tree.path(directory)):
+            return ""
+        option = "" if name.startswith("/") else " --workdir=" + directory
+        return "it is the host's: --volume=%s%s brings it in" % (directory, option)
 
     def emulator(self, host, program):
         """The name of QEMU's emulator that a program (guest path) needs on a Host, "" where it needs none."""

@@ -32,6 +32,24 @@ def test_commands_are_looked_up_in_the_container_alone(box):
     assert box.ok("run", "-e", "PATH=/nowhere", "busybox", "/bin/echo", "found").out == "found\n"
 
 
+@pytest.mark.parametrize("word, hint", [
+    ("./mine", "--volume={0} --workdir={0} brings it in"), ("{0}/mine", "--volume={0} brings it in"),
+    ("./other", ""), ("/usr/bin/env", "")])
+def test_a_program_of_the_hosts(containers, tmp_path, word, hint):
+    """What the container may have and has not is not looked for on the host."""
+    (tmp_path / "mine").write_text("#!/bin/sh\necho mine\n")
+    (tmp_path / "mine").chmod(0o755)
+    result = containers.fails(127, "run", "busybox", word.format(tmp_path), cwd=tmp_path)
+    assert ("hint: it is the host's: " + hint).format(tmp_path) in result.err if hint else "hint" not in result.err
+    options = [option for option in hint.format(tmp_path).split() if option.startswith("--")]
+    assert not options or containers.ok("run", *options, "busybox", word.format(tmp_path)).out == "mine\n"
+
+
+def test_what_is_not_here_and_cannot_be_pulled(containers):
+    result = containers.fails(125, "run", "lab/typo", env={"UDOCKER_REGISTRY": "http://127.0.0.1:1"})
+    assert "lab/typo:latest is not here, and cannot be pulled: http://127.0.0.1:1" in result.err
+
+
 def test_a_run_leaves_no_trace_in_the_store(box):
     box.ok("run", "busybox", "true")
     before = listing(box.store)
