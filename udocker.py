@@ -10559,6 +10559,15 @@ class ImageWish:
         raise NotFoundError("%s: the image here is not for %s" % (context.images.get(self.reference), self.platform),
                             "udocker pull --platform=%s %s" % (self.platform, self.reference))
 
+    def pull(self, context, use):
+        """As pull_image() does; what is not here may only be misspelt, and the error says both."""
+        try:
+            return pull_image(context, self.reference, self.platform, self.address, use)
+        except TransferError as error:
+            if self.policy == "missing":
+                error.message = "%s is not here, and cannot be pulled: %s" % (self.reference, error.message)
+            raise
+
 
 def create_container(context, wish, name=None, takes_over=False, id_=""):
     """Unpack the image of an ImageWish into a new container, of one that is pulled each layer while the next ones come;
@@ -10569,8 +10578,7 @@ def create_container(context, wish, name=None, takes_over=False, id_=""):
         if image:
             unpack_image(context, image, new.root)
         else:
-            image = pull_image(context, wish.reference, wish.platform, wish.address,
-                               lambda arriving: unpack_image(context, arriving, new.root))
+            image = wish.pull(context, lambda arriving: unpack_image(context, arriving, new.root))
         with Naming(context.layout.containers):
             return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
 
