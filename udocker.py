@@ -12076,6 +12076,14 @@ def unpack_tree_file(context, file, word, request):
     return make_for_run(context, request, make)
 
 
+def has_image(context, word):
+    """Whether a word names an image that is here, also one that is not finished."""
+    try:
+        return context.images.find(Reference.parse(word), is_finished=False) is not None
+    except UsageError:
+        return False
+
+
 def locate_container(context, word, request):
     """The Container that `run` shall run: by id or name, else a new one of an image, pulled where it is not here."""
     options = request.options
@@ -12091,6 +12099,8 @@ def locate_container(context, word, request):
         settle(container)
         RunMark(context.layout, container.id).drop()
         return container
+    if TreeFile.is_at(word) and not has_image(context, word):
+        raise NotFoundError("%s: no container or image of that name" % word, "udocker run ./%s runs the file" % word)
     wish = ImageWish(Reference.parse(word), options.pull or "missing", request.platform, options.registry)
     if not options.rm:
         return create_container(context, wish, options.name)
@@ -13119,14 +13129,6 @@ def command_ps(context, arguments):
         say.result("\n".join(lines))
 
 
-def has_image(context, word):
-    """Whether a word names an image that is here, also one that is not finished."""
-    try:
-        return context.images.find(Reference.parse(word), is_finished=False) is not None
-    except UsageError:
-        return False
-
-
 @command("rm", "CONTAINER...", options=(
     Option("--force", "-f", meaning="remove protected ones too"),
     Option("--volumes", "-v", meaning="as docker has it: there are no volumes to remove")),
@@ -13439,7 +13441,8 @@ RUN_OPTIONS = EXECUTION_OPTIONS + (
     Option("--rm", meaning="remove the container afterwards"),
     Option("--name", value="NAME", meaning="give the container this name"),
     Option("--entrypoint", value="PROGRAM", meaning="instead of the image's entrypoint; empty for none"),
-    Option("--location", value="DIR", meaning="run the tree in this directory, or squashfs or SIF file"),
+    Option("--location", value="DIR", meaning="run the tree in this directory, or this squashfs or SIF file: "
+           "CONTAINER then only tells how, where it names one that is here"),
     Option("--cidfile", value="FILE", meaning="write the container's id to this new file"),
     Option("--publish", "-p", value="PORTS", repeatable=True, meaning="told: the host's own ports are used"),
     Option("--publish-all", "-P", meaning="told: the host's own ports are used"),

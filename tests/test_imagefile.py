@@ -227,6 +227,7 @@ def test_a_relative_path_and_a_location(box, squashed):
     need("unsquashfs")
     words = ["cat", "/etc/marker"]
     assert box.ok("run", "./busybox.sqfs", *words, cwd=squashed).out == "inside\n"
+    assert "run ./busybox.sqfs runs" in box.fails(125, "run", "busybox.sqfs", *words, cwd=squashed).err
     assert box.ok("run", "--location=busybox.sqfs", "busybox", *words, cwd=squashed).out == "inside\n"
 
 
