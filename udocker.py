@@ -11824,7 +11824,7 @@ def match_mpi(context, spec):
 
 
 def add_mpi(context, spec):
-    """Add to a RunSpec the host's MPI in place of the container's."""
+    """Add to a RunSpec the host's MPI in place of the container's; returns its MpiLibrary."""
     library, replaced = match_mpi(context, spec)
     survey = survey_mpi(context, library)
     check_c_library(spec.tree, replaced, survey)
@@ -11836,32 +11836,35 @@ def add_mpi(context, spec):
             library.path, replaced.directory, replaced.name))
         if library.is_older(library.path, replaced.path):
             say.warning("the host's is older: a program that uses newer functions will not start")
+    return library
 
 
 def lone_ranks_reason(environment, is_passed, makers):
     """Why the ranks that a launcher starts would each be alone, by the launcher's variables, whether the command gets
-    them, and the makers of the container's MPI libraries; "" where nothing says so."""
+    them, and the makers of the MPI libraries that it may use; "" where nothing says so."""
     is_pmix, is_pmi = "PMIX_RANK" in environment, "PMI_RANK" in environment or "PMI_FD" in environment
     if not is_pmix and not is_pmi:
         return "srun hands on nothing by which MPI's ranks find each other: srun --mpi=pmix or --mpi=pmi2 does"
     if not is_passed:
         return "without --hostenv the ranks of an MPI program do not hear of each other"
     if is_pmix and not is_pmi and makers == {"MPICH"}:
-        return ("PMIx starts the ranks, which few builds of MPICH understand, and the container has no other: start "
-                "them with mpiexec of MPICH or srun --mpi=pmi2, or say run --mpi")
+        return ("PMIx starts the ranks, which few builds of MPICH understand, and there is no other: start them with "
+                "mpiexec of MPICH or srun --mpi=pmi2, or say run --mpi where the host's MPI understands it")
     if is_pmi and not is_pmix and makers == {"Open MPI"}:
-        return ("PMI starts the ranks, which few builds of Open MPI understand, and the container has no other: "
-                "start them with mpiexec of Open MPI or srun --mpi=pmix, or say run --mpi")
+        return ("PMI starts the ranks, which few builds of Open MPI understand, and there is no other: start them with "
+                "mpiexec of Open MPI or srun --mpi=pmix, or say run --mpi where the host's MPI understands it")
     return ""
 
 
-def warn_of_lone_ranks(context, request, spec):
-    """Tell once for a job when the MPI in its containers will not find the launcher."""
+def warn_of_lone_ranks(context, request, spec, standing_in):
+    """Tell once for a job when the MPI in its containers, or the MpiLibrary (or None) that stands in for it, will not
+    find the launcher."""
     environment = context.environment
     sizes = [environment.get(name, "") for name in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")]
     if not is_first_rank(environment) or not set(sizes) - {"", "1"}:
         return
-    makers = {library.maker for library in MpiLibrary.of_container(spec.tree, spec.environment).values()}
+    libraries = [standing_in] if standing_in else MpiLibrary.of_container(spec.tree, spec.environment).values()
+    makers = {library.maker for library in libraries}
     is_passed = request.needs_host_environment or bool({"PMI_RANK", "PMIX_RANK"} & set(dict(request.variables)))
     reason = lone_ranks_reason(environment, is_passed, makers) if makers else ""
     if reason:
@@ -11932,10 +11935,7 @@ def build_spec(context, root, config, argv, request):
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
     spec.environment = guest_environment(context, request, config, spec.account)
     add_devices(context, request, spec)
-    if request.options.mpi:
-        add_mpi(context, spec)
-    else:
-        warn_of_lone_ranks(context, request, spec)
+    warn_of_lone_ranks(context, request, spec, add_mpi(context, spec) if request.options.mpi else None)
     spec.argv = guest_command(request, config, argv, tree)
     check_working_directory(spec)
     return spec

@@ -236,8 +236,11 @@ def pair(namespace_box, tmp_path):
                         "-o", str(directory / "libmpi.so.40")], check=True, input=(LIBRARY % OPEN_MPI).encode())
     shutil.copy(glob.glob("/lib/*/libc.so.6")[0], str(tree))
     shutil.copy(namespace_box.ok("inspect", "-p", "busybox").out.strip() + "/bin/busybox", str(tree.parent))
-    return host, tree, lambda: namespace_box("run", "--mpi", "--location=%s" % tree.parent, "x", "/busybox", "true",
-                                             env={"LD_LIBRARY_PATH": str(host)})
+
+    def run(**env):
+        return namespace_box("run", "--mpi", "--location=%s" % tree.parent, "x", "/busybox", "true",
+                             env=dict(env, LD_LIBRARY_PATH=str(host)))
+    return host, tree, run
 
 
 def test_the_path_of_the_hosts_mpi_may_be_any(pair):
@@ -279,6 +282,12 @@ def test_a_directory_of_libraries_that_cannot_be_listed(pair):
 def test_why_ranks_would_be_alone(variables, is_passed, makers, expected):
     reason = program_under_test.lone_ranks_reason(variables, is_passed, makers)
     assert expected in reason and bool(expected) == bool(reason)
+
+
+@pytest.mark.parametrize("rank, told", [("0", 1), ("1", 0)])
+def test_the_hosts_mpi_that_does_not_understand_the_launcher_either(pair, rank, told):
+    result = pair[2](OMPI_COMM_WORLD_SIZE="2", PMI_RANK=rank)
+    assert result.status == 0 and result.err.count("PMI starts the ranks") == told, result.err
 
 
 @pytest.mark.parametrize("rank, told", [("0", 1), ("1", 0)])
