@@ -12570,15 +12570,15 @@ class Parser:
         option = self.by_spelling.get(name)
         if option:
             self._set(arguments, option, name, value if equals else None, words)
-        elif not word.startswith("--") and word[:2] in self.by_spelling:
+        elif word[:2] in self.by_spelling:
             self._take_short(arguments, word, words)
         else:
-            raise self._unknown(name, word if word.startswith("--") else word[:2])
+            raise self._unknown(name, name if name.startswith("--") else name[:2])
 
     def _unknown(self, name, spelling):
         """The error for an option that there is not."""
-        hint = self.absent.get(spelling.partition("=")[0])
-        return UsageError("unknown option %s" % name, hint or similar(name, self.by_spelling) + self.help_hint)
+        hint = self.absent.get(spelling) or similar(name, self.by_spelling) + self.help_hint
+        return UsageError("unknown option %s" % name, hint)
 
     def _take_short(self, arguments, word, words):
         """Flags in one word, the last of which may take a value: the rest of the word, or the next one."""
@@ -12589,7 +12589,7 @@ class Parser:
             if not option:
                 raise self._unknown("%s in %s" % (name, word), name)
             if option.value is not None:
-                self._set(arguments, option, name, rest.lstrip("=") if rest[:1] == "=" else rest or None, words)
+                self._set(arguments, option, name, rest[1:] if rest[:1] == "=" else rest or None, words)
                 return
             self._set(arguments, option, name, None, words)
 

@@ -434,8 +434,9 @@ def test_name_and_rmname(created):
     ("frobnicate", "frobnicate", ""),
     ("images --frobnicate", "--frobnicate", ""),
     ("ps operand", "operand", ""),
-    ("pull", "pull", ""),
-    ("name busy", "name", ""),
+    ("pull", "IMAGE is missing", ""),
+    ("rm", "CONTAINER is missing", ""),
+    ("name busy", "NAME is missing", ""),
     ("rmname a b", "b", ""),
     ("create --name", "--name", ""),
     ("run --rm=maybe busy", "--rm", ""),
@@ -446,6 +447,24 @@ def test_usage_errors(udocker, line, wrong, meant):
     assert wrong in result.err
     assert "did you mean %s?" % meant in result.err if meant else re.search("--help|usage: ", result.err)
     assert not udocker.store.exists()
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["--name=a", "x"], {"name": "a"}), (["--name", "a", "x"], {"name": "a"}), (["--name=", "x"], {"name": ""}),
+    (["--name=a=b", "x"], {"name": "a=b"}), (["--name", "--rm", "x"], {"name": "--rm", "rm": False}),
+    (["--name=a", "--name=b", "x"], {"name": "b"}), (["x"], {"name": None, "rm": False, "env": []}),
+    (["-e=A=b", "x"], {"env": ["A=b"]}), (["-e", "A=b", "x"], {"env": ["A=b"]}), (["-eA=b", "x"], {"env": ["A=b"]}),
+    (["-e=", "x"], {"env": [""]}), (["-e==", "x"], {"env": ["="]}), (["--env=a", "-e", "b", "x"], {"env": ["a", "b"]}),
+    (["-it", "x"], {"interactive": True, "tty": True}), (["-itea", "x"], {"tty": True, "env": ["a"]}),
+    (["-ite=a", "x"], {"env": ["a"]}), (["-ite", "a", "x"], {"env": ["a"]}), (["-ite=", "x"], {"env": [""]}),
+    (["-ite==a", "x"], {"env": ["=a"]}), (["--rm", "x"], {"rm": True}), (["--rm=true", "x"], {"rm": True}),
+    (["--rm", "--rm=false", "x"], {"rm": False}), (["-i=true", "x"], {"interactive": True}),
+    (["x", "--rm", "-", "--", "-e"], {"rm": False, "argument": ["--rm", "-", "--", "-e"]}),
+    (["--", "x", "--rm"], {"argument": ["--rm"]}), (["--rm", "--", "x", "--"], {"rm": True, "argument": ["--"]}),
+])
+def test_spellings_of_options(words, expected):
+    arguments = vars(program_under_test.parse_command(program_under_test.find_command("run"), words))
+    assert {name: arguments[name] for name in expected} == expected and arguments["container"] == "x"
 
 
 @pytest.mark.parametrize("name", sorted(program_under_test.ABSENT_COMMANDS))
