@@ -5210,7 +5210,7 @@ class TarReader:
             end = self.stream.offset + entry.size
             yield entry
             missing = end - self.stream.offset
-            if missing and self.stream.skip(missing) < missing:
+            if self.stream.skip(missing) < missing:
                 raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
             self.stream.skip(-end % self.BLOCK)     # some writers leave out the last padding
 
@@ -5266,10 +5266,10 @@ class TarReader:
         while start < end:
             length = data[start:start + 8].partition(b" ")[0]
             size = int(length) if length.isdigit() else 0
-            if not len(length) + 2 < size <= len(data) - start or data[start + size - 1:start + size] != b"\n":
-                raise ArchiveError("a damaged pax header")
-            key, equals, value = data[start + len(length) + 1:start + size - 1].partition(b"=")
-            if not equals or b"\0" in key or key in (b"path", b"linkpath") and b"\0" in value:
+            last = start + size - 1     # where a length that is wrong finds no end of a line, or no key before it
+            key, equals, value = data[start + len(length) + 1:last].partition(b"=")
+            if (data[last:last + 1] != b"\n" or not equals or b"\0" in key
+                    or key in (b"path", b"linkpath") and b"\0" in value):
                 raise ArchiveError("a damaged pax header")
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 sparse.append(value)
@@ -5362,7 +5362,7 @@ class TarReader:
         entry.segments = list(zip(numbers[::2], numbers[1::2]))
         end = 0
         for offset, length in entry.segments:
-            if offset < end or length < 0:
+            if offset < end:
                 raise ArchiveError("a damaged map of a sparse file")
             end = offset + length
         if len(numbers) % 2 or not end <= entry.full_size < 1 << 62 or sum(numbers[1::2]) != entry.size:
@@ -5533,10 +5533,10 @@ class LayerUnpacker:
             self._clear(path)
             descriptor = os.open(path, NEW_FILE, mode)
         with Closing(descriptor):
-            if entry.segments is not None:
+            if entry.segments is None:
+                stream.copy(entry.size, descriptor)         # where the data ends early, TarReader says so
+            else:
                 self._copy_segments(descriptor, entry, stream)
-            elif stream.copy(entry.size, descriptor) < entry.size:
-                raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
             set_time(descriptor, entry.mtime)
 
     @staticmethod
@@ -5544,8 +5544,7 @@ class LayerUnpacker:
         os.ftruncate(descriptor, entry.full_size)
         for offset, length in entry.segments:
             os.lseek(descriptor, offset, os.SEEK_SET)
-            if stream.copy(length, descriptor) < length:
-                raise ArchiveError("the archive ends within the data of %s" % printable_name(entry.name))
+            stream.copy(length, descriptor)
 
     def _place_directory(self, path, entry):
         try:
@@ -5634,7 +5633,7 @@ def uncompressed_digest(path):
 def blob_digest(name):
     """The digest that the name of a blob in an archive claims, "" for other names. OCI image-spec, image-layout.md"""
     digest = name.replace("blobs/sha256/", "sha256:", 1)
-    return digest if name.startswith("blobs/") and is_digest(digest) else ""
+    return digest if is_digest(digest) else ""
 
 
 def blob_name(digest):
@@ -5868,7 +5867,7 @@ class ImageArchive:
             if not present:
                 raise ArchiveError("%s: the archive does not hold what its index names" % what)
             chosen = present[0]
-            if len(present) > 1 or len(entries) > 1:
+            if len(entries) > 1:
                 chosen = ImageIndex({"manifests": [entry.document for entry in present]}, "index").choose(
                     self.platform, str(what), can_read_zstd())
             data = self.members.blob(blob_name(chosen.digest)).read()

@@ -134,24 +134,34 @@ def _gnu_long(kind, text):
     return header("././@LongLink", kind=kind, size=len(body), magic=GNU) + padded(body)
 
 
-def sparse_files(name, offset, data):
-    """One file, zeros up to offset and then data, in each of the four ways of leaving the zeros out."""
-    size, place = offset + len(data), "%d,%d" % (offset, len(data))
-    pieces = [octal(offset, 12), octal(len(data), 12), bytes(3 * 24), b"\0", octal(size, 12)]
-    described = [("GNU.sparse.size", "%d" % size), ("GNU.sparse.numblocks", "1")]
-    in_header = file(name, data, kind=b"S", magic=GNU, sparse=b"".join(pieces))
-    version_0_0 = described + [("GNU.sparse.offset", "%d" % offset),
-                               ("GNU.sparse.numbytes", "%d" % len(data))]
-    version_0_1 = described + [("GNU.sparse.name", name), ("GNU.sparse.map", place)]
+def sparse_files(name, *pieces):
+    """One file, zeros but for the pieces, (offset, data) each, in each of the four ways of leaving the zeros out."""
+    data = b"".join(piece for _, piece in pieces)
+    places = [number for offset, piece in pieces for number in (offset, len(piece))]
+    size = sum(places[-2:])
+    described = [("GNU.sparse.size", "%d" % size), ("GNU.sparse.numblocks", "%d" % len(pieces))]
+    version_0_0 = described + [("GNU.sparse." + key, "%d" % number)
+                               for key, number in zip(("offset", "numbytes") * len(pieces), places)]
+    version_0_1 = described + [("GNU.sparse.name", name), ("GNU.sparse.map", ",".join(map(str, places)))]
     version_1_0 = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", name),
                    ("GNU.sparse.realsize", "%d" % size)]
-    place_block = padded(("1\n%s\n" % place.replace(",", "\n")).encode())
+    counted = padded("".join("%d\n" % number for number in [len(pieces)] + places).encode())
     return {
-        "in the header": in_header,
+        "in the header": _sparse_header(name, places, size, len(data)) + padded(data),
         "0.0": pax(version_0_0) + file(name, data),
         "0.1": pax(version_0_1) + file("GNUSparseFile.0/x", data),
-        "1.0": pax(version_1_0) + file("GNUSparseFile.0/x", place_block + data),
+        "1.0": pax(version_1_0) + file("GNUSparseFile.0/x", counted + data),
     }
+
+
+def _sparse_header(name, places, size, length):
+    """In the header there is room for four places, in each block behind it for 21: a byte tells whether one follows."""
+    numbers = b"".join(octal(number, 12) for number in places)
+    behind = [numbers[start:start + 504].ljust(504, b"\0") for start in range(96, len(numbers), 504)]
+    follows = [b"\1"] * len(behind) + [b"\0"]
+    first = header(name, kind=b"S", magic=GNU, size=length,
+                   sparse=numbers[:96].ljust(96, b"\0") + follows.pop(0) + octal(size, 12))
+    return first + b"".join(padded(block + more) for block, more in zip(behind, follows))
 
 
 def tar(*entries):
@@ -316,6 +326,7 @@ def formats(base):
         "extended times": [tar(pax([("mtime", "-1.5"), ("atime", "1"), ("ctime", "2")]), file("s", b"x"))],
         "extended path of two lines": [tar(pax([("path", "a\n11 path=b\nc")]), file("s", b"x"))],
         "an empty value": [tar(pax([("path", "")]), file("s", b"x"))],
+        "times in the place of a prefix": [tar(file("a", b"1", magic=GNU, prefix=2 * octal(MTIME, 12)))],
         "an extended header at the end": [tar(file("s"), pax([("path", "one")]))],
         "numbers to the base of 256": [tar(file("a", b"abc", uid=base_256(2 ** 31, 8), **numbers))],
         "a time before 1970": [tar(file("a", b"abc", mtime=base_256(-86400, 12)))],
@@ -439,6 +450,8 @@ def broken_ends(base):
         "half the data": [header("b", size=2000) + bytes(1000)],
         "no data": [header("b", size=2000)],
         "half an extended header": [pax([("path", "x" * 1000)])[:600]],
+        "half a long name": [good + gnu_long_name("n" * 200)[:600]],
+        "half the data of a file with holes": [sparse_files("s", (1000, b"x" * 2000))["in the header"][:1024]],
         "no tar at all": [b"<!DOCTYPE html>" + b"<p>" * 1000],
         "not even a block": [b"hello world"],
     }

@@ -174,15 +174,17 @@ def test_many_small_records_do_not_take_for_ever(bench):
 
 # Files with holes
 
-@pytest.mark.parametrize("way", sorted(sparse_files("s", 1000, b"data")))
-def test_a_sparse_file_is_right_or_refused(bench, way):
-    entry = sparse_files("s", 1000, b"data")[way]
-    try:
-        tree = bench.unpack(tar(entry, file("after", b"1")))
-    except udocker.ArchiveError:
-        return
-    assert tree[b"s"][2] == bytes(1000) + b"data"
-    assert tree[b"after"][2] == b"1"
+@pytest.mark.parametrize("way", ["in the header", "0.0", "0.1", "1.0"])
+@pytest.mark.parametrize("pieces", [
+    [(1000, b"data")], [(0, b"one"), (3, b"after"), (8, b"the"), (1000, b"other")], [(1000, b"")],
+    [(10000 * number, b"piece %d" % number) for number in range(60)],
+], ids=["one", "adjacent", "a hole alone", "many"])
+def test_a_sparse_file(bench, way, pieces):
+    content = bytearray(pieces[-1][0] + len(pieces[-1][1]))
+    for offset, data in pieces:
+        content[offset:offset + len(data)] = data
+    tree = bench.unpack(tar(sparse_files("s", *pieces)[way], file("after", b"1")))
+    assert tree[b"s"][2] == content and tree[b"after"][2] == b"1"
 
 
 # Whiteouts of what is no name
@@ -388,6 +390,14 @@ def test_skippable_frames_of_zstd_are_skipped(bench):
 def test_half_a_compressed_layer_is_refused(bench, packer, left):
     with pytest.raises(udocker.ArchiveError):
         bench.unpack(PACKERS[packer](CONTENT)[:left])
+
+
+@pytest.mark.parametrize("packer", sorted(set(PACKERS) - {"plain"}))
+def test_half_a_second_member_is_refused(bench, packer):
+    """The first one ends between two entries, where a tar may end."""
+    pack = PACKERS[packer]
+    with pytest.raises(udocker.ArchiveError):
+        bench.unpack(pack(CONTENT[:1024]) + pack(CONTENT[1024:])[:9])
 
 
 @pytest.mark.parametrize("packer", sorted(set(PACKERS) - {"plain"}))

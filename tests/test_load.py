@@ -114,6 +114,15 @@ def test_load_of_a_compressed_archive(udocker, pack, members):
     assert config_digest(udocker, "lab/made:1.0") == digest_of(BOTH.config)
 
 
+def test_load_of_layers_that_the_index_has_compressed(udocker):
+    """The manifest of the index is for other blobs than those that manifest.json names."""
+    packed = made(LOWER, UPPER, pack=gzip.compress)
+    members = dict(layout_of(index(entry(packed, "docker.io/lab/made:1.0")), packed), **docker_24(BOTH))
+    udocker.ok("load", input=archive(members))
+    assert config_digest(udocker, "lab/made:1.0") == digest_of(BOTH.config) == digest_of(packed.config)
+    udocker.ok("verify", "lab/made:1.0")
+
+
 @pytest.mark.parametrize("pack", sorted(PACKERS))
 def test_load_of_compressed_layers(udocker, pack):
     image = made(LOWER, UPPER, pack=PACKERS[pack])

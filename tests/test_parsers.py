@@ -62,7 +62,7 @@ def damaged(*samples):
 def damaged_tars():
     """Tars of one of everything, with fields of headers replaced and their checksums right."""
     entries = [file("a", b"1"), directory("d"), symlink("l", "a"), gnu_long_name("n" * 150) + file("n"),
-               pax([("path", "p"), ("mtime", "1.5")]) + file("s")] + list(sparse_files("h", 1000, b"data").values())
+               pax([("path", "p"), ("mtime", "1.5")]) + file("s")] + list(sparse_files("h", (1000, b"data")).values())
     field = strategies.tuples(strategies.sampled_from(sorted(set(FIELDS) - {"checksum", "name"})), strategies.one_of(
         strategies.binary(max_size=12), strategies.sampled_from([b"\xff" * 12, b"\x80" + bytes(11), b"7" * 12, b"-1"])))
     odd = field.map(lambda pair: header("x", **{pair[0]: pair[1][:FIELDS[pair[0]][1]]}))
