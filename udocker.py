@@ -466,14 +466,16 @@ class Work:
 # ======================================================================================================
 
 class Setting:
-    """One thing that can be set: its default (whose type is its type), variable and meaning."""
+    """One thing that can be set: its default (whose type is its type), variable and meaning; a number is at most
+    `most`."""
 
     TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
-    def __init__(self, default, variable, meaning):
+    def __init__(self, default, variable, meaning, most=10 ** 9):
         self.default = default
         self.variable = variable
         self.meaning = meaning
+        self.most = most
 
     def parse(self, text):
         """The value that `text` stands for; ValueError says what was expected."""
@@ -488,8 +490,8 @@ class Setting:
                 value = type(self.default)(text)
             except ValueError:
                 raise ValueError("a number")
-            if not 0 <= value < 1e9:
-                raise ValueError("a number from 0 on")
+            if not 0 <= value <= self.most:
+                raise ValueError("a number from 0 to %d" % self.most)
             return value
         return text
 
@@ -522,7 +524,8 @@ SETTINGS = {
                                           "false: links are left to the kernel (modes Fn with udocker's library)"),
     "tarball": Setting("", "UDOCKER_TARBALL", "tarball of the engines' executables, file or URL"),
     "default_execution_mode": Setting("P1", "UDOCKER_DEFAULT_EXECUTION_MODE", "mode of containers without setup"),
-    "loglevel": Setting(Say.INFO, "UDOCKER_LOGLEVEL", "1 errors, 2 and warnings, 3 and information, 5 and debugging"),
+    "loglevel": Setting(Say.INFO, "UDOCKER_LOGLEVEL",
+                        "0 nothing, 1 errors, 2 and warnings, 3 and information, 5 and debugging", most=Say.DEBUG),
 }
 
 

@@ -205,7 +205,7 @@ def test_settings_without_end(own):
 @pytest.mark.parametrize("line, told", [
     (b"dir = /tmp/a\0b", "without a NUL"), (b"colour = red", "unknown setting 'colour'"), (b"dir", "key = value"),
     (b"downloads = nan", "a number"), (b"timeout = 1e400", "a number"), (b"insecure = perhaps", "true or false"),
-    (b"dir = \xff", "not a text file"),
+    (b"dir = \xff", "not a text file"), (b"loglevel = 9", "a number from 0 to 5"),
 ])
 def test_settings_that_cannot_be(udocker, tmp_path, line, told):
     (tmp_path / "settings").write_bytes(b"# good\nretries = 1\n" + line + b"\n")
