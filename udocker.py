@@ -11198,8 +11198,9 @@ def write_container(container, root, destination, is_clone, is_squashfs):
 
 def export_container(context, word, destination, is_clone=False, is_squashfs=False):
     """Write a container's tree to a tar archive, or a squashfs; that, and a clone, with what udocker knows about it."""
-    if is_squashfs and destination == "-":
-        raise UsageError("--squashfs cannot be written to standard output", "name a file with -o")
+    if is_squashfs and (destination == "-" or os.path.exists(destination) and not os.path.isfile(destination)):
+        raise UsageError("--squashfs cannot be written to %s, which is no file" % output_name(destination),
+                         "name one with -o")
     raise_on_signals()
     container = context.containers.get(word)
     settle(container)

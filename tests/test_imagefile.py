@@ -175,7 +175,7 @@ def test_a_file_of_that_name_stays_until_the_new_one_is_whole(containers, tmp_pa
     assert path.read_bytes()[:4] == b"hsqs" and os.listdir(str(tmp_path)) == ["app.sqfs"]
 
 
-@pytest.mark.parametrize("words", [[], ["-o", "-"], ["-"]])
+@pytest.mark.parametrize("words", [[], ["-o", "-"], ["-"], ["-o", "/dev/full"], ["-o", "."]])
 def test_it_needs_a_file(containers, words):
     assert "-o" in containers.fails(2, "export", "--squashfs", *words + ["busybox"]).err
 
