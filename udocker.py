@@ -1637,8 +1637,8 @@ class Journal:
 
 
 class Naming:
-    """Errors of the system that name no file, as those of write(2), or one that nobody knows, as those of rename(2),
-    name `path` when they leave the `with` block."""
+    """Errors of the system that name no file, as those of write(2), or one that nobody knows, as those of rename(2) and
+    symlink(2), name `path` when they leave the `with` block."""
 
     def __init__(self, path):
         self.path = path
@@ -1648,9 +1648,9 @@ class Naming:
 
     def __exit__(self, _, error, __):
         if isinstance(error, OSError) and error.errno:
-            name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-            if not name or os.path.basename(name).startswith(".new-"):
-                error.filename = self.path
+            names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+            if not any(names) or any(os.path.basename(name).startswith(".new-") for name in names):
+                error.filename, error.filename2 = self.path, None
 
 
 class NewFile:
@@ -2107,13 +2107,23 @@ def _copy_data(reader, writer, size):
     os.ftruncate(writer, size)
 
 
+def open_source(name, directory):
+    """A descriptor of a file to be read; OSError gives its path, also where `name` is one in an open directory."""
+    try:
+        return os.open(name, OLD_FILE, dir_fd=directory)
+    except OSError as error:
+        if directory is not None:
+            error.filename = os.path.join(os.readlink("/proc/self/fd/%d" % directory), name)
+        raise
+
+
 def copy_file(source, path, status, source_directory=None, directory=None):
     """Make `path` a copy of a file or link of which `status` is known; both may be names in open directories."""
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
         set_time(path, status.st_mtime_ns, directory)
         return
-    with Closing(os.open(source, OLD_FILE, dir_fd=source_directory)) as reader, \
+    with Closing(open_source(source, source_directory)) as reader, \
             Closing(os.open(path, NEW_FILE, 0o600, dir_fd=directory)) as writer:
         try:
             _copy_data(reader, writer, status.st_size)
@@ -2272,29 +2282,48 @@ class TreeMerge(TreeCopy):
 
     TEMPORARY = "^[.]new-[0-9a-f]{16}$"     # strict, as it is looked for among the user's own files
 
-    def __init__(self, source, target, beside="", mend=None):
+    def __init__(self, source, target, beside="", mend=None, is_by_root=False):
         """Files are made in the directory `beside`, on the same file system, which prune() sweeps; where there is none,
         in their own, where the next copy sweeps. `mend`, called with the name that a copy will get in the target and
-        the path where it lies now, makes it what it shall be."""
+        the path where it lies now, makes it what it shall be. `is_by_root`: the caller's directories are written to
+        whatever their modes say."""
         super().__init__(source, target)
         self.beside = beside
         self.mend = mend
+        self.is_by_root = is_by_root
         self.swept = set()          # directories of the target
 
     def _place(self, name, status, source, where, base, target):
+        path, mode = os.path.join(self.target.path, where), self._open_up(target)
         try:
             if stat.S_ISDIR(status.st_mode):
                 super()._place(name, status, source, where, base, target)
             else:
-                self._put(name, status, source, where, base, target)
+                self._put(name, status, source, path, where, base, target)
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(base, dir_fd=target).st_mode):
-                raise ConflictError("%s/%s: a directory cannot replace what is there" % (self.target.path, where),
-                                    REPLACE_HINT)
+                raise ConflictError("%s: a directory cannot replace what is there" % path, REPLACE_HINT)
         except IsADirectoryError:
-            raise ConflictError("%s/%s: a file cannot replace a directory" % (self.target.path, where), REPLACE_HINT)
+            raise ConflictError("%s: a file cannot replace a directory" % path, REPLACE_HINT)
+        except OSError as error:
+            if error.filename == base:
+                error.filename = path
+            raise
+        finally:
+            if mode is not None:
+                os.fchmod(target, mode)
 
-    def _put(self, name, status, source, where, base, target):
+    def _open_up(self, directory):
+        """Make an open directory one that may be written to; returns the mode that it had, None where it needs nothing
+        or cannot be."""
+        status = os.fstat(directory)
+        mode = stat.S_IMODE(status.st_mode)
+        if not self.is_by_root or mode & stat.S_IWUSR or status.st_uid != os.geteuid():
+            return None
+        os.fchmod(directory, mode | stat.S_IWUSR)
+        return mode
+
+    def _put(self, name, status, source, path, where, base, target):
         place = self.beside or "/proc/self/fd/%d" % target
         temporary = new_path(place)
         if not self.beside and os.path.dirname(where) not in self.swept:
@@ -2302,7 +2331,7 @@ class TreeMerge(TreeCopy):
             for path in left_behind(place, self.TEMPORARY):
                 remove_file(path)
         try:
-            with Naming("%s/%s" % (self.target.path, where)):
+            with Naming(path):
                 self._make(name, status, source, where, temporary, None)
                 if os.path.lexists(temporary):      # what is no socket and no device
                     if self.mend:

@@ -156,6 +156,32 @@ def test_cp_names_the_file_that_it_cannot_write(trees, tmp_path):
         os.chmod(paths["h"] + "/dir", 0o755)
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_cp_names_the_file_that_it_cannot_read(trees):
+    program, paths = trees
+    os.chmod(paths["h"] + "/dir/inner", 0)
+    assert "error: %s/dir/inner: " % paths["h"] in program.fails(1, "cp", paths["h"] + "/dir", "a:/new").err
+
+
+def test_cp_into_a_directory_that_only_root_may_write_to(trees):
+    """As docker's, which is root's; on the host it is the user's."""
+    program, paths = trees
+    for tree in "ah":
+        os.chmod(paths[tree] + "/dir", 0o555)
+    before = listing(paths["h"])
+    program.ok("cp", paths["h"] + "/file", "a:/dir/inner")
+    program.ok("cp", paths["h"] + "/file", "a:/dir/fresh")
+    program.ok("cp", paths["h"] + "/there", "a:/dir")
+    assert texts(paths["a"] + "/dir")["fresh"] == "content"
+    assert stat.S_IMODE(os.stat(paths["a"] + "/dir").st_mode) == 0o555
+    for source in "a:/file", "a:/link", "a:/there":
+        if os.getuid():
+            assert "%s/dir/%s: " % (paths["h"], source[3:]) in program.fails(1, "cp", source, paths["h"] + "/dir").err
+            assert listing(paths["h"]) == before
+    for tree in "ah":
+        os.chmod(paths[tree] + "/dir", 0o755)
+
+
 def test_cp_relative_to_where_it_is_called(trees, tmp_path):
     program, paths = trees
     (tmp_path / "x:y").write_text("colon")
