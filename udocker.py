@@ -3972,6 +3972,11 @@ class Layout:
         for path in (self.home, self.bin, self.lib, self.doc, self.repos, self.layers, self.containers):
             make_directory(path)
 
+    def has(self, path):
+        """Whether a path is in the store."""
+        return any((path + "/").startswith(place + "/") for place in (
+            self.home, self.bin, self.lib, self.doc, self.repos, self.layers, self.containers))
+
     def blob(self, digest):
         return self.layers + "/" + digest
 
@@ -10408,10 +10413,28 @@ def tell_once(context, tell, text):
         say.debug(text)
 
 
+def is_store_absent(context):
+    """Whether there is no store where the user says that one is: a slip in its path, or he begins it now."""
+    return context.settings.origin("dir") != "default" and not os.path.isdir(context.layout.home)
+
+
+def warn_of_absent_store(context):
+    """An absent store looks like an empty one."""
+    if is_store_absent(context):
+        say.warning("%s: there is no store at %s" % (context.settings.origin("dir"), context.layout.home))
+
+
+def begin_store(context):
+    """Make what is missing of the store."""
+    if is_store_absent(context):
+        say.info("making a store at %s" % context.layout.home)
+    context.layout.make()
+
+
 def open_store(context):
     """Before something comes into the store: make it where it is missing, and say once where others can get at it."""
     raise_on_signals()
-    context.layout.make()
+    begin_store(context)
     place = exposed_directory(context.layout.home, context.host.gid)
     if place:
         tell_once(context, say.warning, "%s can be written to by others, who so may change what is run from %s" % (
@@ -10847,7 +10870,7 @@ def install_tools(context, codes, source="", is_forced=False, is_purged=False):
     """
     raise_on_signals()
     box, failures, paths = context.toolbox(), [], []
-    context.layout.make()
+    begin_store(context)
     if is_purged:
         for path in box.installed():
             remove_file(path)
@@ -11396,7 +11419,7 @@ def copy_between(context, source_text, target_text, is_followed=False):
                             "choose a target outside of it")
     with Naming(target_text):
         mend = Conversion(os.path.dirname(source_tree.path)).reverter(start, place) if source.is_guest else None
-        TreeMerge(source_tree, target_tree, target.beside, mend).copy(start, place)
+        TreeMerge(source_tree, target_tree, target.beside, mend, target.is_guest).copy(start, place)
 
 
 # --- run ----------------------------------------------------------------------------------------------
@@ -13035,6 +13058,7 @@ def command_images(context, arguments):
 
     With IMAGE only this one; where it has no tag, all of that name.
     """
+    warn_of_absent_store(context)
     filters = parse_filters(arguments.filter, IMAGE_FILTERS)
     found = [image for image in context.images.list() if is_listed_image(image, filters) and (
         not arguments.image or is_of_name(image, arguments.image))]
@@ -13144,6 +13168,7 @@ def command_ps(context, arguments):
     P is P for a protected one; M is W for a writable tree, R for a read-only one, N for none. On a terminal that is
     too narrow, ids and images are shortened; the beginning of an id serves as well as the whole.
     """
+    warn_of_absent_store(context)
     filters = parse_filters(arguments.filter, CONTAINER_FILTERS)
     count = 1 if arguments.latest else None if arguments.last is None else parse_count("--last", arguments.last)
     found = [container for container in context.containers.list() if is_listed_container(container, filters)]
@@ -13866,8 +13891,6 @@ SYSTEM_HINTS = {number: hint for numbers, hint in (
     ((errno.ENOSPC, errno.EDQUOT),
      "remove what is not needed with udocker rm and rmi, or use a store on another file system with --repo=DIR"),
     ((errno.EFBIG,), "files may not become larger here: see ulimit -f, and what the batch system allows"),
-    ((errno.EACCES, errno.EPERM, errno.EROFS),
-     "a store that you may not write to can only be looked at and run from; --repo=DIR chooses another one"),
 ) for number in numbers}
 
 
@@ -13889,6 +13912,12 @@ def load_settings(given, environment):
     return settings
 
 
+def is_refused_by_store(context, error):
+    """Whether an error of the system says that the store may not be written to."""
+    return (error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and isinstance(error.filename, str)
+            and context.layout.has(error.filename) and not os.access(context.layout.home, os.W_OK))
+
+
 def run_command(chosen, arguments, given, environment):
     """What the function of a command returns: its exit status, or None for success."""
     if os.geteuid() == 0 and not given.allow_root and chosen.name not in ("help", "version"):
@@ -13896,7 +13925,14 @@ def run_command(chosen, arguments, given, environment):
                     "run it as an ordinary user, or with --allow-root if you mean it")
     settings = load_settings(given, environment)
     say.level = Say.DEBUG if given.debug else Say.ERROR if given.quiet else settings["loglevel"]
-    return chosen.function(Context(settings, environment), arguments)
+    context = Context(settings, environment)
+    try:
+        return chosen.function(context, arguments)
+    except OSError as error:
+        if not is_refused_by_store(context, error):
+            raise
+        raise Error("%s: %s" % (error.filename, error.strerror),
+                    "a store that you may not write to can only be looked at and run from; --repo= chooses another one")
 
 
 def dispatch(words, environment):

@@ -474,3 +474,33 @@ def test_places_where_no_store_can_be(udocker, place):
     (udocker.home / "file").write_text("")
     assert place.split("/")[-1] in udocker.fails(1, "mkrepo", place).err or "/proc" in place
     assert (udocker.home / "file").is_file()
+
+
+@pytest.mark.parametrize("command", ["ps", "images"])
+def test_a_store_that_is_not_there_is_no_empty_one(udocker, tmp_path, command):
+    for options, env, origin in (["--repo=%s/typo" % tmp_path], {}, "command line"), (
+            [], {"UDOCKER_DIR": str(tmp_path / "typo")}, "environment UDOCKER_DIR"):
+        result = udocker.ok(*options + [command], env=env)
+        assert result.err == "udocker: warning: %s: there is no store at %s/typo\n" % (origin, tmp_path)
+    assert udocker.ok(command).err == "" and os.listdir(str(udocker.home)) == []
+
+
+def test_a_store_that_is_made_where_there_was_none_is_told(udocker, tmp_path):
+    for said in "udocker: making a store at %s/new\n" % tmp_path, "":
+        result = udocker.ok("--repo=%s/new" % tmp_path, "import", "-", "lab/tree", input=TREE)
+        assert result.err == said + "udocker: lab/tree:latest is imported\n"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_what_may_not_be_written_to(store, tmp_path):
+    """That of the store is told with what one may do with it all the same."""
+    for name in "containers", "repos", "":
+        (store.store / name).chmod(0o555)
+    try:
+        assert "--repo= chooses another" in store.fails(1, "create", "made:1").err
+        assert "hint" not in store.fails(1, "save", "-o", tmp_path / "none/x.tar", "made:1").err
+        tmp_path.chmod(0o555)
+        assert "hint" not in store.fails(1, "save", "-o", tmp_path / "x.tar", "made:1").err
+    finally:
+        for place in store.store, store.store / "containers", store.store / "repos", tmp_path:
+            place.chmod(0o755)
