@@ -11021,6 +11021,9 @@ def input_pieces(path):
         raise NotFoundError("%s: no such file" % path)
     if os.path.isdir(path):
         raise ArchiveError("%s: a directory, and an archive was expected" % path)
+    if path != "-" and TreeFile.is_at(path):
+        raise ArchiveError("%s: a squashfs or SIF file, and an archive was expected" % path,
+                           "udocker run %s runs it as it is" % os.path.abspath(path))
     return standard_input() if path == "-" else file_pieces(path)
 
 

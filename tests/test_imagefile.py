@@ -498,6 +498,12 @@ def test_what_is_no_such_file_is_told(containers, tmp_path, word):
     assert result.status in (125, 2) and len(result.err.splitlines()) <= 2, result
 
 
+@pytest.mark.parametrize("words", [["load", "-i"], ["import", "--clone"], ["import"]])
+def test_one_that_is_taken_for_an_archive(containers, squashed, words):
+    result = containers.fails(1, *words + ["busybox.sqfs"] + ["lab/new"] * (words == ["import"]), cwd=squashed)
+    assert "hint: udocker run %s/busybox.sqfs runs it as it is" % squashed in result.err
+
+
 def test_a_location_that_is_neither(containers, tmp_path):
     (tmp_path / "text").write_text("no squashfs")
     assert "no squashfs" in containers.fails(125, "run", "--location=%s" % (tmp_path / "text"), "busybox").err
