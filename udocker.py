@@ -1650,7 +1650,8 @@ class Naming:
         if isinstance(error, OSError) and error.errno:
             names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
             if not any(names) or any(os.path.basename(name).startswith(".new-") for name in names):
-                error.filename, error.filename2 = self.path, None
+                error.filename = self.path
+                del error.filename2
 
 
 class NewFile:
