@@ -5307,7 +5307,7 @@ class TarReader:
             last = start + size - 1     # where a length that is wrong finds no end of a line, or no key before it
             key, equals, value = data[start + len(length) + 1:last].partition(b"=")
             if (data[last:last + 1] != b"\n" or not equals or b"\0" in key
-                    or key in (b"path", b"linkpath") and b"\0" in value):
+                    or key in (b"path", b"linkpath", b"GNU.sparse.name") and b"\0" in value):
                 raise ArchiveError("a damaged pax header")
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 sparse.append(value)
@@ -5479,8 +5479,6 @@ class LayerUnpacker:
                 if error.errno not in self.REFUSALS:
                     raise
                 raise ArchiveError("%s: %s" % (printable_name(entry.name), error.strerror))
-            except ValueError:              # a NUL where none can be
-                raise ArchiveError("%s: impossible name" % printable_name(entry.name))
         stream.drain()
 
     def _place(self, entry, stream):

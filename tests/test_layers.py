@@ -177,7 +177,8 @@ def test_many_small_records_do_not_take_for_ever(bench):
 @pytest.mark.parametrize("way", ["in the header", "0.0", "0.1", "1.0"])
 @pytest.mark.parametrize("pieces", [
     [(1000, b"data")], [(0, b"one"), (3, b"after"), (8, b"the"), (1000, b"other")], [(1000, b"")],
-    [(10000 * number, b"piece %d" % number) for number in range(60)],
+    # so many that the list of 1.0 ends with the first byte of its third block
+    [(3000 * number, b"piece %d" % number) for number in range(118)],
 ], ids=["one", "adjacent", "a hole alone", "many"])
 def test_a_sparse_file(bench, way, pieces):
     content = bytearray(pieces[-1][0] + len(pieces[-1][1]))
@@ -295,6 +296,15 @@ def test_times_of_links_are_kept(bench):
 def test_times_of_files_are_kept(bench, seconds):
     bench.unpack(tar(file("a", mtime=base_256(seconds, 12))))
     assert os.lstat(str(bench.root / "a")).st_mtime == seconds
+
+
+@pytest.mark.parametrize("text, nanoseconds", [
+    ("15.25", 15250000000), ("-1.5", -1500000000), ("5.", 5000000000), (".5", 500000000), ("1.0000000019", 1000000001),
+    ("-0.000000001", -1), ("1e-05", 10000),         # as Python's tarfile writes what is less than 0.0001
+])
+def test_times_of_extended_headers(bench, text, nanoseconds):
+    bench.unpack(tar(pax([("mtime", text)]), file("a")))
+    assert os.lstat(str(bench.root / "a")).st_mtime_ns == nanoseconds
 
 
 @pytest.mark.parametrize("seconds", [2 ** 70, -2 ** 70, 2 ** 62])
