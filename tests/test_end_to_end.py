@@ -437,7 +437,7 @@ def test_name_and_rmname(created):
     ("pull", "IMAGE is missing", ""),
     ("rm", "CONTAINER is missing", ""),
     ("name busy", "NAME is missing", ""),
-    ("rmname a b", "b", ""),
+    ("rmname a b c", "'b' is too much", ""),
     ("create --name", "--name", ""),
     ("run --rm=maybe busy", "--rm", ""),
 ])

@@ -228,6 +228,7 @@ BAD = {
     "layers in the wrong order": (with_manifest(Layers=[blob(BOTH.layers[n].blob) for n in (1, 0)]), "sha256:"),
     "a blob that lies": (dict(GOOD, **{LAYER: HIGHEST}), LAYER[-64:]),
     "a diff_id that lies": (dict(with_manifest(Config="c.json"), **{"c.json": OTHER_CONFIG}), digest_of(HIGHEST)),
+    "a config that lies": (dict(docker_24(BOTH), **{CONFIG[-64:] + ".json": BOTH.config + b"\n"}), CONFIG[-64:]),
     "a gzip'ed layer that is no tar": (docker_24(made(b"garbage" * 1000, pack=gzip.compress)), ""),
     "nothing but manifest.json": ({"manifest.json": GOOD["manifest.json"]}, "lacks"),
     "no manifest at all": (without(GOOD, "manifest.json", "index.json"), "manifest.json"),

@@ -3,6 +3,7 @@ completion."""
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -212,6 +213,18 @@ def test_tables_of_a_template(stocked, busybox, words, expected):
         created=inspected("lab/mine:1", "Created"), digest=inspected("lab/mine:1", "Id"))
 
 
+@pytest.mark.parametrize("template, text", [
+    ("{{.Yes}} {{ .No }} {{.Number}}", "true false 1"), ("{{.Null}}", "<no value>"),
+    ("{{.List}}", "[1 b [<no value>]]"), ("{{.Map}}", "map[a:map[x:false] z:1]"), ("{{.map.A.x}}", "false"),
+    ("{{json .Null}}", "null"), ("{{json .Map.z}}{{json .Number}}", "11"), (r"{{.Yes}}\t{{.No}}\n", "true\tfalse\n"),
+    ("no value", "no value"),
+])
+def test_values_as_go_prints_them(template, text):
+    document = {"Yes": True, "No": False, "Number": 1, "Null": None, "List": [1, "b", [None]],
+                "Map": {"z": 1, "a": {"x": False}}}
+    assert program_under_test.rendered(template, document) == text
+
+
 def test_every_value_of_a_record_has_a_heading(stocked):
     for line, headings in (("images", program_under_test.IMAGE_HEADINGS),
                            ("ps --size", program_under_test.CONTAINER_HEADINGS)):
@@ -284,6 +297,14 @@ def test_showconf_fits_the_terminal(udocker, columns):
     assert max(map(len, screen.splitlines())) <= columns and "retry_delay" in screen
     assert ("UDOCKER_RETRY_DELAY" in screen) == (columns == 200)
     assert "UDOCKER_RETRY_DELAY" in udocker.ok("showconf").out
+
+
+@pytest.mark.parametrize("text, lines", [
+    ("", [""]), ("a " * 40, ["a" + " a" * 39]), ("a " * 39 + "aa", ["a" + " a" * 38, "> aa"]),
+    ("a" * 90, ["", "> " + "a" * 90]),
+])
+def test_text_without_a_terminal_is_of_79_columns(text, lines):
+    assert program_under_test.wrapped(text, "", "> ") == lines
 
 
 def test_help_fits_the_terminal(udocker):
@@ -392,6 +413,18 @@ def test_completion_in_fish(on_path, typed, found):
     script = "udocker completion fish | source; complete -C '%s'" % typed
     out = subprocess.check_output(["fish", "--no-config", "-c", script], env=on_path.environment())
     assert {line.split("\t")[0] for line in out.decode().splitlines()} == found
+
+
+def test_the_script_for_fish_has_every_command_and_option(udocker):
+    """Read without a fish, which few machines have."""
+    script = udocker.ok("completion", "fish").out
+    of_commands = re.findall(r"-n '__fish_seen_subcommand_from (\S+)'((?: -[ls] \S+)+)( -r)? -d '", script)
+    assert {(name, ("--" if kind == "l" else "-") + word, bool(has_value)) for name, words, has_value in of_commands
+            for kind, word in re.findall(r"-([ls]) (\S+)", words)} == {
+                (name, spelling, bool(option.value)) for name, declared in program_under_test.COMMANDS.items()
+                for option in declared.options for spelling in option.spellings}
+    assert re.findall(r"-n __fish_use_subcommand -a (\S+) -d '(.{20})", script) == [
+        (name, declared.meaning[0][:20]) for name, declared in program_under_test.COMMANDS.items()]
 
 
 def test_names_that_a_shell_would_execute_are_not_completed(stocked):
