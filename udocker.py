@@ -5014,8 +5014,6 @@ def _inflated(pieces):
                 if output:
                     yield output
                 data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
-        if not decoder.eof:
-            yield decoder.flush()
     except zlib.error as error:
         raise ArchiveError("damaged gzip data: %s" % error)
     if not decoder.eof:
@@ -5597,7 +5595,7 @@ class LayerUnpacker:
         status = os.lstat(source)
         if not base or stat.S_ISDIR(status.st_mode):
             raise ArchiveError("%s: a hard link to a directory" % printable_name(entry.name))
-        if source == path or os.path.lexists(path) and os.path.samestat(status, os.lstat(path)):
+        if os.path.lexists(path) and os.path.samestat(status, os.lstat(path)):
             return
         try:
             self._replace(path, lambda: os.link(source, path, follow_symlinks=False))

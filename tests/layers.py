@@ -52,6 +52,12 @@ def header(name, kind=b"0", size=0, mode=0o644, mtime=MTIME, link="", magic=USTA
     return bytes(block)
 
 
+def with_signed_sum(entry):
+    """The same with the sum of its header as old archivers made it, whose bytes had a sign."""
+    block = entry[:148] + b" " * 8 + entry[156:BLOCK]
+    return block[:148] + b"%06o\0 " % sum(byte - 256 if byte > 127 else byte for byte in block) + entry[156:]
+
+
 def padded(data):
     """Data filled up with zeros to whole blocks."""
     return data + bytes(-len(data) % BLOCK)
@@ -334,6 +340,7 @@ def formats(base):
         "numbers that fill the field": [tar(file("a", b"abc", size=b"000000000003", mtime=b"11145401322 "))],
         "sizes of what has no data": [tar(file("a", b"1"), hardlink("b", "a", size=5), directory("c", size=6),
                                           symlink("d", "x", size=7), file("e", b"2"))],
+        "a sum of bytes with a sign": [tar(with_signed_sum(file(b"\xe9t\xe9", b"1")))],
         "no end": [file("a", b"1")],
         "half an end": [file("a", b"1") + bytes(BLOCK)],
         "an end right after the last byte": [header("a", size=3) + b"abc"],
@@ -454,6 +461,8 @@ def broken_ends(base):
         "half an extended header": [pax([("path", "x" * 1000)])[:600]],
         "half a long name": [good + gnu_long_name("n" * 200)[:600]],
         "half the data of a file with holes": [sparse_files("s", (1000, b"x" * 2000))["in the header"][:1024]],
+        "half the places of a file with holes": [
+            sparse_files("s", *((9 * number, b"x") for number in range(60)))["in the header"][:700]],
         "no tar at all": [b"<!DOCTYPE html>" + b"<p>" * 1000],
         "not even a block": [b"hello world"],
     }

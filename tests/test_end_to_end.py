@@ -162,8 +162,7 @@ def test_pull_from_nobody(udocker):
 ])
 @pytest.mark.parametrize("command", ["pull", "create", "rmi", "verify"])
 def test_malformed_references(udocker, command, reference):
-    result = udocker(command, "--", reference)
-    assert result.status in (1, 2) and result.err.startswith("udocker: error: "), result
+    assert "is not an image name" in udocker.fails(2, command, "--", reference).err
     assert not udocker.store.exists() or not any(
         files for _, _, files in os.walk(str(udocker.store / "repos"))), "nothing is stored"
 
@@ -440,6 +439,7 @@ def test_name_and_rmname(created):
     ("rmname a b c", "'b' is too much", ""),
     ("create --name", "--name", ""),
     ("run --rm=maybe busy", "--rm", ""),
+    ("run -itX busy", "-X in -itX", ""),
 ])
 def test_usage_errors(udocker, line, wrong, meant):
     """They end before anything is touched, name the wrong word, and say what to write."""

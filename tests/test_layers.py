@@ -17,7 +17,7 @@ import udocker
 from faulty_registry import (OCI_CONFIG, OCI_MANIFEST, Layer, descriptor_of, digest_of, image_config,
                              json_bytes)
 from layers import (ACCEPTED, MTIME, REFUSED, base_256, device, directory, file, gnu_long_link, gnu_long_name,
-                    pax, raw_pax, sparse_files, symlink, tar, whiteout, zstd)
+                    hardlink, pax, raw_pax, sparse_files, symlink, tar, whiteout, zstd)
 
 
 class Workbench:
@@ -225,6 +225,10 @@ def test_metadata_of_aufs_harms_nothing(bench):
     assert b"d/a" in tree and b".wh..wh.aufs" not in tree
 
 
+def test_a_hard_link_to_itself_leaves_the_file(bench):
+    assert bench.unpack(tar(file("a", b"1"), hardlink("a", "./a")))[b"a"][2] == b"1"
+
+
 # What a plain user cannot have
 
 def test_devices_are_left_out(bench):
@@ -366,6 +370,19 @@ CONTENT = tar(file("a", b"first"), file("noise", os.urandom(300000)), file("b", 
 def test_each_compression_is_told_by_content(bench, packer):
     tree = bench.unpack(PACKERS[packer](CONTENT))
     assert (tree[b"a"][2], tree[b"b"][2], len(tree[b"noise"][2])) == (b"first", b"last", 300000)
+
+
+@pytest.mark.parametrize("packer", sorted(PACKERS))
+def test_each_compression_is_told_of_pieces_of_any_size(packer):
+    content = tar(file("a", b"first"))
+    packed = PACKERS[packer](content)
+    assert b"".join(udocker.decompressed(packed[at:at + 1] for at in range(len(packed)))) == content
+
+
+def test_no_more_is_read_than_tells_the_compression():
+    pieces = (piece for piece in [CONTENT[:5], CONTENT[5:1024], CONTENT[1024:]])
+    content = udocker.decompressed(pieces)
+    assert next(content) == CONTENT[:1024] and next(pieces) == CONTENT[1024:]
 
 
 @pytest.mark.parametrize("packer", sorted(set(PACKERS) - {"plain"}))

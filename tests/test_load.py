@@ -213,6 +213,7 @@ OTHER_CONFIG = json_bytes(image_config([Layer(LOWER), Layer(HIGHEST)]))
 BAD = {
     "no JSON": (changed(manifest_json=b"{"), "manifest.json"),
     "no list": (changed(manifest_json=b"{}"), "manifest.json"),
+    "half a surrogate pair": (with_manifest(RepoTags=["\ud800:1"]), "not valid JSON"),
     "a list of numbers": (changed(manifest_json=b"[1]"), "manifest.json"),
     "a lot of lists": (changed(manifest_json=b"[" * 100000), "manifest.json"),
     "no such config": (with_manifest(Config="blobs/sha256/" + "0" * 64), "0" * 64),
@@ -280,6 +281,10 @@ def test_load_of_links_that_lead_out(udocker, link, target, name):
 def test_load_of_links_in_a_circle(udocker, links):
     members = dict(with_manifest(Config="a"), **{name: Entry(symlink(name, target)) for name, target in links.items()})
     refused(udocker, "lacks", "load", input=archive(members))
+
+
+def test_load_of_a_member_that_is_there_twice(udocker):
+    refused(udocker, LAYER + " is there twice", "load", input=file(LAYER, BOTH.layers[0].blob) + archive(GOOD))
 
 
 @pytest.mark.parametrize("pack", ["plain", "gzip", "xz"])

@@ -269,6 +269,8 @@ CHOICES = [
     ("linux/arm64", ["linux/amd64", "linux/arm64"], "linux/arm64"),
     ("linux/arm64", ["linux/arm/v8", "linux/arm/v7", "linux/arm64/v8"], "linux/arm64/v8"),
     ("linux/arm64/v8", ["linux/arm/v7", "linux/arm64"], "linux/arm64"),
+    ("linux/arm64", ["linux/arm64/v9"], "linux/arm64/v9"),
+    ("linux/arm64/v9", ["linux/arm64"], "linux/arm64"),
     ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm64"], "linux/arm/v7"),
     ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6"], "linux/arm/v6"),
     ("linux/arm/v8", ["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7"),
@@ -300,6 +302,7 @@ def test_dockers_list_of_manifests(puller, faulty):
 
 @pytest.mark.parametrize("wanted,offered", [
     ("linux/s390x", ["linux/amd64", "linux/arm/v7", "windows/arm64"]), ("linux/arm/v5", ["linux/arm/v6"]),
+    ("linux/arm64/v9", ["linux/arm64/v10"]),
     ("linux/arm64", ["windows/arm64"]), ("linux/amd64", []),
 ])
 def test_a_platform_that_is_missing_is_told_with_those_there_are(puller, faulty, wanted, offered):
@@ -314,6 +317,21 @@ def test_a_platform_that_is_missing_is_told_with_those_there_are(puller, faulty,
 def test_which_part_of_a_reference_is_a_host(text, host, repository):
     reference = program_under_test.Reference.parse(text)
     assert (reference.host, reference.repository) == (host, repository)
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("busybox", "busybox:latest"), ("docker.io/library/busybox:1", "busybox:1"), ("h.org/lab/a", "h.org/lab/a:latest"),
+    ("lab/a@" + digest_of(b""), "lab/a@" + digest_of(b"")), ("a:1@" + digest_of(b""), "a@" + digest_of(b""))])
+def test_a_reference_as_it_is_shown(text, shown):
+    assert str(program_under_test.Reference.parse(text)) == shown
+
+
+@pytest.mark.parametrize("value, words", [
+    (["a", "b c"], ["a", "b c"]), ("a b", ["/bin/sh", "-c", "a b"]), ("", []), (None, []), ({"a": 1}, []),
+    (["a", 1, None], ["a"])])
+def test_the_command_of_a_config(value, words):
+    config = program_under_test.ImageConfig({"config": {"Cmd": value, "Entrypoint": value}})
+    assert config.command == config.entrypoint == words
 
 
 def test_the_environment_of_a_config():

@@ -427,6 +427,12 @@ def test_the_script_for_fish_has_every_command_and_option(udocker):
         (name, declared.meaning[0][:20]) for name, declared in program_under_test.COMMANDS.items()]
 
 
+def test_the_scripts_for_bash_and_zsh_know_the_same(udocker):
+    of_bash, of_zsh = ([line for line in udocker.ok("completion", shell).out.splitlines() if ") options=" in line]
+                       for shell in ("bash", "zsh"))
+    assert of_bash == of_zsh and len(of_bash) == len(program_under_test.COMMANDS) + 2
+
+
 def test_names_that_a_shell_would_execute_are_not_completed(stocked):
     evil = stocked.store / "repos/lab/$(touch owned)/latest"
     evil.mkdir(parents=True)
