@@ -10990,7 +10990,7 @@ def store_condition(context):
     return "%s (%s)" % (context.layout.home, ", ".join(words))
 
 
-INFLATING_HINT = ", which unpacks a third slower than isal or zlib-ng would: pip install isal"
+INFLATING_HINT = ", which unpacks a sixth slower than isal or zlib-ng would: pip install isal"
 
 
 def host_facts(context):

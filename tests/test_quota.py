@@ -418,19 +418,21 @@ def test_completion_in_fish(on_path, typed, found):
 def test_the_script_for_fish_has_every_command_and_option(udocker):
     """Read without a fish, which few machines have."""
     script = udocker.ok("completion", "fish").out
-    of_commands = re.findall(r"-n '__fish_seen_subcommand_from (\S+)'((?: -[ls] \S+)+)( -r)? -d '", script)
+    of_commands = re.findall(r"\(__udocker_command\) '(\w+)'[^\"]*\"((?: -[ls] \S+)+)( -r)? -d '", script)
     assert {(name, ("--" if kind == "l" else "-") + word, bool(has_value)) for name, words, has_value in of_commands
             for kind, word in re.findall(r"-([ls]) (\S+)", words)} == {
                 (name, spelling, bool(option.value)) for name, declared in program_under_test.COMMANDS.items()
                 for option in declared.options for spelling in option.spellings}
-    assert re.findall(r"-n __fish_use_subcommand -a (\S+) -d '(.{20})", script) == [
+    of_none = re.findall(r"\(__udocker_command\) ''\" -a (\S+) -d '(.{20})", script)
+    assert of_none[len(program_under_test.GROUPS):] == [
         (name, declared.meaning[0][:20]) for name, declared in program_under_test.COMMANDS.items()]
+    assert {name for name, _ in of_none[:len(program_under_test.GROUPS)]} == set(program_under_test.GROUPS)
 
 
 def test_the_scripts_for_bash_and_zsh_know_the_same(udocker):
     of_bash, of_zsh = ([line for line in udocker.ok("completion", shell).out.splitlines() if ") options=" in line]
                        for shell in ("bash", "zsh"))
-    assert of_bash == of_zsh and len(of_bash) == len(program_under_test.COMMANDS) + 2
+    assert of_bash == of_zsh and len(of_bash) == len(program_under_test.COMMANDS) + 1
 
 
 def test_names_that_a_shell_would_execute_are_not_completed(stocked):

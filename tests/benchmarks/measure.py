@@ -10,10 +10,9 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from program import CHECKOUT, PATH, Program     # noqa: E402  the modules of the tests
+from program import CHECKOUT, PATH, Program     # noqa: E402  the modules of the tests, one directory up
 from registries import DockerRegistry           # noqa: E402
 
 ROUNDS = 5
