@@ -307,11 +307,13 @@ def test_text_without_a_terminal_is_of_79_columns(text, lines):
     assert program_under_test.wrapped(text, "", "> ") == lines
 
 
-def test_help_fits_the_terminal(udocker):
+@pytest.mark.parametrize("columns, used", [(60, 59), (75, 74), (200, 79)])
+def test_help_fits_the_terminal(udocker, columns, used):
     """But for words that are longer than there is room for, and what is to be typed as it stands."""
-    status, screen = converse(udocker, "create", "--help", columns=60)
+    status, screen = converse(udocker, "create", "--help", columns=columns)
     lines = screen.partition("Examples:")[0].splitlines()
-    assert status == 0 and all(len(line) < 60 or " " not in line.strip() for line in lines)
+    assert status == 0 and all(len(line) <= used or " " not in line.strip() for line in lines)
+    assert max(map(len, lines)) > used - 6, "room is left"
     assert " ".join(screen.split()) == " ".join(udocker.ok("create", "--help").out.split())
 
 
