@@ -269,6 +269,16 @@ def test_import_of_what_is_no_file(udocker, words, source):
     refused(udocker, source, "import", source, *words)
 
 
+@pytest.mark.parametrize("words, told", [
+    ([], "IMAGE is missing"), (["lab/x", "--name=x"], "--name="), (["--mv", "--tocontainer"], "--mv"),
+    (["--mv", "--clone"], "--mv"), (["--clone", "lab/x"], "--clone"), (["--clone", "--tocontainer"], "--clone"),
+    (["--clone", "--platform=linux/arm64"], "--clone")])
+def test_import_of_one_thing_as_another(udocker, words, told):
+    (udocker.home / "tree").write_bytes(LOWER)
+    assert told in udocker.fails(2, "import", udocker.home / "tree", *words).err
+    assert (udocker.home / "tree").exists() and not udocker.store.exists()
+
+
 def test_import_moves_what_a_link_leads_to(udocker):
     (udocker.home / "tree").write_bytes(LOWER)
     (udocker.home / "link").symlink_to("tree")

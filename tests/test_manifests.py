@@ -252,6 +252,15 @@ def entry(registry, name="linux/" + NATIVE):
     return dict(image.descriptor, platform=platform)
 
 
+def test_a_manifest_without_an_index_is_of_its_configs_platform(puller, faulty):
+    """Refused where the user asked for a platform, else told: emulators may run it."""
+    layers = [text_layer("hello")]
+    image = faulty.add_image(layers, config=image_config(layers, FOREIGN))
+    words = "is an image for linux/%s, not for linux/%s" % (FOREIGN, NATIVE)
+    puller.refused(image.reference, "--platform=linux/" + NATIVE, told=[words])
+    assert "warning: %s %s" % (image.reference, words) in puller.pull(image.reference).err
+
+
 def nameless_entry(registry):
     """The same for this machine's platform, but nobody says so."""
     layers = [text_layer("none")]

@@ -8,6 +8,7 @@ import pytest
 
 import udocker as program_under_test
 from conftest import need
+from images import FOREIGN
 from program import Program
 
 LACKS = {mode.code: engine.lacks for engine in program_under_test.ENGINES for mode in engine.modes}
@@ -247,7 +248,9 @@ def test_ports_are_told(box):
     (["--mount=type=bind,\nsource=/tmp"], "understood"), (["--ulimit=nofile=\u00b2"], "nofile"),
     (["--ulimit=nofile=" + "9" * 20], "nofile"), (["--ulimit=nofile=--5"], "nofile"),
     (["--tmpfs=/x:size=\u00b2"], "no number"), (["--tmpfs=/x:size=k1"], "no number"),
+    (["--ulimit=nofile=9:5"], "--ulimit"), (["--ulimit=nofile=9:99999999999"], "--ulimit"),
     (["--add-host=alone"], "alone"), (["--hostauth", "--containerauth"], "exclude"),
+    (["--platform=linux/" + FOREIGN], "is a container for linux/"),
 ])
 def test_bad_values_end_in_a_line(containers, options, word):
     result = containers("run", *options + ["busybox", "true"])
