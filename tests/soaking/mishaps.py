@@ -214,8 +214,8 @@ class Kills(Mishaps):
 
     def after_signal(self, number, status, err):
         """Complaints about a command that was asked to end: it says so, and leaves nothing that is temporary. While
-        Python itself starts, that alone has a say."""
-        if err.startswith("Fatal Python error: init_"):
+        Python itself starts, up to the first line of the program, that alone has a say."""
+        if re.match(r'Fatal Python error: init_|Traceback [^\n]*\n  File "[^"]*udocker", line 0, in <module>\n', err):
             return []
         found = [] if status in (0, -number, 128 + number) else ["status %d: %s" % (status, err)]
         if "Traceback" in err or "bug" in err:
