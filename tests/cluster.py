@@ -126,7 +126,9 @@ class SlurmCluster:
         assert status == 0, said
         job, deadline = said.split()[0], time.monotonic() + PATIENCE
         while self._call("squeue", "-h", "-j", job, "-o", "%T"):
-            assert time.monotonic() < deadline, "no end of %s" % script
+            if time.monotonic() > deadline:
+                self._call("scancel", job)          # it would be in the way of what comes next
+                raise AssertionError("no end of %s:\n%s" % (script, out.read_text()))
             time.sleep(0.1)
         shown = self._call("scontrol", "show", "job", job)
         return int(shown.partition("ExitCode=")[2].partition(":")[0]), out.read_text()
