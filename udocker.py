@@ -471,7 +471,7 @@ class Setting:
 
     TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
-    def __init__(self, default, variable, meaning, most=10 ** 9):
+    def __init__(self, default, variable, meaning, most=10 ** 9 - 1):
         self.default = default
         self.variable = variable
         self.meaning = meaning
@@ -2317,9 +2317,11 @@ class TreeMerge(TreeCopy):
     def _open_up(self, directory):
         """Make an open directory one that may be written to; returns the mode that it had, None where it needs nothing
         or cannot be."""
+        if not self.is_by_root:
+            return None
         status = os.fstat(directory)
         mode = stat.S_IMODE(status.st_mode)
-        if not self.is_by_root or mode & stat.S_IWUSR or status.st_uid != os.geteuid():
+        if mode & stat.S_IWUSR or status.st_uid != os.geteuid():
             return None
         os.fchmod(directory, mode | stat.S_IWUSR)
         return mode

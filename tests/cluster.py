@@ -128,7 +128,7 @@ class SlurmCluster:
         while self._call("squeue", "-h", "-j", job, "-o", "%T"):
             if time.monotonic() > deadline:
                 self._call("scancel", job)          # it would be in the way of what comes next
-                raise AssertionError("no end of %s:\n%s" % (script, out.read_text()))
+                raise AssertionError("no end of %s:\n%s" % (script, out.read_text() if out.exists() else ""))
             time.sleep(0.1)
         shown = self._call("scontrol", "show", "job", job)
         return int(shown.partition("ExitCode=")[2].partition(":")[0]), out.read_text()
