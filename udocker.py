@@ -7535,6 +7535,12 @@ class MpiLibrary:
     # What they and the network libraries below them load and read by its path: beside a library, and below a prefix
     PLUGINS = ("openmpi", "pmix", "pmix2", "prte", "mpich", "ucx", "libfabric", "libibverbs")
     FILES = ("openmpi", "pmix", "prte", "ucx", "libibverbs.d", "openmpi-mca-params.conf", "pmix-mca-params.conf")
+    # What Intel's reads below its root, and the library that it opens by name once it runs
+    INTEL_SETTINGS = ("opt/mpi/etc", "intel64/etc")
+    OPENED = "libfabric.so.1"
+    # Variables that lead an MPI to its own parts, and another one astray: where it lies, and what has other places here
+    PREFIXES = ("OPAL_PREFIX", "PMIX_PREFIX", "PRTE_PREFIX", "I_MPI_ROOT")
+    VARIABLES = PREFIXES + ("FI_PROVIDER_PATH", "I_MPI_OFI_LIBRARY")
     # The C library is the container's, whatever comes
     C_LIBRARY = ("ld-linux", "ld64", "libc.", "libm.", "libmvec.", "libpthread.", "libdl.", "librt.", "libutil.",
                  "libresolv.", "libanl.", "libnsl.", "libnss_", "libthread_db.")
@@ -7543,10 +7549,11 @@ class MpiLibrary:
         self.directory = directory      # as its own side sees it
         self.name = name
         self.path = path                # on the host
-        self.machine, is_open_mpi = read_elf(path, lambda elf, status: (
-            elf.machine, b"\0ompi_mpi_comm_world\0" in elf.string_data))
+        self.machine, strings = read_elf(path, lambda elf, status: (elf.machine, elf.string_data))
         # By a symbol: Open MPI 1.10 had the name that is MPICH's
-        self.maker = "Open MPI" if is_open_mpi else "MPICH"
+        self.maker = "Open MPI" if b"\0ompi_mpi_comm_world\0" in strings else "MPICH"
+        # Open MPI up to 4 knows the ranks that its own launcher or srun has started, and no other launcher's of PMIx
+        self.kind = "Open MPI 4" if b"\0libopen-rte.so" in strings else self.maker
         self.interface = "%s's %s" % (self.maker, self.common_name(name))
 
     @staticmethod
@@ -7606,19 +7613,26 @@ class MpiLibrary:
         return (name.startswith("libmpi") and name.endswith(".so." + number)
                 or ".so." in name and name.startswith(self.RUNTIME))
 
-    def survey(self, environment):
-        """What a container needs of the host to use it, as (kind, name, path): each "library", each "place" that is
-        read by its path, and the version of "glibc" that they need. ToolError where ldd cannot tell. ldd(1)"""
-        beside = [self.directory + "/" + name for name in entries_of(self.directory) if self.is_kin(name)]
-        libraries = {os.path.basename(path): path for path in beside}
-        libraries.update(self._needs(beside, environment))
-        places = self._places({os.path.dirname(path) for path in libraries.values()})
-        plugins = [os.path.join(top, name) for place in places if os.path.isdir(place)
-                   for top, _, names in os.walk(place) for name in sorted(names) if name.endswith(".so")]
+    def survey(self, environment, machine):
+        """What a container needs of the host to use it, as (kind, name, path): each "library" and "provider" of the
+        network, each "place" that is read by its path, each "variable" with its value, and the version of "glibc" that
+        they need. ToolError where ldd cannot tell. ldd(1)"""
+        own = [self.directory + "/" + name for name in entries_of(self.directory) if self.is_kin(name)]
+        own += self._opened(environment, machine)
+        libraries = {os.path.basename(path): path for path in own}
+        libraries.update(self._needs(own, environment))
+        places = self._places({os.path.dirname(path) for path in libraries.values()}, environment)
+        providers = self._providers(environment)
+        plugins = list(providers.values()) + [
+            os.path.join(top, name) for place in places if os.path.isdir(place)
+            for top, _, names in os.walk(place) for name in sorted(names) if name.endswith(".so")]
         libraries = dict(self._needs(plugins, environment), **libraries)
         needed = max(newest_glibc(read_file(path, 1 << 28)) for path in plugins + list(libraries.values()))
-        return ([("glibc",) + tuple(map(str, needed))] + [("library",) + pair for pair in sorted(libraries.items())]
-                + [("place", "", path) for path in places])
+        variables = {name: environment[name] for name in self.PREFIXES if name in environment}
+        found = [("glibc",) + tuple(map(str, needed))] + [("place", "", path) for path in places]
+        for kind, named in ("library", libraries), ("provider", providers), ("variable", variables):
+            found += [(kind,) + pair for pair in sorted(named.items())]
+        return found
 
     def _needs(self, paths, environment):
         """{name: path} of the libraries that the host's loader finds for these, but for the C library's."""
@@ -7631,7 +7645,25 @@ class MpiLibrary:
             raise ToolError("ldd says nothing of %s: %s" % (self.path, err.strip()))
         return {name: path for name, path in found if not name.startswith(self.C_LIBRARY)}
 
-    def _places(self, directories):
+    def _opened(self, environment, machine):
+        """[the path of the library that it opens by name], [] where it opens none or the host has none."""
+        if os.fsencode(self.OPENED) not in read_file(self.path, 1 << 28):
+            return []
+        paths = ["%s/%s" % (directory, self.OPENED) for directory in self._directories(environment, os.path.abspath)]
+        paths = [environment.get("I_MPI_OFI_LIBRARY", "")] + paths + LoaderCache(machine).find(self.OPENED)
+        return [path for path in paths if os.path.isfile(path)][:1]
+
+    @staticmethod
+    def _providers(environment):
+        """{file name: path} of libfabric's providers where the variable leads, the first one of each. fi_provider(3)"""
+        found = {}
+        for directory in environment.get("FI_PROVIDER_PATH", "").split(":"):
+            for name in entries_of(directory) if directory.startswith("/") else ():
+                if name.endswith("-fi.so"):
+                    found.setdefault(name, directory + "/" + name)
+        return found
+
+    def _places(self, directories, environment):
         """The paths that exist of plugins and settings that belong to libraries in these directories."""
         wanted = set()
         for directory in directories:
@@ -7641,6 +7673,8 @@ class MpiLibrary:
             wanted |= {"%s/%s" % (directory, name) for name in self.PLUGINS}
             wanted |= {"%s/%s/%s" % (prefix, part, name) for part in ("etc", "share") for name in self.FILES}
         wanted |= {"/etc/" + name for name in self.FILES}
+        if environment.get("I_MPI_ROOT", "").startswith("/"):
+            wanted |= {"%s/%s" % (environment["I_MPI_ROOT"], name) for name in self.INTEL_SETTINGS}
         return sorted(path for path in wanted if os.path.exists(path))
 
     def edits(self, replaced, tree, survey):
@@ -7651,6 +7685,11 @@ class MpiLibrary:
         for kind, name, path in survey:
             if kind == "place":
                 edits.mounts += Mount.same([path])
+            elif kind == "variable":
+                edits.environment[name] = path
+            elif kind == "provider":
+                edits.files["providers/" + name] = path
+                edits.environment["FI_PROVIDER_PATH"] = self.PLACE + "/providers"
             elif kind == "library":
                 is_own = self.is_kin(name)
                 if is_own or name not in own or not self.is_older(path, tree.path(own[name])):
@@ -7764,7 +7803,7 @@ class Account:
 def host_environment(environment, keeps_home):
     """What of the host's environment may go inside: not what leads to programs and libraries of the host."""
     kept_out = {"PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PERL5LIB",
-                "BASH_ENV", "ENV", "OLDPWD", "PWD", "SHLVL", "_"}
+                "BASH_ENV", "ENV", "OLDPWD", "PWD", "SHLVL", "_"}.union(MpiLibrary.VARIABLES)
     if not keeps_home:
         kept_out |= {"HOME", "SHELL"}
     return {name: value for name, value in environment.items()
@@ -8022,6 +8061,14 @@ class RunSpec:
             return path, head
         except OSError:         # executable and not readable is fine
             return "", b""
+
+    def needed_libraries(self):
+        """The names of the libraries that the program to start asks for; none where that cannot be told."""
+        try:
+            return read_elf(self._executed(self.find_command())[0], lambda elf, status: [
+                os.path.basename(os.fsdecode(elf.string(name))) for _, _, name in elf.entries(elf.NEEDED)])
+        except (EngineError, OSError, ValueError):      # that it cannot be started is told when it is
+            return []
 
     def needs_pretence(self):
         """Whether it shows another kernel or host name to a program that a dynamic loader starts."""
@@ -11840,11 +11887,12 @@ def survey_mpi(context, library):
     """The survey of a MpiLibrary of the host: the noted one, else a new one. JSON, as names may hold anything."""
     import json
     notes, status = context.notes(), os.stat(library.path)
+    variables = [context.environment.get(name, "") for name in ("LD_LIBRARY_PATH",) + library.VARIABLES]
     subject = "mpi %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
-                                   context.environment.get("LD_LIBRARY_PATH", ""))
+                                   " ".join(variables))
     text = notes.recall(subject, MPI_SURVEY_AGE)
     if not text:
-        text = json.dumps(library.survey(context.environment))
+        text = json.dumps(library.survey(context.environment, context.host.machine))
         notes.remember(subject, text)
     return json.loads(text)
 
@@ -11880,12 +11928,16 @@ def match_mpi(context, spec):
     return ([pair for pair in pairs if pair[0].maker == maker] or pairs)[0]
 
 
-def add_mpi(context, spec):
+def add_mpi(context, request, spec):
     """Add to a RunSpec the host's MPI in place of the container's; returns its MpiLibrary."""
     library, replaced = match_mpi(context, spec)
     survey = survey_mpi(context, library)
     check_c_library(spec.tree, replaced, survey)
     edits = library.edits(replaced, spec.tree, survey)
+    for name in library.VARIABLES:          # the image's lead to what is not used
+        spec.environment.pop(name, None)
+    spec.environment.update(edits.environment)
+    spec.environment.update(request.variables)
     edits.extend_search_paths(spec.environment)
     spec.mounts = arrange_mounts(edits.mounts + link_mounts(context, edits, True) + spec.mounts)
     if is_first_rank(context.environment):
@@ -11896,20 +11948,23 @@ def add_mpi(context, spec):
     return library
 
 
-def lone_ranks_reason(environment, is_passed, makers):
+def lone_ranks_reason(environment, is_passed, kinds):
     """Why the ranks that a launcher starts would each be alone, by the launcher's variables, whether the command gets
-    them, and the makers of the MPI libraries that it may use; "" where nothing says so."""
+    them, and the kinds of MPI library that it may use; "" where nothing says so."""
     is_pmix, is_pmi = "PMIX_RANK" in environment, "PMI_RANK" in environment or "PMI_FD" in environment
     if not is_pmix and not is_pmi:
         return "srun hands on nothing by which MPI's ranks find each other: srun --mpi=pmix or --mpi=pmi2 does"
     if not is_passed:
         return "without --hostenv the ranks of an MPI program do not hear of each other"
-    if is_pmix and not is_pmi and makers == {"MPICH"}:
+    if is_pmix and not is_pmi and kinds == {"MPICH"}:
         return ("PMIx starts the ranks, which few builds of MPICH understand, and there is no other: start them with "
                 "mpiexec of MPICH or srun --mpi=pmi2, or say run --mpi where the host's MPI understands it")
-    if is_pmi and not is_pmix and makers == {"Open MPI"}:
+    if is_pmi and not is_pmix and "MPICH" not in kinds:
         return ("PMI starts the ranks, which few builds of Open MPI understand, and there is no other: start them with "
                 "mpiexec of Open MPI or srun --mpi=pmix, or say run --mpi where the host's MPI understands it")
+    if "PRTE_LAUNCHED" in environment and kinds == {"Open MPI 4"}:
+        return ("mpiexec of Open MPI 5 starts the ranks, which Open MPI 4 and older do not understand: say run --mpi, "
+                "or start them with srun --mpi=pmix")
     return ""
 
 
@@ -11920,10 +11975,14 @@ def warn_of_lone_ranks(context, request, spec, standing_in):
     sizes = [environment.get(name, "") for name in ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")]
     if not is_first_rank(environment) or not set(sizes) - {"", "1"}:
         return
-    libraries = [standing_in] if standing_in else MpiLibrary.of_container(spec.tree, spec.environment).values()
-    makers = {library.maker for library in libraries}
+    libraries, needed = MpiLibrary.of_container(spec.tree, spec.environment), spec.needed_libraries()
+    # A script may start a program of any of them
+    used = {interface: library for interface, library in libraries.items() if library.name in needed} or libraries
+    if standing_in and standing_in.interface in used:
+        used = {standing_in.interface: standing_in}
+    kinds = {library.kind for library in used.values()}
     is_passed = request.needs_host_environment or bool({"PMI_RANK", "PMIX_RANK"} & set(dict(request.variables)))
-    reason = lone_ranks_reason(environment, is_passed, makers) if makers else ""
+    reason = lone_ranks_reason(environment, is_passed, kinds) if kinds else ""
     if reason:
         say.warning(reason)
 
@@ -11991,9 +12050,9 @@ def build_spec(context, root, config, argv, request):
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
     spec.environment = guest_environment(context, request, config, spec.account)
-    add_devices(context, request, spec)
-    warn_of_lone_ranks(context, request, spec, add_mpi(context, spec) if request.options.mpi else None)
     spec.argv = guest_command(request, config, argv, tree)
+    add_devices(context, request, spec)
+    warn_of_lone_ranks(context, request, spec, add_mpi(context, request, spec) if request.options.mpi else None)
     check_working_directory(spec)
     return spec
 

