@@ -7930,9 +7930,11 @@ class JobStep:
         ("MPI_LOCALNRANKS", ()),        # Hydra, of MPICH, Intel MPI and MVAPICH2
         ("SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NODEID")),
     )
-    # For ranks that have user namespaces of their own, which keep them out of each other's memory: user_namespaces(7)
+    # For ranks that have user namespaces of their own, which keep them out of each other's memory: user_namespaces(7).
+    # UCX then puts large messages by TCP, and may wait without end for the answer of a rank that has finished
     CAREFUL = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_smsc": "^cma",
-               "UCX_POSIX_USE_PROC_LINK": "n", "UCX_TLS": "^cma", "MPIR_CVAR_CH4_CMA_ENABLE": "0"}
+               "UCX_POSIX_USE_PROC_LINK": "n", "UCX_TLS": "^cma", "UCX_TCP_PUT_ENABLE": "n",
+               "MPIR_CVAR_CH4_CMA_ENABLE": "0"}
 
     def __init__(self, local_size, key):
         self.local_size = local_size

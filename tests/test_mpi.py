@@ -344,6 +344,15 @@ def test_the_first_rank_alone_warns(site, rank, told):
     assert result.status == 0 and result.err.count("without --hostenv") == told, result.err
 
 
+@pytest.mark.parametrize("mode_of_mpi", ["R1"], indirect=True)
+def test_ranks_that_share_no_memory_do_not_try_to(site, mode_of_mpi):
+    """But for what the user has set. Without the one of TCP, one rank of MPICH in forty ended never under load."""
+    lines = site.ok("run", "--hostenv", "mpi", "env", env={
+        "UDOCKER_DEFAULT_EXECUTION_MODE": mode_of_mpi, "MPI_LOCALNRANKS": "2", "UCX_TLS": "tcp"}).out.splitlines()
+    assert {"UCX_TLS=tcp", "UCX_TCP_PUT_ENABLE=n", "UCX_POSIX_USE_PROC_LINK=n", "OMPI_MCA_smsc=^cma",
+            "OMPI_MCA_btl_vader_single_copy_mechanism=none", "MPIR_CVAR_CH4_CMA_ENABLE=0"} <= set(lines)
+
+
 # Namespaces of ranks
 
 SHOW = ["sh", "-c", "readlink /proc/self/ns/user; readlink /proc/self/ns/mnt; exec sleep 0.2"]
