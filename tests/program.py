@@ -9,9 +9,9 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 TIMEOUT = 120       # seconds; far above what any command here takes, so that a hang is an error
-# As it is installed, with each warning an error: also that a file is read by the encoding of the locale, which getpass
-# of Python's own library does. Pythons before 3.10 do not know that one and let it pass.
-STRICT = ("-W", "error", "-X", "warn_default_encoding", "-W", "ignore:'encoding' argument not specified::getpass")
+# As it is installed, with each warning an error: also that a file is read by the encoding of the locale, which Pythons
+# before 3.10 do not know and let pass.
+STRICT = ("-W", "error", "-X", "warn_default_encoding")
 # Or with what tests/coverage wants to know
 COVERAGE = os.environ.get("UDOCKER_TESTS_COVERAGE")
 ENTRY = (sys.executable,) + (("-m", "coverage", "run", "--rcfile=" + COVERAGE) if COVERAGE else STRICT) + (
