@@ -2401,6 +2401,12 @@ class GuestTree:
         """The host path of what `guest` leads to, links followed inside the tree; it need not exist."""
         return self._host_path(self.resolve(guest))
 
+    def has_directory(self, guest):
+        try:
+            return os.path.isdir(self.path(guest))
+        except OSError:         # links in a circle
+            return False
+
     def read(self, guest):
         """The text of a file of the container, "" where it is missing or cannot be read."""
         try:
@@ -7540,7 +7546,7 @@ class MpiLibrary:
     OPENED = "libfabric.so.1"
     # Variables that lead an MPI to its own parts, and another one astray: where it lies, and what has other places here
     PREFIXES = ("OPAL_PREFIX", "PMIX_PREFIX", "PRTE_PREFIX", "I_MPI_ROOT")
-    VARIABLES = PREFIXES + ("FI_PROVIDER_PATH", "I_MPI_OFI_LIBRARY")
+    VARIABLES = PREFIXES + ("FI_PROVIDER_PATH", "I_MPI_OFI_LIBRARY", "I_MPI_PMI_LIBRARY")
     # The C library is the container's, whatever comes
     C_LIBRARY = ("ld-linux", "ld64", "libc.", "libm.", "libmvec.", "libpthread.", "libdl.", "librt.", "libutil.",
                  "libresolv.", "libanl.", "libnsl.", "libnss_", "libthread_db.")
@@ -7619,6 +7625,8 @@ class MpiLibrary:
         they need. ToolError where ldd cannot tell. ldd(1)"""
         own = [self.directory + "/" + name for name in entries_of(self.directory) if self.is_kin(name)]
         own += self._opened(environment, machine)
+        pmi = environment.get("I_MPI_PMI_LIBRARY", "")          # SLURM's, that Intel's is told to open
+        own += [pmi] * os.path.isfile(pmi)
         libraries = {os.path.basename(path): path for path in own}
         libraries.update(self._needs(own, environment))
         places = self._places({os.path.dirname(path) for path in libraries.values()}, environment)
@@ -7629,6 +7637,8 @@ class MpiLibrary:
         libraries = dict(self._needs(plugins, environment), **libraries)
         needed = max(newest_glibc(read_file(path, 1 << 28)) for path in plugins + list(libraries.values()))
         variables = {name: environment[name] for name in self.PREFIXES if name in environment}
+        if pmi in own:
+            variables["I_MPI_PMI_LIBRARY"] = "%s/%s%s" % (self.PLACE, ContainerEdits.LIBRARIES, os.path.basename(pmi))
         found = [("glibc",) + tuple(map(str, needed))] + [("place", "", path) for path in places]
         for kind, named in ("library", libraries), ("provider", providers), ("variable", variables):
             found += [(kind,) + pair for pair in sorted(named.items())]
@@ -7800,12 +7810,15 @@ class Account:
         return [row for row in rows if len(row) == width]
 
 
-def host_environment(environment, keeps_home):
-    """What of the host's environment may go inside: not what leads to programs and libraries of the host."""
+def host_environment(environment, keeps_home, tree):
+    """What of the host's environment may go inside: not what leads to programs and libraries of the host, nor to a
+    directory for temporary files that the GuestTree has not."""
     kept_out = {"PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PERL5LIB",
                 "BASH_ENV", "ENV", "OLDPWD", "PWD", "SHLVL", "_"}.union(MpiLibrary.VARIABLES)
     if not keeps_home:
         kept_out |= {"HOME", "SHELL"}
+    kept_out.update(name for name in ("TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR")
+                    if not tree.has_directory(environment.get(name, "/")))
     return {name: value for name, value in environment.items()
             if name not in kept_out and not name.startswith("BASH_FUNC_")}
 
@@ -11747,10 +11760,10 @@ class RunRequest:
         return arrange_mounts(own + self.mounts)
 
 
-def guest_environment(context, request, config, account):
+def guest_environment(context, request, config, account, tree):
     """The command's variables: the host's where wanted, then the image's, then what was given by hand."""
     options, host = request.options, context.environment
-    environment = host_environment(host, options.bindhome) if request.needs_host_environment else {}
+    environment = host_environment(host, options.bindhome, tree) if request.needs_host_environment else {}
     environment["HOSTNAME"] = options.hostname or environment.get("HOSTNAME") or context.host.name
     if "TERM" in host:
         environment["TERM"] = host["TERM"]
@@ -11964,7 +11977,8 @@ def lone_ranks_reason(environment, is_passed, kinds):
     if is_pmi and not is_pmix and "MPICH" not in kinds:
         return ("PMI starts the ranks, which few builds of Open MPI understand, and there is no other: start them with "
                 "mpiexec of Open MPI or srun --mpi=pmix, or say run --mpi where the host's MPI understands it")
-    if "PRTE_LAUNCHED" in environment and kinds == {"Open MPI 4"}:
+    is_step = "SLURM_STEP_ID" in environment and "SLURM_NODELIST" in environment    # which it takes for srun's
+    if "PRTE_LAUNCHED" in environment and kinds == {"Open MPI 4"} and not is_step:
         return ("mpiexec of Open MPI 5 starts the ranks, which Open MPI 4 and older do not understand: say run --mpi, "
                 "or start them with srun --mpi=pmix")
     return ""
@@ -12051,7 +12065,7 @@ def build_spec(context, root, config, argv, request):
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
-    spec.environment = guest_environment(context, request, config, spec.account)
+    spec.environment = guest_environment(context, request, config, spec.account, tree)
     spec.argv = guest_command(request, config, argv, tree)
     add_devices(context, request, spec)
     warn_of_lone_ranks(context, request, spec, add_mpi(context, request, spec) if request.options.mpi else None)

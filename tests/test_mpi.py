@@ -279,8 +279,8 @@ def test_variables_lead_the_hosts_mpi_to_its_parts(namespace_box, pair, tmp_path
     shutil.copy(str(host / "libmpi.so.40"), str(provider))
     (tmp_path / "container.json").write_text(
         json.dumps({"config": {"Env": ["OPAL_PREFIX=/opt/own", "FI_PROVIDER_PATH=/x"]}}))
-    variables = {"OPAL_PREFIX": str(host), "I_MPI_ROOT": "/opt/root",
-                 "FI_PROVIDER_PATH": "%s:/nowhere" % provider.parent}
+    variables = {"OPAL_PREFIX": str(host), "I_MPI_ROOT": "/opt/root", "I_MPI_PMI_LIBRARY": str(provider),
+                 "I_MPI_OFI_LIBRARY": "/nowhere", "FI_PROVIDER_PATH": "%s:/nowhere" % provider.parent}
 
     def run(*options):
         out = namespace_box.ok("run", *options, "--location=%s" % tree.parent, "x", "/busybox", "sh", "-c",
@@ -289,7 +289,7 @@ def test_variables_lead_the_hosts_mpi_to_its_parts(namespace_box, pair, tmp_path
         return {line for line in out if line.partition("=")[0] in variables or line.endswith("-fi.so")}
     assert run("--hostenv") == {"OPAL_PREFIX=/opt/own", "FI_PROVIDER_PATH=/x"}
     found = {"I_MPI_ROOT=/opt/root", "FI_PROVIDER_PATH=/usr/local/mpi/providers",
-             "/usr/local/mpi/providers/libours-fi.so"}
+             "/usr/local/mpi/providers/libours-fi.so", "I_MPI_PMI_LIBRARY=/usr/local/mpi/lib64/libours-fi.so"}
     assert run("--mpi") == found | {"OPAL_PREFIX=%s" % host}
     assert run("--mpi", "-e", "OPAL_PREFIX=/by/hand") == found | {"OPAL_PREFIX=/by/hand"}
 
@@ -325,6 +325,8 @@ def test_a_directory_of_libraries_that_cannot_be_listed(pair):
     ({"PMIX_RANK": "0"}, True, {"Open MPI 4"}, ""),
     ({"PMIX_RANK": "0", "PRTE_LAUNCHED": "1"}, True, {"Open MPI 4"}, "mpiexec of Open MPI 5"),
     ({"PMIX_RANK": "0", "PRTE_LAUNCHED": "1"}, True, {"Open MPI"}, ""),
+    ({"PMIX_RANK": "0", "PRTE_LAUNCHED": "1", "SLURM_NODELIST": "n1"}, True, {"Open MPI 4"}, "mpiexec of Open MPI 5"),
+    ({"PMIX_RANK": "0", "PRTE_LAUNCHED": "1", "SLURM_NODELIST": "n1", "SLURM_STEP_ID": "0"}, True, {"Open MPI 4"}, ""),
     ({"PMIX_RANK": "0", "PRTE_LAUNCHED": "1"}, True, {"Open MPI 4", "MPICH"}, ""),
 ])
 def test_why_ranks_would_be_alone(variables, is_passed, kinds, expected):

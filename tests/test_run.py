@@ -166,6 +166,18 @@ def test_hostenv_passes_the_callers_environment(box):
     assert "LAB=lab value" in lines, "the image's variables are there as well"
 
 
+@pytest.mark.parametrize("options, expected", [
+    ([], ["TMP=/tmp"]), (["--volume={scratch}"], ["TMP=/tmp", "TMPDIR={scratch}"]),
+    (["-e", "TMPDIR"], ["TMP=/tmp", "TMPDIR={scratch}"])], ids=" ".join)
+def test_hostenv_names_directories_that_are_inside(box, tmp_path, options, expected):
+    """Else mktemp and its like fail there."""
+    callers = {"TMPDIR": str(tmp_path), "TMP": "/tmp", "XDG_RUNTIME_DIR": "/run/user/nobody"}
+    lines = output(box, "--hostenv", *[word.format(scratch=tmp_path) for word in options] + ["busybox", "env"],
+                   env=callers).splitlines()
+    assert [line for line in sorted(lines) if line.partition("=")[0] in callers] == [
+        line.format(scratch=tmp_path) for line in expected]
+
+
 # User
 
 @pytest.mark.parametrize("options, expected", [
