@@ -9057,8 +9057,8 @@ class PRootEngine(ExecutableEngine):
         "--read-only": ("cannot make the container's tree read-only", "modes N1 and R1 can: " + SETUP_HINT % "N1"),
         "--ephemeral": ("cannot keep changes away from the container's tree", "mode N1 can: " + SETUP_HINT % "N1"),
     }
-    # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without
-    # them the C library falls back to calls that every PRoot knows
+    # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without them the C
+    # library falls back to calls that every PRoot knows. udocker's own 5.1.1 knows statx, and aborts in a new apt of it
     NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
 
     def identity(self):
