@@ -6541,11 +6541,14 @@ def arrange_mounts(mounts):
 def launcher_mounts(environment):
     """The directories in which PMIx, of slurmd or of Open MPI's mpiexec, meets the ranks that it starts.
 
-    What appears keeps its place from job to job, as a place that the container's tree lacks is made in it.
+    Where it can be, a place is the same from job to job, as one that the container's tree lacks is made in it.
     """
     paths = [os.path.normpath(environment[name]) for name in ("PMIX_SERVER_TMPDIR", "OMPI_MCA_orte_top_session_dir")
              if environment.get(name, "").startswith("/")]
     places = ["/".join(path.split("/")[:3]) if path.startswith("/tmp/") else os.path.dirname(path) for path in paths]
+    step = "%s.%s" % (environment.get("SLURM_JOB_ID"), environment.get("SLURM_STEP_ID"))
+    # slurmd's own for a step, in which PMIx since 5 keeps what the ranks share
+    places.append("%s/spmix_appdir_%d_%s" % (environment.get("PMIX_SYSTEM_TMPDIR", ""), os.getuid(), step))
     return Mount.same(place for place in places if place.strip("/"))
 
 
@@ -7764,13 +7767,13 @@ class Account:
     def find(cls, text, tree, host):
         """The account of NAME|UID[:GROUP|GID], "" meaning root, as docker looks it up: in the container.
 
-        The caller's own name or id stands for the caller, also where the container knows neither.
+        The caller's own name stands for the caller, and so does his id where the container does not know it.
         NotFoundError where a name is in no file.
         """
         user, _, group = (text or "0").partition(":")
         entries = cls._entries(tree.read("/etc/passwd"), 7)
-        own = host.account
-        if own and user in (own.pw_name, str(own.pw_uid)):
+        own, is_known = host.account, any(entry[2] == user for entry in entries)
+        if own and (user == own.pw_name or user == str(own.pw_uid) and not is_known):
             listed = [entry for entry in entries if entry[0] == own.pw_name or entry[2] == str(own.pw_uid)]
             account = cls(own.pw_uid, own.pw_gid, own.pw_name, listed[0][5] if listed else "")
         else:

@@ -107,8 +107,8 @@ def debian(registry):
     """The reference of the five-layer Debian image, which tests/build-debian-image made as root."""
     if not laboratory.DEBIAN_LAYOUT.is_dir():
         pytest.skip("there is no Debian image: tests/run makes it when it is run by root")
-    laboratory.push(laboratory.DEBIAN_LAYOUT, "bookworm", registry, "lab/debian:bookworm")
-    return registry.host + "/lab/debian:bookworm"
+    laboratory.push(laboratory.DEBIAN_LAYOUT, "stable", registry, "lab/debian:stable")
+    return registry.host + "/lab/debian:stable"
 
 
 @pytest.fixture(scope="session")

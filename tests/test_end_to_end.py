@@ -566,7 +566,7 @@ def debian_root(debian_container, debian):
 def unpacked(tmp_path_factory, debian):
     """The tree that umoci makes of the Debian image."""
     bundle = tmp_path_factory.mktemp("umoci") / "bundle"
-    subprocess.run(["umoci", "--log=error", "unpack", "--rootless", "--image", "%s:bookworm" % DEBIAN_LAYOUT,
+    subprocess.run(["umoci", "--log=error", "unpack", "--rootless", "--image", "%s:stable" % DEBIAN_LAYOUT,
                     str(bundle)], check=True, stderr=subprocess.DEVNULL)
     return bundle / "rootfs"
 

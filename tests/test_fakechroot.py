@@ -63,8 +63,8 @@ def debian(tmp_path_factory):
     if not DEBIAN_LAYOUT.is_dir():
         pytest.skip("there is no Debian image: tests/run makes it when it is run by root")
     program = Program(tmp_path_factory.mktemp("fakechroot"))
-    program.ok("load", "-i", DEBIAN_LAYOUT, "lab/debian:bookworm")
-    program.ok("create", "--name=deb", "lab/debian:bookworm")
+    program.ok("load", "-i", DEBIAN_LAYOUT, "lab/debian:stable")
+    program.ok("create", "--name=deb", "lab/debian:stable")
     yield program
     shutil.rmtree(str(program.home), ignore_errors=True)
 

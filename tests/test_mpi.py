@@ -346,6 +346,17 @@ def test_the_first_rank_alone_warns(site, rank, told):
     assert result.status == 0 and result.err.count("without --hostenv") == told, result.err
 
 
+def test_the_directory_of_slurmd_for_a_step_is_inside(namespace_box, tmp_path):
+    """What PMIx since 5 shares among the ranks is there."""
+    directory = tmp_path / ("spmix_appdir_%d_7.0" % os.getuid())
+    directory.mkdir()
+    (directory / "shared").write_text("here")
+    variables = {"PMIX_SYSTEM_TMPDIR": str(tmp_path), "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}
+    assert namespace_box.ok("run", "--hostenv", "busybox", "cat", directory / "shared", env=variables).out == "here"
+    result = namespace_box("run", "--hostenv", "busybox", "ls", directory, env=dict(variables, SLURM_STEP_ID="1"))
+    assert result.status != 0, result
+
+
 @pytest.mark.parametrize("mode_of_mpi", ["R1"], indirect=True)
 def test_ranks_that_share_no_memory_do_not_try_to(site, mode_of_mpi):
     """But for what the user has set. Without the one of TCP, one rank of MPICH in forty ended never under load."""
