@@ -9061,7 +9061,7 @@ class PRootEngine(ExecutableEngine):
         "--ephemeral": ("cannot keep changes away from the container's tree", "mode N1 can: " + SETUP_HINT % "N1"),
     }
     # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without them the C
-    # library falls back to calls that every PRoot knows. udocker's own 5.1.1 knows statx, and aborts in a new apt of it
+    # library falls back to calls that every PRoot knows. udocker's own 5.1.1 knows statx, and aborts under a new apt
     NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
 
     def identity(self):
@@ -11952,10 +11952,10 @@ def add_mpi(context, request, spec):
     survey = survey_mpi(context, library)
     check_c_library(spec.tree, replaced, survey)
     edits = library.edits(replaced, spec.tree, survey)
-    for name in library.VARIABLES:          # the image's lead to what is not used
+    for name in set(library.VARIABLES) - set(dict(request.variables)):      # the image's lead to what is not used
         spec.environment.pop(name, None)
-    spec.environment.update(edits.environment)
-    spec.environment.update(request.variables)
+        if name in edits.environment:
+            spec.environment[name] = edits.environment[name]
     edits.extend_search_paths(spec.environment)
     spec.mounts = arrange_mounts(edits.mounts + link_mounts(context, edits, True) + spec.mounts)
     if is_first_rank(context.environment):
