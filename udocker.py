@@ -2402,6 +2402,7 @@ class GuestTree:
         return self._host_path(self.resolve(guest))
 
     def has_directory(self, guest):
+        """Whether `guest` leads to a directory that is there."""
         try:
             return os.path.isdir(self.path(guest))
         except OSError:         # links in a circle
@@ -9199,7 +9200,7 @@ def variables_of_emulation(spec, tree):
         return {}
     content = b'APT::Sandbox::User "root";\n'
     try:
-        if not os.path.isdir(tree.path("/etc/apt/apt.conf.d")):
+        if not tree.has_directory("/etc/apt/apt.conf.d"):
             return {}
         guest, path = tree.resolve(APT_CONFIG), tree.path(APT_CONFIG)
         if any(guest.startswith(mount.guest + "/") for mount in spec.mounts):
@@ -11952,7 +11953,7 @@ def add_mpi(context, request, spec):
     survey = survey_mpi(context, library)
     check_c_library(spec.tree, replaced, survey)
     edits = library.edits(replaced, spec.tree, survey)
-    for name in set(library.VARIABLES) - set(dict(request.variables)):      # the image's lead to what is not used
+    for name in set(library.VARIABLES).difference(dict(request.variables)):     # the image's lead to what is not used
         spec.environment.pop(name, None)
         if name in edits.environment:
             spec.environment[name] = edits.environment[name]
@@ -12178,7 +12179,7 @@ def describe_tree(context, file, word, request, root):
         request.is_marked = os.path.exists(gpus)
         with Naming(file.path):         # what cannot be read is damaged in it
             return ImageConfig.parse(read_file(note), "%s: %s" % (file.path, place))
-    if os.path.isdir(tree.path(os.path.dirname(SIF_RUNSCRIPT))):
+    if tree.has_directory(os.path.dirname(SIF_RUNSCRIPT)):
         script = SIF_RUNSCRIPT if os.path.exists(tree.path(SIF_RUNSCRIPT)) else "/bin/sh"
         return ImageConfig({"config": {"Entrypoint": SIF_ENTRYPOINT, "Cmd": [script]}})
     return known_config(context, word) if request.options.location else ImageConfig({})

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import CREDENTIAL
 from faulty_registry import Answer, BasicGate, BearerGate, FaultyRegistry, TokenDesk, basic, denied, text_layer
-from program import CHECKOUT, TIMEOUT, Program
+from program import CHECKOUT, STRICT, TIMEOUT, Program
 from pulling import encoded, write_private
 
 USER, PASSWORD = CREDENTIAL
@@ -244,8 +244,9 @@ def test_login_where_nobody_asks(udocker, images):
 
 
 def test_login_at_a_terminal_does_not_show_the_password(udocker, private_registry):
-    # getpass of Python's own library opens the terminal by the locale's encoding, which is an error to the others
-    program = Program(udocker.home, [sys.executable, CHECKOUT / "udocker"], udocker.env)
+    # Of all that the locale's encoding is used for, by getpass of Python's own library alone it may be
+    words = (sys.executable,) + STRICT + ("-W", "ignore:'encoding' argument not specified::getpass")
+    program = Program(udocker.home, words + (CHECKOUT / "udocker",), udocker.env)
     status, screen = converse(program, "login", private_registry.host, answers=[
         (b"username: ", USER.encode() + b"\n"), (b"password: ", PASSWORD.encode() + b"\n")])
     assert status == 0 and PASSWORD not in screen and "logged in" in screen
