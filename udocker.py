@@ -1728,6 +1728,20 @@ def process_path(descriptor):
     return "/proc/%d/fd/%d" % (os.getpid(), descriptor)
 
 
+def unnamed_program(pieces, directory):
+    """A descriptor of a program of these (offset, bytes), to be executed at its process_path() as long as it is open.
+    It is made in `directory` and has no name there any more."""
+    path = new_path(directory)
+    with open(path, "xb", buffering=0) as file:
+        try:
+            for offset, data in pieces:
+                os.pwrite(file.fileno(), data, offset)
+            os.fchmod(file.fileno(), 0o700)
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.unlink(path)
+
+
 def output_name(path):
     """What messages call an output."""
     return Say.OUTPUT if path == "-" else path
@@ -6627,10 +6641,11 @@ class ElfFile:
     COUNTS = 0x6FFFFFF9, 0x6FFFFFFA                                             # DT_RELACOUNT, DT_RELCOUNT
     MAX_TABLE, MAX_STRINGS, MAX_STRING = 1 << 16, 4 << 20, 1 << 16              # bytes
 
-    def __init__(self, descriptor, size):
+    def __init__(self, descriptor, size, start=0):
+        """`start` is where in the open file it begins, of `size` bytes at most."""
         import struct
-        self.descriptor, self.size, self._string_data = descriptor, size, None
-        head = os.pread(descriptor, 64, 0)
+        self.descriptor, self.size, self.start, self._string_data = descriptor, size, start, None
+        head = os.pread(descriptor, 64, start)
         if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
             raise ValueError("no ELF file")
         self.order, self.is_64 = "<" if head[5] == 1 else ">", head[4] == 2
@@ -6658,7 +6673,7 @@ class ElfFile:
         """Bytes of the file; ValueError where it has fewer, or they are more than `limit`."""
         if length > limit or offset + length > self.size:
             raise ValueError("a part lies outside of the file")
-        data = os.pread(self.descriptor, length, offset)
+        data = os.pread(self.descriptor, length, self.start + offset)
         if len(data) != length:
             raise ValueError("truncated")
         return data
@@ -6766,6 +6781,22 @@ def read_elf(path, read):
     with Closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
         status = os.fstat(descriptor)
         return read(ElfFile(descriptor, status.st_size), status)
+
+
+def embedded_program(path):
+    """What is loaded of a program that lies in the one at `path`, which is for the same machine: [(offset, bytes)], empty
+    where there is none. elf(5)"""
+    with open(path, "rb") as file:
+        content = file.read()
+        place = content.find(content[:6], 1)
+        while place > 0 and content[place + 16:place + 20] != b"\2\0" + content[18:20]:        # ET_EXEC, e_machine
+            place = content.find(content[:6], place + 1)
+        try:
+            elf = ElfFile(file.fileno(), len(content) - place, place)
+            extents = [elf.extent(elf.segments[number]) for number in elf.positions(elf.LOAD)]
+            return [(offset, elf.read(offset, length, len(content))) for offset, length in [(0, 4096)] + extents]
+        except (OSError, ValueError):       # no other program in it
+            return []
 
 
 def elf_interpreter(path):
@@ -9064,6 +9095,7 @@ class PRootEngine(ExecutableEngine):
     # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without them the C
     # library falls back to calls that every PRoot knows. udocker's own 5.1.1 knows statx, and aborts under a new apt
     NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
+    UUTILS = "/usr/lib/cargo/bin/coreutils"         # Debian's and Ubuntu's, which 26.04 has for its own
 
     def identity(self):
         return super().identity() + (self.shown_kernel and " another kernel")
@@ -9092,6 +9124,7 @@ class PRootEngine(ExecutableEngine):
                 say.warning("%s: left out, as the container has no env program to set it" % ", ".join(set_inside))
         area = WorkArea(self.temporary) if spec.memory_mounts else None
         spec = self._with_directories(spec, area)
+        environment.update(self._program_names(spec))
         ends_with_command = self._has_option("--kill-on-exit")
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
         argv += self._emulation(spec, program) + ["-r", spec.root, "-w", spec.directory]
@@ -9142,6 +9175,15 @@ class PRootEngine(ExecutableEngine):
         """Whether this PRoot knows an option: older ones lack some."""
         with open(self.executable, "rb") as file:
             return option.encode("ascii") in file.read()
+
+    def _program_names(self, spec):
+        """A variable for coreutils of uutils, one program that is all of them: it asks the kernel by which path it was
+        started, and PRoot has the kernel start its loader in the place of everything. One in /proc is not heeded."""
+        pieces = GuestTree(spec.root).has_directory(self.UUTILS) and embedded_program(self.executable)
+        if not pieces:
+            return {}
+        self.loader = unnamed_program(pieces, self.temporary)
+        return {"PROOT_LOADER": process_path(self.loader)}
 
     def _split_environment(self, wanted):
         """(what PRoot is started with, what must be set inside): PRoot runs on the host, and variables that an image

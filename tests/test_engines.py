@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import tarfile
 
 import pytest
@@ -137,6 +138,41 @@ def test_variables_of_the_image_do_not_reach_the_host(udocker, images, mode, tmp
     box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
     result = box.ok("run", "odd", "sh", "-c", "echo $LD_PRELOAD")
     assert result.out == "/lib/nothing.so\n" and not list(tmp_path.glob("trace*"))
+
+
+# As uutils' coreutils 0.8 know which of them they are: by what the kernel started, not by what the loader made of it
+WHICH = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(int count, char **words)
+{
+    unsigned long values[128] = {0};
+    const char *path = "";
+    int file = open("/proc/self/auxv", O_RDONLY);
+    if (prctl(0x41555856, values, sizeof values, 0, 0) < 0 && read(file, values, sizeof values) < 0) return 1;
+    for (int place = 0; values[place]; place += 2)
+        if (values[place] == 31) path = (const char *) values[place + 1];
+    puts(strncmp(path, "/proc/", 6) ? path : words[0]);
+    return 0;
+}
+"""
+
+
+def test_programs_that_ask_the_kernel_for_their_name(udocker, mode, tmp_path):
+    programs = tmp_path / "tree/usr/lib/cargo/bin/coreutils"
+    programs.mkdir(parents=True)
+    (tmp_path / "which.c").write_text(WHICH)
+    subprocess.check_call([need("gcc"), "-static", "-o", str(programs / "cat"), str(tmp_path / "which.c")])
+    (tmp_path / "tree/usr/bin").mkdir()
+    (tmp_path / "tree/usr/bin/cat").symlink_to("../lib/cargo/bin/coreutils/cat")
+    subprocess.check_call(["tar", "-C", str(tmp_path / "tree"), "-cf", str(tmp_path / "tree.tar"), "."])
+    udocker.ok("import", "--tocontainer", "--name=new", tmp_path / "tree.tar")
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode, UDOCKER_TMPDIR=tmp_path)
+    assert os.path.basename(box.ok("run", "new", "cat").out) == "cat\n"
+    assert not list(tmp_path.glob(".new-*"))
 
 
 def test_variables_of_the_loader_are_set_inside(box):
