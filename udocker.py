@@ -188,6 +188,13 @@ def human_size(count):
     return "%d %s" % (size, unit) if unit == "B" else "%.3g %s" % (size, unit)
 
 
+def similar(word, choices):
+    """The beginning of a hint: the choice that `word` may be a slip of, "" where none is near."""
+    import difflib
+    found = difflib.get_close_matches(word, choices, 1, 0.75)
+    return "did you mean %s? " % found[0] if found else ""
+
+
 class Say:
     """Everything that udocker prints: results on standard output, all talk on standard error."""
 
@@ -302,7 +309,10 @@ class Say:
         """The line that a person types; a secret is not shown."""
         if is_secret:
             import getpass
-            return getpass.getpass(question)
+            try:
+                return getpass.getpass(question)
+            except EOFError:
+                return ""
         self.draw(question)
         line = sys.stdin.readline()
         if not line:
@@ -558,8 +568,9 @@ class Settings:
 
     def read_environment(self, environment):
         for name, setting in SETTINGS.items():
-            if setting.variable in environment:
-                self.set(name, environment[setting.variable], "environment " + setting.variable)
+            text = environment.get(setting.variable)
+            if text or text == "" and not setting.default:      # an empty one takes away what a file says, no default
+                self.set(name, text, "environment " + setting.variable)
 
     def read_file(self, path, is_optional=True):
         """Read lines of `key = value`; empty ones, # comments and [section] headers are passed over."""
@@ -1501,12 +1512,20 @@ class Lock:
             os.close(descriptor)
 
 
+def parse_integer(text):
+    """The number that digits (text or bytes) spell; ValueError for more of them than any has that means something: the
+    time that int() takes grows with their square."""
+    if len(text) > 100:
+        raise ValueError("a number of %d digits" % len(text))
+    return int(text)
+
+
 class _Decoding:
     """What json's scanner wants to know of its decoder: all is as JSON has it."""
 
     strict = True
     object_hook = object_pairs_hook = None
-    parse_float, parse_int, parse_constant = float, int, None
+    parse_float, parse_int, parse_constant = float, staticmethod(parse_integer), None
 
 
 # The module json with what it imports costs a start as long as this whole file does: what does its work in CPython
@@ -1523,7 +1542,7 @@ def load_json(text):
     except (ImportError, AttributeError, TypeError, ValueError, StopIteration, RecursionError, SystemError):
         pass            # older ones have no words for what is wrong, where json is not there to say them: SystemError
     import json
-    return json.loads(text)
+    return json.loads(text, parse_int=parse_integer)
 
 
 def line_of_json(value):
@@ -1555,6 +1574,13 @@ def write_all(descriptor, data):
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view):]
+
+
+def write_all_at(descriptor, data, offset):
+    """The same at a place of a file. pwrite(2)"""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], offset + done)
 
 
 def remove_file(path, directory=None):
@@ -1662,7 +1688,8 @@ class NewFile:
     """
 
     def __init__(self, path):
-        self.path = os.path.realpath(path)
+        is_special = os.path.exists(path) and not os.path.isfile(path)      # /dev/stdout may lead to no path at all
+        self.path = path if is_special else os.path.realpath(path)
         self.temporary = new_path(os.path.dirname(self.path))
 
     def __enter__(self):
@@ -1719,7 +1746,7 @@ def open_output(path):
         return NewFile(path)
     if os.isatty(1):
         raise UsageError("standard output is a terminal, which cannot show an archive",
-                         "name a file with -o, or redirect it: > FILE")
+                         "redirect it, > FILE, or pipe it")
     return os.fdopen(os.dup(1), "wb")
 
 
@@ -1735,7 +1762,7 @@ def unnamed_program(pieces, directory):
     with open(path, "xb", buffering=0) as file:
         try:
             for offset, data in pieces:
-                os.pwrite(file.fileno(), data, offset)
+                write_all_at(file.fileno(), data, offset)
             os.fchmod(file.fileno(), 0o700)
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         finally:
@@ -1945,6 +1972,15 @@ class WorkArea:
             else Lock.is_free(path + "/lock"))]
 
 
+def process_start(pid):
+    """When a process was started, which tells it from a later one of the same id; b"" where it is gone."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return b""
+
+
 class SharedNamespaces:
     """Namespaces that several processes on this machine have in common, whichever of them comes first.
 
@@ -1997,7 +2033,7 @@ class SharedNamespaces:
                 except BaseException:
                     remove_file(self.path)
                     raise
-                started = self._started(holder)
+                started = process_start(holder)
                 namespaces = self._open(holder, started)
             if not namespaces:
                 raise OSError(errno.ESRCH, "the process that holds the namespaces has ended", self.path)
@@ -2017,19 +2053,10 @@ class SharedNamespaces:
             return 0, b"", 0
         return int(words[0]), words[1], int(words[2])
 
-    @staticmethod
-    def _started(pid):
-        """When a process was started, which tells it from a later one of the same id; b"" where it is gone."""
-        try:
-            with open("/proc/%d/stat" % pid, "rb") as file:
-                return file.read().rpartition(b")")[2].split()[19]
-        except (FileNotFoundError, ProcessLookupError, IndexError):
-            return b""
-
     def _open(self, pid, started):
         """Descriptors of the namespaces of a process that are not our own; none where it has ended."""
         opened = []
-        if started and self._started(pid) == started:
+        if started and process_start(pid) == started:
             for kind in self.KINDS:
                 own, path = "/proc/self/ns/" + kind, "/proc/%d/ns/%s" % (pid, kind)
                 if os.readlink(path) != os.readlink(own):
@@ -2167,7 +2194,7 @@ class OpenTree:
 
     def walk(self, start="", on_error=None):
         """(relative name, status, descriptor of its directory, name in it) of the entry `start` and of all below it,
-        directories before what is in them. Errors of directories go to `on_error`, where it is given."""
+        directories before what is in them. What cannot be read goes to `on_error`, as OSError, where that is given."""
         parent, _, base = start.rpartition("/")
         pending = [start]
         with Closing(self.open(parent)) as directory:
@@ -2187,20 +2214,24 @@ class OpenTree:
                 on_error(error)
                 continue
             with Closing(directory):
-                for name, status in self._entries(directory):
+                for name, status in self._entries(directory, place, on_error):
                     relative = place + "/" + name if place else name
                     if stat.S_ISDIR(status.st_mode):
                         pending.append(relative)
                     say.advance(status.st_size)
                     yield relative, status, directory, name
 
-    @staticmethod
-    def _entries(directory):
+    def _entries(self, directory, place, on_error):
         for name in sorted(os.listdir(directory)):
             try:
                 yield name, os.lstat(name, dir_fd=directory)
             except FileNotFoundError:
                 pass
+            except OSError as error:        # its directory can be listed, and not searched
+                error.filename = os.path.join(self.path, place, name)
+                if not on_error:
+                    raise
+                on_error(error)
 
 
 def allocated_size(path):
@@ -2448,15 +2479,25 @@ class GuestTree:
 # 4  OCI documents
 # ======================================================================================================
 
+def _check_texts(value):
+    """ValueError where a text in a JSON value holds a NUL, as no name or path can, or half a surrogate pair."""
+    if isinstance(value, str):
+        if b"\0" in value.encode("utf-8"):
+            raise ValueError("a NUL")
+    elif isinstance(value, (list, dict)):
+        for part in value:
+            _check_texts(part)
+        for part in value.values() if isinstance(value, dict) else ():
+            _check_texts(part)
+
+
 def parse_json(data, what, kind=dict):
     """The JSON value in `data` (bytes), which must be of type `kind`; DocumentError names `what`."""
     try:
         value = load_json(data.decode("utf-8"))
         if b"\\u" in data:
-            import json
-            if "\\u0000" in json.dumps(value, ensure_ascii=False).encode("utf-8").decode("utf-8"):
-                raise ValueError("a NUL, which no name, path or variable can hold")
-    except (ValueError, RecursionError):        # one that encode() raises is for half a surrogate pair
+            _check_texts(value)
+    except (ValueError, RecursionError):
         raise DocumentError("%s: not valid JSON" % what)
     if not isinstance(value, kind):
         raise DocumentError("%s: not a JSON %s" % (what, "object" if kind is dict else "list"))
@@ -2528,6 +2569,8 @@ class Reference:
             refuse("names are lower case" if repository != repository.lower() else "%r is no name" % repository)
         if len(repository) > 255:
             refuse("longer than 255 characters")
+        if re.fullmatch("(sha256:)?[0-9a-f]{64}", name) and not host:       # as docker does
+            refuse("it is an id, which no registry knows")
         if host in cls.HUB_HOSTS:
             host = ""
         if not host and repository.startswith("library/") and repository.count("/") == 1:
@@ -2766,15 +2809,19 @@ def new_config(document, diff_ids, created, created_by):
 
 
 def _signed_payload(data):
-    """What was signed: the document without its signatures (a JSON web signature's protected header tells)."""
+    """What was signed: the document without its signatures (a JSON web signature's protected header tells). ValueError
+    where the document, which is what will be used, says anything else."""
     import base64
 
     def decode(text):
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
-    signature = parse_json(data, "manifest")["signatures"][0]
-    protected = parse_json(decode(signature["protected"]), "signature")
-    return data[:protected["formatLength"]] + decode(protected["formatTail"])
+    document = parse_json(data, "manifest")
+    protected = parse_json(decode(document.pop("signatures")[0]["protected"]), "signature")
+    payload = data[:protected["formatLength"]] + decode(protected["formatTail"])
+    if parse_json(payload, "payload") != document:
+        raise ValueError("what was signed is another document")
+    return payload
 
 
 def manifest_digest(data):
@@ -2814,7 +2861,7 @@ class ImageConfig:
     @property
     def environment(self):
         """Pairs of name and value, in order."""
-        return [tuple(entry.split("=", 1)) for entry in self._words("Env") if "=" in entry[1:]]
+        return [tuple(entry.split("=", 1)) for entry in self._words("Env") if entry.find("=") > 0]
 
     @property
     def entrypoint(self):
@@ -2827,6 +2874,12 @@ class ImageConfig:
     @property
     def working_directory(self):
         return self._text("WorkingDir")
+
+    @property
+    def volumes(self):
+        """The directories that are to be there, whatever the layers hold."""
+        found = self._run.get("Volumes")
+        return sorted(path for path in found if path.startswith("/")) if isinstance(found, dict) else []
 
     @property
     def user(self):
@@ -2896,7 +2949,7 @@ class Challenge:
 
 def without_password(url):
     """A URL, of a proxy also HOST:PORT alone, without its user and password."""
-    scheme, separator, rest = url.rpartition("://")
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     host, slash, path = rest.partition("/")
     return scheme + separator + host.rpartition("@")[2] + slash + path
 
@@ -3251,7 +3304,7 @@ class HttpClient:
             except TransferError as error:
                 if progress() > best:
                     failures, best = 0, progress()
-                delay = error.retry_after or self.delay * 2 ** failures * (1 + self.random() / 4)
+                delay = error.retry_after or self.delay * 2 ** min(failures, 20) * (1 + self.random() / 4)
                 if not error.is_passing or failures >= self.retries or delay > self.MAX_WAIT:
                     raise
                 failures += 1
@@ -3452,7 +3505,7 @@ def _retry_after(text):
     try:
         moment = email.utils.parsedate_tz(text) if text else None
         return max(email.utils.mktime_tz(moment) - time.time(), 0) if moment else 0
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, IndexError, TypeError):      # the last two: Python before 3.10
         return 0
 
 
@@ -3886,7 +3939,10 @@ def next_page(registry, answer):
     for value in answer.fields.get("link", ()):
         match = re.match(r'\s*<([^>]*)>\s*;.*\brel="?next\b', value)
         if match:
-            target = urljoin(answer.url, match.group(1))
+            try:
+                target = urljoin(answer.url, match.group(1))
+            except ValueError:
+                continue
             if target.startswith(registry.url + "/"):
                 return target[len(registry.url):]
             say.debug("the next page is elsewhere, and not followed: %s" % shown_url(target))
@@ -3943,7 +3999,7 @@ class Search:
 
     def _indexed_page(self, term, number):
         from urllib.parse import urlencode
-        query = urlencode([("q", term), ("n", self.PAGE_SIZE), ("page", number)])
+        query = urlencode([("q", os.fsencode(term)), ("n", self.PAGE_SIZE), ("page", number)])
         url = self.registry.url + "/v1/search?" + query
 
         def attempt():
@@ -3984,17 +4040,38 @@ class Layout:
 
     NEW, REMOVED = ".new-", ".removed-"         # rubbish, unless the process that made it still lives
     RUN = ".run-"                               # before the id of a container that is there for one run alone
+    REPOS = ".repos-"                           # links to the images of the stores that share layers/
 
     def __init__(self, home, **places):
         self.home = os.path.abspath(os.path.expanduser(home))
         for name in ("bin", "lib", "doc", "repos", "layers", "containers"):
             place = places.get(name)
             setattr(self, name, os.path.abspath(os.path.expanduser(place)) if place else self.home + "/" + name)
+        # To all stores that use these blobs
+        self.common = self.home if self.layers == self.home + "/layers" else self.layers
 
     def make(self):
         """Make the directories that are missing."""
         for path in (self.home, self.bin, self.lib, self.doc, self.repos, self.layers, self.containers):
             make_directory(path)
+        if self.common != self.home:
+            import zlib
+            try:
+                os.symlink(self.repos, "%s/%s%08x" % (self.layers, self.REPOS, zlib.crc32(os.fsencode(self.repos))))
+            except OSError as error:        # it is there, or these blobs can only be read
+                say.debug("%s: %s" % (self.layers, error))
+
+    def all_repos(self):
+        """The directories of the images that may have links to these blobs: other stores' too where they share them."""
+        links = [self.blob(name) for name in entries_of(self.layers) if name.startswith(self.REPOS)]
+        return sorted({self.repos}.union(os.readlink(path) for path in links if os.path.islink(path)))
+
+    @staticmethod
+    def is_own_name(name):
+        """Whether udocker, or the older one, gives files in layers/ such a name: other people's are left alone."""
+        import re
+        return bool(re.match(r"(sha256:)?[0-9a-f]{64}([.](layer|json))?$|"
+                             r"[.](part|new)-[0-9a-f]+([+][0-9a-f]+)?$", name))
 
     def has(self, path):
         """Whether a path is in the store."""
@@ -4018,12 +4095,12 @@ class Layout:
     @property
     def lock(self):
         """Held while blobs are claimed by an image or removed with one."""
-        return self.home + "/.lock"
+        return self.common + "/.lock"
 
     @property
     def use(self):
         """Held, shared, by who brings blobs, which nothing claims at first; prune only works where it has it alone."""
-        return self.home + "/.use"
+        return self.common + "/.use"
 
     @property
     def proofs(self):
@@ -4353,7 +4430,7 @@ class Mark:
         self.content = content
 
     def __get__(self, owner, _=None):
-        return os.path.exists("%s/%s" % (owner.path, self.file_name))
+        return os.path.isfile("%s/%s" % (owner.path, self.file_name))
 
     def __set__(self, owner, is_set):
         path = "%s/%s" % (owner.path, self.file_name)
@@ -4372,6 +4449,7 @@ class Image:
     """
 
     MENDING = "udocker rmi it, and pull or load it again"
+    FILES = ("TAG", "manifest", "index", "v1", "v2", "ancestry", "container.json", "PROTECT")
     is_protected = Mark("PROTECT")          # against removal
 
     def __init__(self, name, version, path, blobs):
@@ -4385,11 +4463,11 @@ class Image:
 
     @property
     def is_finished(self):
-        return os.path.exists(self.path + "/TAG")
+        return os.path.isfile(self.path + "/TAG")
 
     @property
     def is_version_1(self):
-        return os.path.exists(self.path + "/v1")
+        return os.path.isfile(self.path + "/v1")
 
     def read(self, file_name):
         """The bytes of the image's "manifest" or "index", b"" where there is none."""
@@ -4447,12 +4525,12 @@ class Image:
 
     def links(self):
         """{name: name of the file in layers/} of the links in the image's directory."""
-        found = {}
+        return {entry.name: os.path.basename(os.readlink(entry.path)) for entry in self.entries() if entry.is_symlink()}
+
+    def entries(self):
+        """What lies in the image's directory, as os.DirEntry."""
         with os.scandir(self.path) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    found[entry.name] = os.path.basename(os.readlink(entry.path))
-        return found
+            return list(entries)
 
 
 class ImageStore:
@@ -4466,10 +4544,10 @@ class ImageStore:
         """All images, by name."""
         return sorted((image for image in self._all() if image.is_finished), key=str)
 
-    def _all(self):
-        """Images, finished or not: the directories with files in them. One may lie in another, as those of lab:app and
-        lab/app:latest do."""
-        top = self.layout.repos
+    def _all(self, top=None):
+        """Images below `top`, finished or not: the directories with files in them. One may lie in another, as those of
+        lab:app and lab/app:latest do."""
+        top = top or self.layout.repos
         pending = [top]
         while pending:
             path = pending.pop()
@@ -4516,21 +4594,19 @@ class ImageStore:
         return path
 
     def _link(self, path, digests):
+        in_the_way = [path + "/" + name for name in Image.FILES if os.path.isdir(path + "/" + name)]
         try:
             make_directory(path)
         except (FileExistsError, NotADirectoryError):
-            raise ConflictError("%s: a file of another image is in the way of this name" % path,
+            in_the_way.append(path)
+        if in_the_way:
+            raise ConflictError("%s: another image is in the way of this name" % in_the_way[0],
                                 "udocker rmi that one, or udocker tag it, and remove it under its old name")
-        for name in ("TAG", "manifest", "index", "v1", "v2"):
-            if os.path.isdir(path + "/" + name):
-                raise ConflictError("%s/%s: another image is in the way of this name" % (path, name),
-                                    "udocker rmi that one, or udocker tag it, and remove it under its old name")
-        up = "../" * (os.path.relpath(path, self.layout.home).count("/") + 1)
-        is_inside = self.layout.layers == self.layout.home + "/layers" and path.startswith(self.layout.home + "/")
+        is_inside = self.layout.common == self.layout.home and path.startswith(self.layout.home + "/")
         for digest in digests:
-            target = up + "layers/" + digest if is_inside else self.layout.blob(digest)
-            try:
-                os.symlink(target, path + "/" + digest)
+            target = self.layout.blob(digest)
+            try:        # a store in one place can be moved
+                os.symlink(os.path.relpath(target, path) if is_inside else target, path + "/" + digest)
             except FileExistsError:
                 pass
 
@@ -4568,16 +4644,21 @@ class ImageStore:
 
     def files_in_use(self):
         """The names of the files in layers/ that images have links to, also those that are not finished."""
-        return {file for image in self._all() for file in image.links().values()}
+        return {file for top in self.layout.all_repos() for image in self._all(top) for file in image.links().values()}
 
     def unused_files(self):
-        """Paths of what lies in layers/ and belongs to no image."""
+        """Paths of what udocker put into layers/ and no image has a link to."""
         in_use = self.files_in_use()
-        return [self.layout.blob(name) for name in entries_of(self.layout.layers) if name not in in_use]
+        return [self.layout.blob(name) for name in entries_of(self.layout.layers)
+                if name not in in_use and self.layout.is_own_name(name)]
 
     def unfinished(self):
         """The images whose pull did not come to its end; they keep what came for the next one."""
-        return [image for image in self._all() if not image.is_finished]
+        return [image for image in self._all() if not image.is_finished and all(map(self._is_own, image.entries()))]
+
+    def _is_own(self, entry):
+        """Whether an entry in an image's directory is udocker's."""
+        return (entry.is_dir(follow_symlinks=False) or entry.name in Image.FILES or self.layout.is_own_name(entry.name))
 
     def copy(self, image, reference):
         """Another name for an image of version 1, whose files keep their names; ConflictError where it is taken."""
@@ -4597,10 +4678,9 @@ class ImageStore:
         with Lock(self.layout.lock):
             remove_file(image.path + "/TAG")
             self._release(image, image.links())
-            with os.scandir(image.path) as entries:
-                for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False):
-                        remove_file(entry.path)
+            for entry in image.entries():
+                if not entry.is_dir(follow_symlinks=False):
+                    remove_file(entry.path)
             path = image.path
             while path != self.layout.repos:    # and the directories of the name that hold no other image
                 try:
@@ -4753,7 +4833,9 @@ class ContainerStore:
                              "choose another one, or free it with udocker rmname %s or udocker rm %s" % (name, name))
 
     def add_name(self, container, name, takes_over=False):
-        """Name a container; a name that is taken over is another's no longer."""
+        """Name a container, which may have the name; one that is taken over is another's no longer."""
+        if self._named(name) == container.id:
+            return
         self.check_name(name, takes_over)
         link = self.layout.container(Layout.NEW + new_token() if takes_over else name)
         try:
@@ -5216,7 +5298,7 @@ def decimal(text):
     """The number that digits (bytes) spell; ValueError for the other things that int() would take."""
     if not text.isdigit():
         raise ValueError("not a number")
-    return int(text)
+    return parse_integer(text)
 
 
 def nanoseconds(text):
@@ -5275,7 +5357,16 @@ class TarReader:
 
     def _header(self):
         """The next header block, b"" at the end of the archive."""
+        is_first = self.stream.offset == 0
         block = self.stream.take(self.BLOCK)
+        try:
+            return self._checked(block)
+        except ArchiveError:
+            if is_first:
+                raise ArchiveError("this is no tar archive, or a damaged one")
+            raise
+
+    def _checked(self, block):
         if not block:
             return b""
         if block == self.ZEROS:
@@ -5288,7 +5379,7 @@ class TarReader:
         if sum(block) - sum(block[148:156]) + 256 != stored:
             signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:]) + 256
             if signed != stored:
-                raise ArchiveError("a header has a wrong checksum: this is no tar archive, or a damaged one")
+                raise ArchiveError("a header has a wrong checksum")
         return block
 
     @staticmethod
@@ -5962,6 +6053,22 @@ class Output:
         return 0
 
 
+class FullReader:
+    """Reads as many bytes as a tar header promises: what a file lacks, which somebody shortens meanwhile, are zeros."""
+
+    def __init__(self, file, header):
+        self.file = file
+        self.header = header
+        self.is_short = False
+
+    def read(self, size):
+        data = self.file.read(size)
+        if len(data) < size and not self.is_short:
+            self.is_short = True
+            say.warning("%s: became shorter while it was read; zeros stand for the rest" % self.header.name)
+        return data.ljust(size, b"\0")
+
+
 class TarWriter:
     """Writes a tar archive to an open file, member by member. POSIX.1-2001, pax"""
 
@@ -6036,10 +6143,10 @@ class TarWriter:
         self._add(header)
 
     def _add_content(self, header, directory, name):
-        descriptor = os.open(name, OLD_FILE, dir_fd=directory)
+        descriptor = open_source(name, directory)
         with os.fdopen(descriptor, "rb") as file:
             header.size = os.fstat(descriptor).st_size
-            self._add(header, file)
+            self._add(header, FullReader(file, header))
 
     def close(self):
         """The end of the archive."""
@@ -6442,16 +6549,22 @@ class Mount:
         source, *rest = text.split(":")
         options = rest.pop().split(",") if rest and not rest[-1].startswith("/") else []
         guest = rest[0] if rest else source
-        if not source.startswith("/") or not guest.startswith("/") or len(rest) > 1:
-            raise UsageError("%r is not a volume" % text,
-                             "write HOST-PATH[:CONTAINER-PATH][:ro], both absolute, for instance $HOME/data:/data")
+        if not source.startswith(("/", ".")) or not guest.startswith("/") and rest or len(rest) > 1:
+            raise UsageError("%r is not a volume" % text, "write HOST-PATH[:CONTAINER-PATH][:ro], for instance "
+                             "$HOME/data:/data or ./data:/data; the path in the container is absolute")
         unknown = set(options) - cls.OPTIONS
         if unknown:
             raise UsageError("%r: unknown option %r of a volume" % (text, sorted(unknown)[0]),
                              "there are ro (read-only) and rw")
-        if not os.path.exists(source):
-            raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % source)
-        return cls(source, guest, "ro" in options)
+        source = cls.find_source(source)
+        return cls(source, guest if rest else source, "ro" in options)
+
+    @staticmethod
+    def find_source(path):
+        """The absolute host path of a volume; NotFoundError where nothing is there."""
+        if not os.path.exists(path):
+            raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % path)
+        return path if path.startswith("/") else os.path.abspath(path)
 
     @classmethod
     def same(cls, paths):
@@ -6530,11 +6643,10 @@ def parse_mount(text):
         return MemoryMount(target, ["%s=%s" % pair for pair in sizes])
     if kind != "bind" or set(given) - {"bind-propagation", "consistency", "bind-nonrecursive", "bind-recursive"}:
         raise UsageError("--mount=%s: only type=bind and type=tmpfs with their usual keys are known here" % text)
-    if not source.startswith("/"):
-        raise UsageError("--mount=%s: it has no absolute source" % text, MOUNT_HINT)
-    if not os.path.exists(source):
-        raise NotFoundError("%s: no such file or directory, so it cannot be a volume" % source)
-    return Mount(source, target, is_read_only in ("true", "1"))
+    if not source.startswith(("/", ".")):
+        raise UsageError("--mount=%s: it has no source, an absolute path or one that begins with a dot" % text,
+                         MOUNT_HINT)
+    return Mount(Mount.find_source(source), target, is_read_only in ("true", "1"))
 
 
 def system_mounts():
@@ -6784,8 +6896,8 @@ def read_elf(path, read):
 
 
 def embedded_program(path):
-    """What is loaded of a program that lies in the one at `path`, which is for the same machine: [(offset, bytes)], empty
-    where there is none. elf(5)"""
+    """What is loaded of a program that lies in the one at `path`, for the same machine: [(offset, bytes)], empty where
+    there is none. elf(5)"""
     with open(path, "rb") as file:
         content = file.read()
         place = content.find(content[:6], 1)
@@ -7820,8 +7932,8 @@ class Account:
             if user in (name, uid) and cls._is_id(uid) and cls._is_id(gid):
                 return cls(int(uid), int(gid), name, home)
         if not cls._is_id(user):
-            raise NotFoundError("%r: no such user in the container's /etc/passwd" % user,
-                                "--hostauth takes the host's; a number UID[:GID] needs no entry")
+            raise NotFoundError("%r: no such user in the /etc/passwd that the container sees" % user,
+                                "--hostauth shows it the host's; a number UID[:GID] needs no entry")
         uid = int(user)
         return cls(uid, host.gid if uid == host.uid else 0, "root" if uid == 0 else "", "/root" if uid == 0 else "")
 
@@ -7831,8 +7943,8 @@ class Account:
             if group in (name, gid) and cls._is_id(gid):
                 return int(gid)
         if not cls._is_id(group):
-            raise NotFoundError("%r: no such group in the container's /etc/group" % group,
-                                "--hostauth takes the host's; a number UID:GID needs no entry")
+            raise NotFoundError("%r: no such group in the /etc/group that the container sees" % group,
+                                "--hostauth shows it the host's; a number UID:GID needs no entry")
         return int(group)
 
     @staticmethod
@@ -7878,7 +7990,7 @@ def read_variables(path, environment):
         raise NotFoundError("%s: %s" % (path, error.strerror))
     entries = [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     for entry in entries:
-        if re.search(r"\s", entry.partition("=")[0]):
+        if re.search(r"^=|\s", entry.partition("=")[0] or "="):
             raise UsageError("%s: %r is not a variable" % (path, entry), "write NAME=VALUE, one a line")
     return [variable for variable in (parse_variable(entry, environment) for entry in entries) if variable]
 
@@ -8080,7 +8192,7 @@ class RunSpec:
             obstacles.append(obstacle)
         refusals = [obstacle for obstacle in obstacles
                     if isinstance(obstacle, (CommandNotExecutableError, InterpreterNotFoundError))]
-        if not refusals and len(candidates) > 1:
+        if not refusals and "/" not in name:
             raise CommandNotFoundError("%s: no such command in the container" % name, "PATH there is " + search_path)
         if not refusals:
             obstacles[0].hint = self._host_hint(name)
@@ -8579,7 +8691,7 @@ class FileStep(ConversionStep):
     def write(descriptor, edits, mtime, mode):
         """Overwrite parts of an open file, which keeps its mode and time."""
         for offset, data in edits:
-            os.pwrite(descriptor, data, offset)
+            write_all_at(descriptor, data, offset)
         os.fchmod(descriptor, mode)
         set_time(descriptor, mtime)
 
@@ -8606,7 +8718,7 @@ class FileStep(ConversionStep):
             old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
             if self._is_converted(descriptor, status, record, is_whole):
                 for offset, data in old:
-                    os.pwrite(descriptor, data, offset)
+                    write_all_at(descriptor, data, offset)
                 os.ftruncate(descriptor, record["size"])
                 self.write(descriptor, [], mtime, mode)
             else:
@@ -8962,7 +9074,7 @@ udocker.Conversion(sys.argv[2]).update()"""
     def _scripts(self, libraries, has_direct_programs):
         """(name, text) of the programs beside the tree that the libraries start on the host."""
         import shlex
-        words = map(shlex.quote, (sys.executable, "-c", self.UPDATE, os.path.realpath(__file__)))
+        words = map(shlex.quote, (sys.executable, "-I", "-c", self.UPDATE, os.path.realpath(__file__)))
         yield self.PATCHER, "#!/bin/sh\nexec %s \"${0%%/*}\"\n" % " ".join(words)
         line = self._first_line(libraries, has_direct_programs)
         if line:
@@ -9127,7 +9239,7 @@ class PRootEngine(ExecutableEngine):
         environment.update(self._program_names(spec))
         ends_with_command = self._has_option("--kill-on-exit")
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
-        argv += self._emulation(spec, program) + ["-r", spec.root, "-w", spec.directory]
+        argv += self._emulation(spec, program) + ["-r", os.path.realpath(spec.root), "-w", spec.directory]
         for mount in spec.mounts:
             argv += ["-b", mount.source + ":" + mount.guest]
         account = spec.account
@@ -10114,37 +10226,46 @@ class Prover:
         return Supervisor(invocation, self.TIMEOUT).run()
 
 
+def own_processes():
+    """[(id, status of its root, words, variables, id of its tracer)] of the caller's processes on this host. proc(5)"""
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            root = os.stat("/proc/%d/root" % pid)       # refused of somebody else's, whose words are shown
+            words, variables, status = (read_file("/proc/%d/%s" % (pid, name)) for name in (
+                "cmdline", "environ", "status"))
+            tracer = status.partition(b"\nTracerPid:")[2].split()
+            found.append((pid, root, words, b"\0" + variables, int(tracer[0]) if tracer else 0))
+        except OSError:         # it has ended, or is somebody else's
+            pass
+    return found
+
+
 class TreeProcesses:
-    """The processes of this host that run in the tree of a container, by what each engine shows of it. proc(5)
+    """The processes of this host that run in the tree of a container, by what each engine shows of it.
 
     In N1 and R1 the tree is their root; the library of Fakechroot finds it in their environment. PRoot has it among
     its words, as others may, and traces: it is of `tracers`, and its first child the command.
     """
 
-    def __init__(self, root):
-        self.word, self.status = os.fsencode(os.path.realpath(root)), os.stat(root)
-        self.find()
+    def __init__(self, root, processes=None):
+        """`processes` are own_processes() where those of several trees are wanted."""
+        self.root = root
+        self.find(processes)
 
-    def find(self):
+    def find(self, processes=None):
         """Look again."""
-        self.tracers, self.members, tracing = [], [], set()
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-            try:
-                root = os.stat("/proc/%d/root" % pid)       # refused of somebody else's, whose words are shown
-                tracing.add(self._tracer(pid))
-                if b"\0-r\0" + self.word + b"\0" in read_file("/proc/%d/cmdline" % pid):
-                    self.tracers.append(pid)
-                elif os.path.samestat(root, self.status) or (
-                        b"\0FAKECHROOT_BASE=" + self.word + b"\0" in b"\0" + read_file("/proc/%d/environ" % pid)):
-                    self.members.append(pid)
-            except OSError:         # it has ended, or is somebody else's
-                pass
-        self.tracers = [pid for pid in self.tracers if pid in tracing]
-
-    @staticmethod
-    def _tracer(pid):
-        words = read_file("/proc/%d/status" % pid).partition(b"\nTracerPid:")[2].split()
-        return int(words[0]) if words else 0
+        self.tracers, self.members = [], []
+        if not os.path.isdir(self.root):
+            return
+        processes = own_processes() if processes is None else processes
+        word, own = os.fsencode(os.path.realpath(self.root)), os.stat(self.root)
+        tracing = {tracer for _, _, _, _, tracer in processes}
+        for pid, root, words, variables, _ in processes:
+            if b"\0-r\0" + word + b"\0" in words:
+                self.tracers += [pid] * (pid in tracing)
+            elif os.path.samestat(root, own) or b"\0FAKECHROOT_BASE=" + word + b"\0" in variables:
+                self.members.append(pid)
 
     def is_empty(self):
         """Whether nothing runs."""
@@ -10254,6 +10375,14 @@ def make_store(directory):
     Layout(directory).make()
 
 
+def open_registry(context, address, repository=""):
+    """The Registry at an address, which may be one of Docker Hub's names; with the credentials for a repository, or
+    for all of it."""
+    if Keystore.host_of(address) == "docker.io":
+        address = SETTINGS["registry"].default
+    return Registry(context.client(), address, lambda url: context.keystore().credential(url, repository))
+
+
 def find_registry(context, reference, address=""):
     """(Registry, repository names to try): the host in the name, else `address`, else what the settings say."""
     if reference.host and address:
@@ -10261,19 +10390,11 @@ def find_registry(context, reference, address=""):
     settings = context.settings
     if not address and settings["index"] and settings.origin("registry") == "default":
         address = settings["index"]
-    address = reference.host or address or settings["registry"]
     repository = reference.repository
-    registry = Registry(context.client(), address, lambda url: context.keystore().credential(url, repository))
+    registry = open_registry(context, reference.host or address or settings["registry"], repository)
     if registry.host in Reference.HUB_HOSTS:
         return registry, [reference.hub_repository]
     return registry, [repository] + ([] if reference.host or "/" in repository else [reference.hub_repository])
-
-
-def open_registry(context, address):
-    """The Registry at an address, which may be one of Docker Hub's names; with the credentials for all of it."""
-    if Keystore.host_of(address) == "docker.io":
-        address = SETTINGS["registry"].default
-    return Registry(context.client(), address, lambda url: context.keystore().credential(url, ""))
 
 
 def login(context, address, user, password):
@@ -10634,6 +10755,40 @@ def remove_image(context, reference, is_forced):
     return image
 
 
+def images_of(context, word):
+    """The References that a word stands for: of an image by its name or, as docker has it, of all that have an id, of
+    which 12 digits are enough."""
+    digits = word[len("sha256:"):] if is_digest(word) else word
+    if not 12 <= len(digits) <= 64 or digits.strip("0123456789abcdef"):
+        return [Reference.parse(word)]
+    found = [] if has_image(context, digits) else [
+        image for image in context.images.list() if image_id(image).startswith("sha256:" + digits)]
+    if not found and len(digits) == 64:
+        raise NotFoundError("%s: no image here has this id" % word, "udocker images --format={{.ID}} lists them")
+    return [Reference.parse(str(image)) for image in found] or [Reference.parse(word)]
+
+
+def image_id(image):
+    """What docker calls the id of an image, the digest of its config; "" where that cannot be read."""
+    try:
+        return sha256_digest(image.config_data())
+    except (Error, OSError):
+        return ""
+
+
+def find_image(context, word):
+    """The Image that a name or an id stands for, NotFoundError where it is not here."""
+    return context.images.get(images_of(context, word)[0])
+
+
+def has_image(context, word):
+    """Whether a word names an image that is here, also one that is not finished."""
+    try:
+        return context.images.find(Reference.parse(word), is_finished=False) is not None
+    except UsageError:
+        return False
+
+
 # --- containers ---------------------------------------------------------------------------------------
 
 def abandoned_runs(context):
@@ -10726,8 +10881,21 @@ class ImageWish:
             return pull_image(context, self.reference, self.platform, self.address, use)
         except TransferError as error:
             if self.policy == "missing":
+                names = [str(image) for image in context.images.list()]
+                names += [name for container in context.containers.list() for name in container.names]
                 error.message = "%s is not here, and cannot be pulled: %s" % (self.reference, error.message)
+                error.hint = similar(str(self.reference), names + [name + ":latest" for name in names]) + error.hint
             raise
+
+
+def make_volumes(root, config):
+    """The directories that an image declares as volumes are there in its containers."""
+    tree = GuestTree(root)
+    for path in config.volumes:
+        try:
+            tree.make_mount_point(path, True)
+        except OSError as error:
+            say.warning("the volume %s of the image is not made: %s" % (printable(path), error.strerror))
 
 
 def create_container(context, wish, name=None, takes_over=False, id_=""):
@@ -10740,16 +10908,24 @@ def create_container(context, wish, name=None, takes_over=False, id_=""):
             unpack_image(context, image, new.root)
         else:
             image = wish.pull(context, lambda arriving: unpack_image(context, arriving, new.root))
+        make_volumes(new.root, image.config())
         with Naming(context.layout.containers):
             return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
 
 
 def remove_containers(context, containers, is_forced=False):
-    """Remove containers; none is, and ProtectedError tells it, where one is protected and it is not forced."""
-    for container in containers:
-        if container.is_protected and not is_forced:
+    """Remove containers, with the commands that run in them on this host; where it is not forced none is, and
+    ProtectedError or ConflictError tells it, if one is protected or has such commands."""
+    unique = {container.id: container for container in containers}.values()
+    processes = own_processes()
+    for container in () if is_forced else unique:
+        if container.is_protected:
             raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
-    for container in {container.id: container for container in containers}.values():
+        if not TreeProcesses(container.root, processes).is_empty():
+            raise ConflictError("%s: a command runs in this container" % container.id,
+                                "udocker kill %s ends it; udocker rm -f does both" % container.id)
+    for container in unique:
+        end_commands(container)
         context.containers.remove(container)
     sweep_containers(context)
 
@@ -10774,12 +10950,17 @@ def signal_container(container, number):
     if processes.is_empty():
         raise NotFoundError("%s: nothing runs in this container on this host" % container.id,
                             "what was started on another host, or with --ephemeral, is ended where it was started")
-    if number != signal_module().SIGKILL:
-        for pid in processes.commands():
-            send_signal(pid, number)
+    if number == signal_module().SIGKILL:
+        end_commands(container)
         return
+    for pid in processes.commands():
+        send_signal(pid, number)
+
+
+def end_commands(container):
+    """End what runs in a container on this host, and wait for it; EngineError where something does not end."""
     import time
-    deadline = time.monotonic() + 10
+    processes, deadline = TreeProcesses(container.root), time.monotonic() + 10
     while not processes.is_empty():
         if time.monotonic() > deadline:
             raise EngineError("%s: not all that runs in this container ends" % container.id,
@@ -10872,8 +11053,9 @@ def rename_container(context, word, name):
     names = container.names or all_names
     if len(names) > 1:
         raise ConflictError("%s has several names: %s" % (word, ", ".join(names)), "say which one is to be changed")
-    if name not in all_names or name in names:      # a rename that was killed may have come that far
-        context.containers.add_name(container, name)
+    if name in names:
+        raise ConflictError("%s is its name already" % name, "choose another one")
+    context.containers.add_name(container, name)
     for old in names:
         context.containers.remove_name(old)
 
@@ -10881,7 +11063,7 @@ def rename_container(context, word, name):
 def set_protection(context, word, is_protected):
     """Protect a container, or else an image, against removal, or end that."""
     raise_on_signals()
-    found = context.containers.find(word) or context.images.find(Reference.parse(word))
+    found = context.containers.find(word) or context.images.find(images_of(context, word)[0])
     if not found:
         raise NotFoundError("%s: no such container or image" % word,
                             "udocker ps and udocker images list those there are")
@@ -11253,19 +11435,60 @@ def import_blob(context, source, is_moved):
         raise
 
 
-def import_config(context, platform, diff_ids, source):
-    """The config of what comes without one."""
+def change_config(config, text):
+    """Do to the "config" of an image what a line of a Dockerfile would. https://docs.docker.com/reference/dockerfile"""
+    import shlex
+    word, _, rest = text.strip().partition(" ")
+    word, rest = word.upper(), rest.strip()
+    hint = "there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, as in ENV A=1"
+    try:
+        words = strings_of(load_json(rest)) if rest.startswith("[") else shlex.split(rest)
+    except ValueError:
+        words = []
+    pairs = [item.partition("=")[::2] for item in words]
+    if word in ("ENV", "LABEL") and words and "=" not in words[0]:       # the old way: ENV NAME VALUE
+        pairs = [(words[0], rest[len(words[0]):].strip())]
+    if not words:
+        raise UsageError("--change=%s: it cannot be understood" % text, hint)
+    if word in ("CMD", "ENTRYPOINT"):
+        config[word.capitalize()] = words if rest.startswith("[") else ["/bin/sh", "-c", rest]
+    elif word == "ENV":
+        changed = dict(pairs)
+        kept = [item for item in config.get("Env", []) if item.partition("=")[0] not in changed]
+        config["Env"] = kept + ["%s=%s" % pair for pair in changed.items()]
+    elif word == "LABEL":
+        config.setdefault("Labels", {}).update(pairs)
+    elif word in ("EXPOSE", "VOLUME"):
+        key = {"EXPOSE": "ExposedPorts", "VOLUME": "Volumes"}[word]
+        config.setdefault(key, {}).update((item, {}) for item in words)
+    elif word in ("STOPSIGNAL", "USER", "WORKDIR"):
+        config[{"STOPSIGNAL": "StopSignal", "USER": "User", "WORKDIR": "WorkingDir"}[word]] = rest
+    else:
+        raise UsageError("--change=%s: unknown instruction" % text, hint)
+
+
+def config_of(changes):
+    """The "config" of an image that begins with nothing, by lines of a Dockerfile."""
+    config = {}
+    for change in changes:
+        change_config(config, change)
+    return config
+
+
+def import_config(context, platform, config, diff_ids, source):
+    """The document of what comes without one, but for its "config"."""
     import time
     system, machine = "linux", context.host.architecture
     if platform:
         system, machine = platform.system, (platform.architecture, platform.variant)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return new_config({"os": system, "architecture": machine[0], "variant": machine[1]}, diff_ids, now,
-                      "udocker import " + os.path.basename(source))
+    known = {"os": system, "architecture": machine[0], "variant": machine[1], "config": config}
+    return new_config(known, diff_ids, now,
+                      "udocker import " + printable_name(os.fsencode(os.path.basename(source))))
 
 
-def import_image(context, source, reference, platform=None, is_moved=False):
-    """Make an image of an archive of a tree, as docker export writes it; returns the Image.
+def import_image(context, source, reference, platform, config, is_moved=False):
+    """Make an image with this "config" of an archive of a tree, as docker export writes it; returns the Image.
 
     The source of a move goes when the image is there.
     """
@@ -11273,12 +11496,12 @@ def import_image(context, source, reference, platform=None, is_moved=False):
         raise UsageError("--mv: standard input cannot be moved")
     from contextlib import closing
     with bringing_blobs(context), Work("importing %s" % source), \
-            closing(import_blob(context, source, is_moved)) as layer, closing(context.blobs.new()) as config:
-        data = import_config(context, platform, [uncompressed_digest(layer.file)], source)
-        config.write(data)
-        config.finish()
+            closing(import_blob(context, source, is_moved)) as layer, closing(context.blobs.new()) as document:
+        data = import_config(context, platform, config, [uncompressed_digest(layer.file)], source)
+        document.write(data)
+        document.finish()
         manifest = new_manifest(data, [(layer.digest, layer.size, file_compression(layer.file))])
-        image = store_image(context, reference, manifest, [config, layer])
+        image = store_image(context, reference, manifest, [document, layer])
     if is_moved:
         remove_file(source)
     return image
@@ -11288,16 +11511,16 @@ NOTES_PLACE = ".udocker"        # in the tree of a squashfs: what udocker knows 
 SQUASHFS_HINT = "install squashfs-tools, 4.5 or newer"
 
 
-def import_container(context, source, image_name, name=None, platform=None):
-    """Make a container of an archive of a tree; returns the Container."""
+def import_container(context, source, image_name, name, platform, config):
+    """Make a container with this "config" of an archive of a tree; returns the Container."""
     prepare_container(context, name)
     work = Work("importing %s" % source, size_of(source))
     with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
         unpacker = LayerUnpacker(new.root)
         unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
-        config = ImageConfig.parse(import_config(context, platform, [], source), source)
-        return new.publish(config, image_name, name, convert_new(context, new))
+        document = ImageConfig.parse(import_config(context, platform, config, [], source), source)
+        return new.publish(document, image_name, name, convert_new(context, new))
 
 
 def import_clone(context, source, name=None):
@@ -11461,6 +11684,15 @@ class CopyEnd:
         resolved = self.tree.resolve(path) if is_followed else os.path.join(self.tree.resolve(parent), base)
         return OpenTree(self.tree.root), resolved.strip("/")
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, _, error, __):
+        """Errors of files in the tree name them as the user does."""
+        name = getattr(error, "filename", None)
+        if self.is_guest and isinstance(name, str) and name.startswith(self.tree.root + "/"):
+            error.filename = self.text.partition(":")[0] + ":" + name[len(self.tree.root):]
+
     @property
     def beside(self):
         """The directory of the container, on the file system of its tree; "" on the host, or where it is closed."""
@@ -11493,6 +11725,22 @@ def copy_out(context, source_text, is_followed=False):
         writer.close()
 
 
+def copy_in(context, target_text):
+    """Unpack a tar archive from standard input into a directory of a container."""
+    target = CopyEnd(context, target_text)
+    if not target.is_guest:
+        raise UsageError("%r is not in a container" % target_text, "write CONTAINER:PATH")
+    if target.kind() != "directory":
+        raise NotFoundError("%s: no such directory" % target_text)
+    tree, place = target.place(True)
+    with Naming(target_text), WorkArea(target.beside or context.temporary()) as area, target:
+        unpacker = LayerUnpacker(area.path + "/content")
+        os.mkdir(area.path + "/content", 0o755)
+        unpacker.apply_pieces(tree_pieces("-"))
+        unpacker.finish()
+        TreeMerge(OpenTree(area.path + "/content"), tree, target.beside, None, True).copy("", place)
+
+
 def check_kinds(source, source_kind, target, target_kind):
     """NotFoundError or ConflictError where something of this kind cannot be copied to a CopyEnd of that one."""
     if not source_kind:
@@ -11512,7 +11760,8 @@ def copy_between(context, source_text, target_text, is_followed=False):
         copy_out(context, source_text, is_followed)
         return
     if source_text == "-":
-        raise UsageError("cp does not read archives", "unpack it, and cp what is in it")
+        copy_in(context, target_text)
+        return
     source, target = CopyEnd(context, source_text), CopyEnd(context, target_text)
     if not (source.is_guest or target.is_guest):
         raise UsageError("neither %r nor %r is in a container" % (source_text, target_text),
@@ -11527,7 +11776,7 @@ def copy_between(context, source_text, target_text, is_followed=False):
     if source_kind == "directory" and (paths[1] + "/").startswith(paths[0].rstrip("/") + "/"):
         raise ConflictError("%s: a directory cannot be copied into itself" % source_text,
                             "choose a target outside of it")
-    with Naming(target_text):
+    with Naming(target_text), source, target:
         mend = Conversion(os.path.dirname(source_tree.path)).reverter(start, place) if source.is_guest else None
         TreeMerge(source_tree, target_tree, target.beside, mend, target.is_guest).copy(start, place)
 
@@ -11702,10 +11951,14 @@ def choose_engine(context, mode, spec, container=None):
 def parse_processors(text):
     """The processors of --cpuset-cpus, as in 0-3,8, as a set of numbers."""
     import re
-    if not re.match(r"^\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*$", text):
-        raise UsageError("--cpuset-cpus=%s: write numbers and ranges, as in 0-3,8" % text)
-    bounds = [[int(number) for number in part.split("-")] for part in text.split(",")]
-    return {number for bound in bounds for number in range(bound[0], bound[-1] + 1)}
+    found = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        numbers = range(int(match.group(1)), int(match.group(2) or match.group(1)) + 1) if match else ()
+        if not numbers:
+            raise UsageError("--cpuset-cpus=%s: write numbers and ranges, as in 0-3,8" % text)
+        found.update(numbers)
+    return found
 
 
 def parse_limit(text):
@@ -11723,10 +11976,10 @@ def parse_limit(text):
 def parse_host(text):
     """The line for /etc/hosts of --add-host=NAME:ADDRESS."""
     import re
-    match = re.match(r"^([\w.-]+)[:=]\[?([0-9a-fA-F.:]+)\]?$", text)
+    match = re.match(r"^([a-zA-Z0-9_.-]+)[:=](?:\[?([0-9a-fA-F.:]+)\]?|host-gateway)$", text)
     if not match:
         raise UsageError("--add-host=%s: write NAME:ADDRESS" % text)
-    return "%s\t%s\n" % (match.group(2), match.group(1))
+    return "%s\t%s\n" % (match.group(2) or "127.0.0.1", match.group(1))         # the network is the host's own
 
 
 def parse_devices(options):
@@ -11764,6 +12017,8 @@ class RunRequest:
         self.processors = parse_processors(options.cpuset_cpus) if options.cpuset_cpus else None
         self.limits = [parse_limit(text) for text in options.ulimit]
         self.host_lines = [parse_host(text) for text in options.add_host]
+        if options.hostname:        # programs look their own host up
+            self.host_lines.append(parse_host(options.hostname + ":host-gateway"))
         self.variables = [variable for path in options.env_file for variable in read_variables(
             path, context.environment)]
         self.variables += filter(None, (parse_variable(text, context.environment) for text in options.env))
@@ -12121,7 +12376,7 @@ def build_spec(context, root, config, argv, request):
 
 def known_config(context, word):
     """What the container or image of the store named `word` says of running it."""
-    known = context.containers.find(word) or context.images.find(Reference.parse(word))
+    known = context.containers.find(word) or context.images.find(images_of(context, word)[0])
     return known.config() if known else ImageConfig({})
 
 
@@ -12254,14 +12509,6 @@ def unpack_tree_file(context, file, word, request):
     return make_for_run(context, request, make)
 
 
-def has_image(context, word):
-    """Whether a word names an image that is here, also one that is not finished."""
-    try:
-        return context.images.find(Reference.parse(word), is_finished=False) is not None
-    except UsageError:
-        return False
-
-
 def locate_container(context, word, request):
     """The Container that `run` shall run: by id or name, else a new one of an image, pulled where it is not here."""
     options = request.options
@@ -12269,7 +12516,7 @@ def locate_container(context, word, request):
     if container and request.platform and not is_for(container.config(), request.platform):
         raise ConflictError("%s is a container for %s, not for %s" % (
             word, container.config().platform, request.platform), "udocker run IMAGE makes one for the other")
-    if container and options.name is not None and options.name not in container.names:
+    if container and options.name is not None:
         context.containers.add_name(container, options.name)
     if container:
         if options.pull or options.registry:
@@ -12279,7 +12526,7 @@ def locate_container(context, word, request):
         return container
     if TreeFile.is_at(word) and not has_image(context, word):
         raise NotFoundError("%s: no container or image of that name" % word, "udocker run ./%s runs the file" % word)
-    wish = ImageWish(Reference.parse(word), options.pull or "missing", request.platform, options.registry)
+    wish = ImageWish(images_of(context, word)[0], options.pull or "missing", request.platform, options.registry)
     if not options.rm:
         return create_container(context, wish, options.name)
     return make_for_run(context, request, lambda id_: create_container(context, wish, options.name, id_=id_))
@@ -12290,7 +12537,10 @@ def remove_after_run(context, container, mark):
     ended."""
     try:
         try:
-            remove_containers(context, [container])
+            if container.is_protected:
+                raise ProtectedError("it is protected", "udocker unprotect %s" % container.id)
+            context.containers.remove(container)
+            sweep_containers(context)
         finally:
             if mark:
                 mark.end(container)
@@ -12322,10 +12572,14 @@ def apply_limits(request):
                 map(str, sorted(os.sched_getaffinity(0)))))
     for number, soft, hard in request.limits:
         import resource
+        most = resource.getrlimit(number)[1]
+        bounded = [most if most >= 0 and not 0 <= value <= most else value for value in (soft, hard)]
+        if bounded != [soft, hard]:
+            say.warning("--ulimit: a plain user has %d at most of what %d:%d was asked for" % (most, soft, hard))
         try:
-            resource.setrlimit(number, (soft, hard))
+            resource.setrlimit(number, bounded)
         except (OSError, ValueError) as error:
-            raise EngineError("--ulimit: %s" % error, "a plain user cannot raise a hard limit")
+            raise EngineError("--ulimit: %s" % error)
 
 
 CIDFILE_HINT = "remove it where no run is using it any more"
@@ -12388,8 +12642,69 @@ def locate_tree(context, word, file, mounted, request):
     return container.root, container.config(), container.mode, container
 
 
-def run_container(context, word, argv, options):
-    """Run a command in a container, image or tree: returns its exit status, or becomes the command."""
+class RunRecord:
+    """Beside a container's tree, what one more command in it has in common with the run that goes on, as docker has it:
+    the options of that run, and the names of its variables, whose values its processes have."""
+
+    OPTIONS = ("workdir", "user", "volume", "tmpfs", "novol", "hostauth", "containerauth", "hostenv", "mpi", "bindhome",
+               "nosysdirs", "nometa", "kernel", "hostname", "add_host", "dri", "read_only", "gpus", "nvidia", "device")
+
+    def __init__(self, context, container):
+        self.path = container.path + "/run.json"
+        self.root = container.root
+        self.context = context
+
+    def write(self, request):
+        """Nothing is written where the run asks for nothing special. The ranks of a job write none."""
+        options = {name: getattr(request.options, name) for name in self.OPTIONS}
+        options["volume"] = ["%s:%s%s" % (mount.source, mount.guest, ":ro" * mount.is_read_only)
+                             for mount in request.mounts if ":" not in mount.source + mount.guest]
+        options["tmpfs"] = ["%s:%s" % (mount.guest, mount.options) for mount in request.memory_mounts]
+        options = {name: value for name, value in options.items() if value}
+        names = [name for name, _ in request.variables]
+        if not options and not names or JobStep.find(self.context.environment, request.launcher):
+            return
+        pid = os.getpid()
+        document = {"boot": boot_of(self.context.host), "pid": pid, "started": process_start(pid).decode("ascii"),
+                    "options": options, "variables": names}
+        try:
+            write_atomic(self.path, line_of_json(document).encode("ascii"), 0o600)
+        except OSError as error:
+            say.debug("%s: %s" % (self.path, error.strerror))
+
+    def complete(self, options):
+        """Give options that were not given the values of the run that goes on, where there is one."""
+        try:
+            document = parse_json(read_file(self.path) or b"{}", self.path)
+            known, pid = document.get("options"), document.get("pid")
+            is_alive = document.get("boot") == boot_of(self.context.host) and isinstance(pid, int) and (
+                process_start(pid).decode("ascii") == document.get("started"))
+        except (Error, OSError):
+            return
+        if not is_alive or not isinstance(known, dict):
+            return
+        for name, value in known.items():
+            given = getattr(options, name, None)
+            if name in self.OPTIONS and isinstance(given, list) and isinstance(value, list):
+                setattr(options, name, strings_of(value) + given)
+            elif name in self.OPTIONS and not given and isinstance(value, (str, bool)):
+                setattr(options, name, value)
+        options.env = self._variables(strings_of(document.get("variables"))) + options.env
+
+    def _variables(self, names):
+        """NAME=VALUE of those that the command has that was started first."""
+        try:
+            entries = read_file("/proc/%d/environ" % TreeProcesses(self.root).commands()[0]).split(b"\0")
+        except (IndexError, OSError):
+            return []
+        return [entry for entry in map(os.fsdecode, entries) if entry.partition("=")[0] in names]
+
+
+def run_container(context, word, argv, options, is_exec=False):
+    """Run a command in a container, image or tree: returns its exit status, or becomes the command. One more in a
+    container, `is_exec`, has the options of a run that goes on."""
+    if is_exec:
+        RunRecord(context, context.containers.get(word)).complete(options)
     request = RunRequest(context, options)
     if options.cidfile:
         check_cidfile(options.cidfile)
@@ -12408,6 +12723,8 @@ def run_container(context, word, argv, options):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
         if options.cidfile and container:
             write_container_id(options.cidfile, container)
+        if container and not is_exec:
+            RunRecord(context, container).write(request)
         return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
     finally:
         if options.rm and container:
@@ -12426,9 +12743,11 @@ class Option:
 
     OMITTED = "told, and left out"      # the meaning of an option of docker's that is known and does nothing here
 
-    def __init__(self, *spellings, value=None, repeatable=False, meaning=""):
+    def __init__(self, *spellings, value=None, repeatable=False, meaning="", choices=()):
+        """`choices` are the values that shells complete."""
         self.spellings = spellings
         self.value = value
+        self.choices = choices
         self.repeatable = repeatable
         self.meaning = meaning
         self.attribute = max(spellings, key=len).lstrip("-").replace("-", "_")
@@ -12526,13 +12845,6 @@ class Command:
         return "\n".join(lines)
 
 
-def similar(word, choices):
-    """The beginning of a hint: the choice that `word` may be a slip of, "" where none is near."""
-    import difflib
-    found = difflib.get_close_matches(word, choices, 1, 0.6)
-    return "did you mean %s? " % found[0] if found else ""
-
-
 class Completion:
     """Shell functions that complete a command line, made from the declarations. `groups` tells of docker's groups what
     stands for each of their commands; `kinds` for an operand's name which lists of `udocker completion` it is from:
@@ -12551,8 +12863,9 @@ class Completion:
 
     @staticmethod
     def _spellings(options):
-        return [spelling + ("=" if option.value and spelling.startswith("--") else "")
-                for option in options for spelling in option.spellings]
+        return [spelling + (end if spelling.startswith("--") else "") for option in options
+                for spelling in option.spellings
+                for end in ["=" + choice for choice in option.choices] or ["=" if option.value else ""]]
 
     def _kinds_of(self, declared):
         found = set()
@@ -12573,9 +12886,9 @@ class Completion:
         for group, names in self.groups.items():
             yield "    %s) names='%s' ;;" % (group, " ".join(names))
         for declared in self.commands.values():
-            yield "    %s) options='%s' kinds='%s' ;;" % (
+            yield "    %s) options='%s' kinds='%s' names='%s' ;;" % (
                 "|".join(self._names_of(declared)), " ".join(self._spellings(declared.options)),
-                " ".join(self._kinds_of(declared)))
+                " ".join(self._kinds_of(declared)), " ".join(self.commands) if "[COMMAND]" in declared.operands else "")
 
     def _bash(self):
         return "\n".join([
@@ -12591,15 +12904,19 @@ class Completion:
             "  done",
             "  case $name in"] + list(self._cases()) + [
             "  esac",
-            "  case $current in",
-            "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$current\")) ;;",
-            "    *) for kind in $kinds; do names+=\" $(udocker completion $kind 2>/dev/null)\"; done",
-            "      COMPREPLY=($(compgen -W \"$names\" -- \"$current\"))",
-            "      [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"$current\")) ;;",
+            "  case $current in -*) names=$options kinds= ;; esac",
+            "  for kind in $kinds; do names+=\" $(udocker completion $kind 2>/dev/null)\"; done",
+            "  COMPREPLY=($(compgen -W \"$names\" -- \"$current\"))",
+            "  # a colon or an equals sign begins a new word for bash, which keeps what is before it",
+            "  word=${current##*[:=]}",
+            "  COMPREPLY=(\"${COMPREPLY[@]#\"${current%\"$word\"}\"}\")",
+            "  case $name in cp|*\\ cp) compopt -o nospace ;; esac",       # a colon and a path follow
+            "  case ${COMPREPLY[0]} in",
+            "    *=) compopt -o nospace ;;",
+            "    '') case $current in",
+            "        -*=*|[^-]*|'') compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$word\") ;;",
+            "      esac ;;",
             "  esac",
-            "  # a colon begins a new word for bash, which keeps what is before it",
-            "  case $current in *:*) COMPREPLY=(\"${COMPREPLY[@]#\"${current%\"${current##*:}\"}\"}\") ;; esac",
-            "  case ${COMPREPLY[0]} in *=) compopt -o nospace ;; esac",
             "}",
             "complete -F _udocker udocker"])
 
@@ -12683,7 +13000,8 @@ def rendered(template, document):
         for key in filter(None, path.split(".")):
             keys = {name.lower(): name for name in value} if isinstance(value, dict) else {}
             if key.lower() not in keys:
-                raise NotFoundError("--format: there is no %s" % path, "without --format all that there is is shown")
+                raise NotFoundError("--format: there is no %s" % path, "--format=json shows all that there is; here "
+                                    "there are: %s" % ", ".join(sorted(keys.values())) if keys else "")
             value = value[keys[key.lower()]]
         return value
 
@@ -12774,7 +13092,7 @@ class Parser:
     def _set(self, arguments, option, name, value, words):
         if option.value is None:
             if value not in (None, "true", "false"):
-                raise UsageError("%s is a flag and takes no value" % name, self.help_hint)
+                raise UsageError("%s=%s: a flag, which is true or false" % (name, value), self.help_hint)
             value = value != "false"
         elif value is None:
             if not words:
@@ -12849,7 +13167,7 @@ PLATFORM_OPTION = Option("--platform", value="OS/ARCH", meaning="image for this 
 REGISTRY_OPTIONS = LOOKUP_OPTIONS + (PLATFORM_OPTION,)
 
 FORCE_NAME_OPTION = Option("--force", meaning="take the name over from the container that has it")
-PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always")
+PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always", choices=PULL_POLICIES)
 QUIET_OPTION = Option("--quiet", "-q", meaning="print errors only")
 
 
@@ -13071,7 +13389,7 @@ def command_logout(context, arguments):
         context.keystore().clear()
 
 
-IMAGE_FILTERS, CONTAINER_FILTERS = ("reference", "dangling"), ("name", "id", "ancestor")
+IMAGE_FILTERS, CONTAINER_FILTERS = ("reference", "dangling"), ("name", "id", "ancestor", "status")
 
 
 def is_listed_image(image, filters):
@@ -13090,12 +13408,27 @@ def is_of_name(image, text):
     return image.name in reference.spellings() and (not has_version or image.version == reference.version)
 
 
-def is_listed_container(container, filters):
-    """Whether a container passes all filters: part of a name, beginning of the id, image."""
+def is_listed_container(container, filters, processes):
+    """Whether a container passes all filters: a regular expression for a name, which docker begins with a slash, or
+    none; the beginning of the id; the image; the status."""
+    import re
+
     def passes(key, value):
-        return {"name": any(value in name for name in container.names), "id": container.id.startswith(value),
-                "ancestor": container.image_name in (value, value + ":latest")}[key]
-    return all(passes(key, value) for key, value in filters)
+        if key == "status":
+            return value == container_status(TreeProcesses(container.root, processes))
+        if key == "name":
+            return any(re.search(value, name) or re.search(value, "/" + name) for name in container.names)
+        return container.id.startswith(value) if key == "id" else container.image_name in (value, value + ":latest")
+
+    try:
+        return all(passes(key, value) for key, value in filters)
+    except re.error as error:
+        raise UsageError("--filter=name=: %s" % error)
+
+
+def container_status(processes):
+    """What docker calls the state of a container with these TreeProcesses, which are those of this host."""
+    return "exited" if processes.is_empty() else "running"
 
 
 def platform_text(thing):
@@ -13120,28 +13453,53 @@ def heading_record(names, **others):
 
 
 IMAGE_HEADINGS = heading_record("Repository Tag Digest Size Platform Protected Path", ID="IMAGE ID",
-                                CreatedAt="CREATED AT")
-CONTAINER_HEADINGS = heading_record("Names Image Mode Platform Protected Path Size", ID="CONTAINER ID")
+                                CreatedAt="CREATED AT", CreatedSince="CREATED")
+CONTAINER_HEADINGS = heading_record("Names Image Mode Platform Protected Path Size Command State Status Ports",
+                                    ID="CONTAINER ID", CreatedAt="CREATED AT", RunningFor="CREATED")
+
+
+def time_ago(moment):
+    """How long ago an RFC 3339 time of UTC was, in words; "" where the text is none."""
+    import calendar
+    import time
+    try:
+        passed = time.time() - calendar.timegm(time.strptime(str(moment)[:19], "%Y-%m-%dT%H:%M:%S"))
+    except (ValueError, OverflowError):
+        return ""
+    for unit, seconds in ("years", 365 * 86400), ("months", 30 * 86400), ("weeks", 7 * 86400), ("days", 86400), (
+            "hours", 3600), ("minutes", 60), ("seconds", 1):
+        if passed >= 2 * seconds:
+            return "%d %s ago" % (passed // seconds, unit)
+    return "now"
 
 
 def image_record(image):
     """What --format shows of an image."""
     name, _, tag = str(image).rpartition("@" if "@" in str(image) else ":")
     try:
-        config, identity = image.config(), sha256_digest(image.config_data())
-        size = sum(os.stat(path).st_size for path, _ in image.layers())
+        config, size = image.config(), sum(os.stat(path).st_size for path, _ in image.layers())
     except (Error, OSError):        # damaged: udocker verify tells
-        config, size, identity = ImageConfig({}), None, ""
-    return {"Repository": name, "Tag": tag, "Digest": image.digest, "ID": identity, "Size": size,
-            "CreatedAt": config.document.get("created"), "Platform": platform_text(image),
+        config, size = ImageConfig({}), None
+    created = config.document.get("created")
+    return {"Repository": name, "Tag": tag, "Digest": image.digest, "ID": image_id(image), "Size": size,
+            "CreatedAt": created, "CreatedSince": time_ago(created), "Platform": platform_text(image),
             "Protected": image.is_protected, "Path": image.path}
 
 
-def container_record(context, container, has_size):
-    """What --format shows of a container; how large it is takes a walk through its tree."""
+def container_record(context, container, has_size, processes):
+    """What --format shows of a container, the own_processes() of this host being known; how large it is takes a walk
+    through its tree."""
+    import time
+    try:
+        config = container.config()
+    except (Error, OSError):
+        config = ImageConfig({})
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(container.made_at))
     record = {"ID": container.id, "Names": ",".join(container.names), "Image": container.image_name,
               "Mode": container.mode or context.default_mode, "Platform": platform_text(container),
-              "Protected": container.is_protected, "Path": container.root}
+              "Protected": container.is_protected, "Path": container.root, "Ports": "", "CreatedAt": created,
+              "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command)}
+    record["State"] = record["Status"] = container_status(TreeProcesses(container.root, processes))
     return dict(record, Size=container.size()) if has_size else record
 
 
@@ -13199,7 +13557,7 @@ def command_images(context, arguments):
          examples=("udocker history busybox",))
 def command_history(context, arguments):
     """Show the steps that an image was built in, newest first, with the size of the layer each brought."""
-    image = context.images.get(Reference.parse(arguments.image))
+    image = find_image(context, arguments.image)
     sizes = [human_size(os.stat(path).st_size) for path, _ in image.layers() if os.path.exists(path)]
     size = say.result_size()
     width = None if arguments.no_trunc else max((size[0] if size else 80) - 32, 20)
@@ -13224,7 +13582,7 @@ def command_create(context, arguments):
     The image must be here already, unless --pull says otherwise: then a layer is unpacked while the next ones come.
     """
     address, platform = apply_registry_options(context, arguments)
-    wish = ImageWish(Reference.parse(arguments.image), arguments.pull or "never", platform, address)
+    wish = ImageWish(images_of(context, arguments.image)[0], arguments.pull or "never", platform, address)
     say.result(create_container(context, wish, arguments.name, arguments.force).id)
 
 
@@ -13294,12 +13652,14 @@ def command_ps(context, arguments):
     warn_of_absent_store(context)
     filters = parse_filters(arguments.filter, CONTAINER_FILTERS)
     count = 1 if arguments.latest else None if arguments.last is None else parse_count("--last", arguments.last)
-    found = [container for container in context.containers.list() if is_listed_container(container, filters)]
+    has_status = arguments.format not in (None, "table") or "status" in dict(filters)
+    processes = own_processes() if has_status else []
+    found = [container for container in context.containers.list() if is_listed_container(container, filters, processes)]
     if count is not None:
         found = sorted(found, key=lambda container: container.made_at, reverse=True)[:count]
     if arguments.format not in (None, "table"):
         has_size = arguments.size or ".size" in arguments.format.lower()
-        records = [container_record(context, container, has_size) for container in found]
+        records = [container_record(context, container, has_size, processes) for container in found]
         lines = formatted(arguments.format, records, CONTAINER_HEADINGS)
     elif arguments.quiet:
         lines = [container.id for container in found]
@@ -13310,30 +13670,42 @@ def command_ps(context, arguments):
 
 
 @command("rm", "CONTAINER...", options=(
-    Option("--force", "-f", meaning="remove protected ones too"),
+    Option("--force", "-f", meaning="those too that are protected or run, and be content where there is none"),
     Option("--volumes", "-v", meaning="as docker has it: there are no volumes to remove")),
          examples=("udocker rm 7b2d4456-9ee7-3138-ad01-63d1342d8545", "udocker rm mycontainer"))
 def command_rm(context, arguments):
     """Remove containers: their trees, and all data in them, are lost. When one of them cannot be, none is."""
+    containers = []
     for word in arguments.container:
-        if not context.containers.find(word) and has_image(context, word):
+        container = context.containers.find(word)
+        if container:
+            containers.append(container)
+        elif has_image(context, word):
             raise NotFoundError("%r: no such container" % word, "it is an image: udocker rmi %s removes it" % word)
-    containers = [context.containers.get(word) for word in arguments.container]
+        elif arguments.force:
+            say.warning("%r: no such container" % word)
+        else:
+            context.containers.get(word)
     remove_containers(context, containers, arguments.force)
     for container in containers:
         say.result(container.id)
 
 
-@command("rmi", "IMAGE...", options=(Option("--force", "-f", meaning="go on when parts cannot be removed"),),
+@command("rmi", "IMAGE...", options=(
+    Option("--force", "-f", meaning="go on when parts cannot be removed, and be content where there is none"),),
          examples=("udocker rmi -f indigodatacloud/ambertools_app:latest",))
 def command_rmi(context, arguments):
     """Remove images. Containers made of them stay and still run."""
     for word in arguments.image:
         if context.containers.find(word) and not has_image(context, word):
             raise NotFoundError("%s: no such image here" % word, "it is a container: udocker rm %s removes it" % word)
-    references = [Reference.parse(text) for text in arguments.image]
-    for reference in references:
-        if not context.images.find(reference, is_finished=False):
+    references = []
+    for reference in [reference for word in arguments.image for reference in images_of(context, word)]:
+        if context.images.find(reference, is_finished=False):
+            references.append(reference)
+        elif arguments.force:
+            say.warning("%s: no such image here" % reference)
+        else:
             context.images.get(reference)
     for reference in references:
         say.result(str(remove_image(context, reference, arguments.force)))
@@ -13360,7 +13732,7 @@ def command_rename(context, arguments):
 @command("tag", "SOURCE", "TARGET", examples=("udocker tag busybox mybusybox:1.0",))
 def command_tag(context, arguments):
     """Give an image another name. Both names share the layers."""
-    tag_image(context, Reference.parse(arguments.source), Reference.parse(arguments.target))
+    tag_image(context, images_of(context, arguments.source)[0], Reference.parse(arguments.target))
 
 
 @command("protect", "NAME...", examples=("udocker protect indigodatacloud/ambertools_app:latest",
@@ -13389,12 +13761,14 @@ def command_clone(context, arguments):
 @command("cp", "SOURCE", "TARGET", options=(
     Option("--follow-link", "-L", meaning="follow a link that SOURCE is"),
     Option("--archive", "-a", meaning="as docker has it: modes and times are always kept"), QUIET_OPTION),
-         examples=("udocker cp mycontainer:/etc/os-release .", "udocker cp data/ mycontainer:/srv"))
+         examples=("udocker cp mycontainer:/etc/os-release .", "udocker cp data/ mycontainer:/srv",
+                   "tar c src | udocker cp - mycontainer:/srv"))
 def command_cp(context, arguments):
     """Copy a file or a directory out of a container, into one, or between two.
 
     One of them, or both, is CONTAINER:PATH. A directory is copied into a directory that is there, and is made where
-    none is; SOURCE/. stands for what is in it. With - as TARGET a tar archive goes to standard output.
+    none is; SOURCE/. stands for what is in it. With - as TARGET a tar archive goes to standard output; with - as SOURCE
+    one comes from standard input, and goes into a directory of a container.
     """
     apply_quiet_option(arguments)
     copy_between(context, arguments.source, arguments.target, arguments.follow_link)
@@ -13421,7 +13795,7 @@ def command_load(context, arguments):
          examples=("udocker save -o busybox.tar busybox", "udocker save busybox ubuntu:22.04 | gzip > images.tar.gz"))
 def command_save(context, arguments):
     """Write images to an archive that docker, podman, skopeo and udocker can load."""
-    references = [Reference.parse(word) for word in arguments.image]
+    references = [images_of(context, word)[0] for word in arguments.image]
     save_images(context, references, stream_or_file(arguments, arguments.output))
 
 
@@ -13429,9 +13803,12 @@ def command_save(context, arguments):
     Option("--mv", meaning="move the archive instead of copying it"),
     Option("--tocontainer", meaning="make a container, no image, and print its id"),
     Option("--clone", meaning="make a container of what export --clone wrote, and print its id"),
-    Option("--name", value="NAME", meaning="name of the new container"), PLATFORM_OPTION, QUIET_OPTION),
+    Option("--name", value="NAME", meaning="name of the new container"),
+    Option("--change", "-c", value="LINE", repeatable=True, meaning="what running it needs, as a Dockerfile has it: "
+           "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"), PLATFORM_OPTION, QUIET_OPTION),
          examples=("udocker import container.tar myrepo:latest", "udocker import --mv container.tar myrepo:latest",
-                   "docker export NAME | udocker import - myrepo", "udocker import --tocontainer --name=mine c.tar"))
+                   "docker export NAME | udocker import - myrepo", "udocker import --tocontainer --name=mine c.tar",
+                   "udocker export NAME | udocker import --change='CMD [\"sh\"]' --change='ENV A=1' - myrepo"))
 def command_import(context, arguments):
     """Make an image, or a container, of an archive of a container's tree, as docker export writes it.
 
@@ -13439,21 +13816,25 @@ def command_import(context, arguments):
     """
     platform = apply_image_options(arguments)
     source, is_container = arguments.tarball, arguments.tocontainer or arguments.clone
-    if arguments.mv and is_container or arguments.name is not None and not is_container:
-        raise UsageError("--mv is for images and --name= for containers", COMMANDS["import"].help_hint)
+    if arguments.mv and is_container:
+        raise UsageError("--mv is for images", COMMANDS["import"].help_hint)
+    if arguments.name is not None and not is_container:
+        raise UsageError("--name= is for containers", "with --tocontainer, or --clone, one is made; an image's name "
+                         "comes after the archive's")
     if arguments.clone:
-        if arguments.image or platform or arguments.tocontainer:
+        if arguments.image or platform or arguments.tocontainer or arguments.change:
             raise UsageError("--clone: the archive says itself what it is", COMMANDS["import"].help_hint)
         say.result(import_clone(context, source, arguments.name).id)
         return
     if not arguments.image and not arguments.tocontainer:
         raise UsageError("IMAGE is missing", COMMANDS["import"].help_hint)
     reference = Reference.parse(arguments.image) if arguments.image else None
+    config = config_of(arguments.change)
     if arguments.tocontainer:
         image_name = str(reference) if reference else "IMPORTED:unknown"
-        say.result(import_container(context, source, image_name, arguments.name, platform).id)
+        say.result(import_container(context, source, image_name, arguments.name, platform, config).id)
         return
-    say.info("%s is imported" % import_image(context, source, reference, platform, arguments.mv))
+    say.info("%s is imported" % import_image(context, source, reference, platform, config, arguments.mv))
 
 
 @command("export", "[-]", "CONTAINER", options=(
@@ -13479,13 +13860,31 @@ def inspected(context, word, kind):
     container = context.containers.find(word) if kind != "image" else None
     if container:
         return container, {"Id": container.id, "Name": (container.names or [""])[0], "Image": container.image_name}
-    image = context.images.find(Reference.parse(word)) if kind != "container" else None
+    image = context.images.find(images_of(context, word)[0]) if kind != "container" else None
     if not image:
         raise NotFoundError("%s: no such %s" % (word, kind or "container or image"),
                             "udocker ps and udocker images list those there are")
     digests = ["%s@%s" % (image.name, image.digest)] if image.digest else []
-    return image, {"Id": sha256_digest(image.config_data()), "RepoTags": [str(image)], "RepoDigests": digests,
+    return image, {"Id": image_id(image), "RepoTags": [str(image)], "RepoDigests": digests,
                    "RootFS": image.config().document.get("rootfs")}
+
+
+# What an image does not say is empty for docker's templates, and no error
+SILENT_CONFIG = {"Hostname": "", "Domainname": "", "User": "", "WorkingDir": "", "Image": "", "StopSignal": "",
+                 "Env": [], "Cmd": [], "Entrypoint": [], "OnBuild": [], "Labels": {}, "Volumes": {}, "ExposedPorts": {}}
+
+
+def template_document(thing, properties):
+    """What --format of inspect shows of a Container or Image."""
+    document = thing.config().document
+    told = document.get("config") if isinstance(document.get("config"), dict) else {}
+    config = dict(SILENT_CONFIG, **{name: value for name, value in told.items() if value is not None})
+    if isinstance(thing, Container):
+        processes = TreeProcesses(thing.root)
+        state = {"Status": container_status(processes), "Running": not processes.is_empty(),
+                 "Pid": (processes.commands() or [0])[0]}
+        properties = dict(properties, State=state)
+    return dict(document, config=config, **properties)
 
 
 @command("inspect", "NAME...", options=(
@@ -13503,13 +13902,12 @@ def command_inspect(context, arguments):
     if arguments.p and kind == "image":
         raise UsageError("-p is for containers, which alone have a tree")
     found = [inspected(context, word, kind) for word in arguments.name]
-    documents = [thing.config().document for thing, _ in found]
     if arguments.p:
         lines = [container.root for container, _ in found]
-    elif arguments.format is not None:
-        lines = [rendered(arguments.format, dict(document, **properties))
-                 for document, (_, properties) in zip(documents, found)]
+    elif arguments.format:
+        lines = [rendered(arguments.format, template_document(*pair)) for pair in found]
     else:
+        documents = [thing.config().document for thing, _ in found]
         lines = [dump_json(documents if documents[1:] else documents[0])]
     say.result("\n".join(lines))
 
@@ -13522,7 +13920,7 @@ def command_verify(context, arguments):
 
     A file that is damaged is dropped, and the next pull brings it anew.
     """
-    image = context.images.get(Reference.parse(arguments.image))
+    image = find_image(context, arguments.image)
     problems = verify_image(image, not arguments.blobs)
     if problems:
         raise DigestError("%s is damaged: %s" % (image, "; ".join(problems)), "udocker pull %s mends it" % image)
@@ -13530,7 +13928,7 @@ def command_verify(context, arguments):
 
 
 @command("setup", "CONTAINER", options=(Option("--execmode", value="XY", meaning="; ".join(
-    "%s: %s" % (mode.code, mode.description) for mode in MODES.values())),
+    "%s: %s" % (mode.code, mode.description) for mode in MODES.values()), choices=tuple(MODES)),
     Option("--force", meaning="convert the container anew, with what was added to it since"),
     Option("--fixperm", meaning="make all in the container readable and writable for you"),
     Option("--nvidia", meaning="every run of the container gets the host's NVIDIA GPUs, where it has some"),
@@ -13672,13 +14070,14 @@ def command_run(context, arguments):
 def command_exec(context, arguments):
     """Run one more command in a container, as run does, but without the image's entrypoint.
 
-    Nothing of a run that is going on is needed for it: both see the same tree. Volumes are to be named again.
+    A run need not be going on. Of one that is, on this host, it has the volumes, devices, variables, user, directory
+    and the like, but where it is told otherwise.
     """
     options = Arguments(COMMANDS["run"].options)
     vars(options).update(vars(arguments), entrypoint="")
     tell_omissions(options)
-    context.containers.get(arguments.container)         # an image will not do
-    return run_container(context, arguments.container, [arguments.command] + arguments.argument, options)
+    words = [arguments.command] + arguments.argument
+    return run_container(context, arguments.container, words, options, is_exec=True)
 
 
 @command("kill", "CONTAINER...", options=(
@@ -13759,7 +14158,9 @@ def command_info(context, arguments):
     """Show the program, the machine and the store, for a first look."""
     pairs = [("version", version_line())] + installed_parts(context) + store_facts(context)
     if arguments.format is not None:
-        say.result(rendered(arguments.format, {name.replace(" ", "_"): value for name, value in pairs}))
+        known = {"ServerVersion": __version__, "OSType": "linux", "Architecture": context.host.machine,
+                 "Name": context.host.name}
+        say.result(rendered(arguments.format, dict(known, **{name.replace(" ", "_"): value for name, value in pairs})))
         return
     say.result("\n".join("%-14s %s" % (name + ":", value) for name, value in pairs))
 
@@ -13835,7 +14236,7 @@ def command_version(context, arguments):
     """Print the version, and what udocker works with here: how it transfers, and the engines with their digests."""
     if arguments.format is not None:
         client = {"Version": __version__, "Python": sys.version.split()[0], "Os": "linux", "Arch": context.host.machine}
-        say.result(rendered(arguments.format, dict(client, Client=client)))
+        say.result(rendered(arguments.format, dict(client, Client=client, Server=client)))
         return
     say.result("\n".join([version_line()] + ["%s: %s" % pair for pair in installed_parts(context)]))
 
@@ -13868,8 +14269,7 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
                 ("-H --human", "sizes always are for people: leave it out"),
                 ("--format", "udocker inspect --format='{{json .History}}' IMAGE prints all of it")],
     "kill": [("-1 -2 -3 -6 -9 -H -I -K -Q -T -U", "write --signal=TERM, or -s 15")],
-    "import": [("-c --change", "udocker run takes --entrypoint=, --env=, --workdir= and --user= for what is missing"),
-               ("-m --message", "an image that is imported has no history: leave it out")],
+    "import": [("-m --message", "an image that is imported has no history: leave it out")],
     "inspect": [("-s --size", "udocker df and udocker ps --size show sizes")],
     "prune": [("-a --all", "images and containers stay: udocker rmi and udocker rm remove those that you name"),
               ("--filter", "it removes what nobody needs, whatever its age or label: leave it out")],
@@ -13972,7 +14372,8 @@ def find_command(name):
 OPERAND_KINDS = {"IMAGE": ("images",), "CONTAINER": ("containers",), "NAME": ("containers", "images"),
                  ("run", "CONTAINER"): ("containers", "images"), ("tag", "SOURCE"): ("images",),
                  ("load", "NAME"): (), ("name", "NAME"): (), ("rename", "NAME"): ("containers",),
-                 ("rmname", "NAME"): ("containers",)}
+                 ("rmname", "NAME"): ("containers",), ("cp", "SOURCE"): ("containers",),
+                 ("cp", "TARGET"): ("containers",)}
 
 
 def show_names(names):
@@ -14111,9 +14512,17 @@ def run_main(words, environment):
         return failure_status
 
 
+def leave_directory():
+    """Import no module any more from where this program lies: a home may hold a random.py of its owner."""
+    here = os.path.dirname(os.path.realpath(__file__))
+    while sys.path and sys.path[0] == here:         # the launcher put it there, or Python for its script
+        del sys.path[0]
+
+
 def main():
     """The entry point."""
     import gc
+    leave_directory()
     gc.set_threshold(100000)        # next to nothing here is in cycles: looking for them costs 4 % of unpacking
     for descriptor in range(3):         # where one is closed, no file of ours shall take its place
         try:

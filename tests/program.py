@@ -43,8 +43,9 @@ class Result:
         return self.err_bytes.decode("utf-8", "surrogateescape")
 
     def __repr__(self):
-        return "udocker %s\nstatus: %s\nstdout: %s\nstderr: %s" % (
+        text = "udocker %s\nstatus: %s\nstdout: %s\nstderr: %s" % (
             " ".join(map(str, self.arguments)), self.status, self.out, self.err)
+        return text.encode("utf-8", "backslashreplace").decode()        # pytest-xdist cannot take half a surrogate pair
 
 
 class Program:

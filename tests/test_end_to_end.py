@@ -415,7 +415,8 @@ def test_container_names_that_lead_astray(created, command, name):
 def test_name_and_rmname(created):
     created.ok("name", "busy", "BLUE")
     assert container_id(created, "BLUE") == container_id(created, "busy")
-    created.fails(1, "name", "busy", "BLUE")
+    created.ok("name", "busy", "BLUE")          # which it has
+    assert "its name already" in created.fails(1, "rename", "BLUE", "BLUE").err
     created.ok("rmname", "BLUE")
     created.fails(1, "rmname", "BLUE")
     assert rows(created.ok("ps").out)[0][3] == "['busy']"

@@ -3,6 +3,7 @@ import array
 import contextlib
 import fcntl
 import gzip
+import io
 import json
 import os
 import shutil
@@ -10,9 +11,11 @@ import signal
 import subprocess
 import tarfile
 import termios
+from pathlib import Path
 
 import pytest
 
+import udocker as program_under_test
 from archives import (PACKERS, archive, config_digest, created, docker_25, limited, listed, listing, made,
                       refused, root_of, skopeo, stored, tool)
 from faulty_registry import digest_of
@@ -279,6 +282,49 @@ def test_import_of_one_thing_as_another(udocker, words, told):
     assert (udocker.home / "tree").exists() and not udocker.store.exists()
 
 
+def test_import_with_changes(udocker):
+    """As lines of a Dockerfile."""
+    changes = ['CMD ["sh", "-c", "id"]', "entrypoint echo a b", "ENV A=1 B='2 3'", "ENV A 4 5", "USER green",
+               "WORKDIR /srv", "EXPOSE 80 81/udp", 'VOLUME ["/a b"]', "LABEL k=v", "STOPSIGNAL SIGINT"]
+    words = [word for change in changes for word in ("-c", change)]
+    udocker.ok("import", *words, "-", "lab/changed", input=LOWER)
+    config = json.loads(udocker.ok("inspect", "lab/changed").out)["config"]
+    assert config == {
+        "Cmd": ["sh", "-c", "id"], "Entrypoint": ["/bin/sh", "-c", "echo a b"], "Env": ["B=2 3", "A=4 5"],
+        "User": "green", "WorkingDir": "/srv", "ExposedPorts": {"80": {}, "81/udp": {}}, "Volumes": {"/a b": {}},
+        "Labels": {"k": "v"}, "StopSignal": "SIGINT"}
+    udocker.ok("import", "--tocontainer", "--name=c", "-c", "WORKDIR /x", "-", input=LOWER)
+    assert udocker.ok("inspect", "-f", "{{.Config.WorkingDir}}", "c").out == "/x\n"
+
+
+@pytest.mark.parametrize("change", ["RUN true", "CMD", "CMD [", "ENV 'A", "", "FROM x"])
+def test_changes_that_cannot_be(udocker, change):
+    assert "--change" in udocker.fails(2, "import", "--change", change, "-", "lab/x", input=LOWER).err
+
+
+def test_volumes_of_an_image_are_there(udocker):
+    udocker.ok("import", "--change", "VOLUME /data/deep /etc/motd/x ../up", "-", "lab/volumes", input=LOWER)
+    result = udocker.ok("create", "--name=c", "lab/volumes")
+    root = Path(udocker.ok("inspect", "-p", "c").out.strip())
+    assert (root / "data/deep").is_dir() and "/etc/motd/x" in result.err and not (root.parent / "up").exists()
+
+
+def test_import_from_a_file_whose_name_is_no_utf8(udocker):
+    source = os.fsencode(str(udocker.home)) + b"/t\xe9.tar"
+    with open(source, "wb") as file:
+        file.write(LOWER)
+    udocker.ok("import", os.fsdecode(source), "lab/latin")
+    assert "udocker import" in udocker.ok("inspect", "lab/latin").out
+
+
+def test_export_of_a_file_that_becomes_shorter(capsys):
+    """While it is read: the archive keeps its promise, with zeros."""
+    header = tarfile.TarInfo("log")
+    reader = program_under_test.FullReader(io.BytesIO(b"abc"), header)
+    assert reader.read(2) + reader.read(4) + reader.read(2) == b"abc" + bytes(5)
+    assert capsys.readouterr().err.count("log: became shorter") == 1
+
+
 def test_import_moves_what_a_link_leads_to(udocker):
     (udocker.home / "tree").write_bytes(LOWER)
     (udocker.home / "link").symlink_to("tree")
@@ -404,9 +450,19 @@ def test_a_script_gets_json(loaded, command, expected):
 @pytest.mark.parametrize("command, template, expected", [
     ("images", "{{.Repository}}\\t{{.Tag}}", "lab/busybox\t1.0"),
     ("ps", "{{.Names}} {{json .Protected}}", "busy false"),
-    ("df", "{{json .Containers}}", '"Names": "busy"'), ("info", "{{.default_mode}}", "P1")])
+    ("df", "{{json .Containers}}", '"Names": "busy"'), ("info", "{{.default_mode}}", "P1"),
+    ("inspect lab/busybox:1.0", "{{.Config.Entrypoint}}{{.Config.User}}{{.Config.Labels}}", "[]map[]"),
+    ("inspect busy", "{{.State.Status}} {{.State.Running}} {{.State.Pid}}", "exited false 0"),
+    ("images", "{{.CreatedSince}}", "ago"), ("ps", "{{.Command}}{{.Ports}} {{.RunningFor}}", "sh "),
+    ("version", "{{.Server.Version}}", program_under_test.__version__),
+    ("info", "{{.ServerVersion}} {{.OSType}}", "linux")])
 def test_a_script_gets_what_it_asks_for(loaded, command, template, expected):
-    assert expected in loaded.ok(command, "--format", template).out
+    assert expected in loaded.ok(*command.split() + ["--format", template]).out
+
+
+def test_what_a_script_asks_for_and_is_not_there(loaded):
+    refusal = loaded.fails(1, "ps", "--format={{.Nothing}}")
+    assert "there is no .Nothing" in refusal.err and "Names" in refusal.err
 
 
 def test_how_large_a_container_is_is_told_only_when_it_is_asked_for(loaded):

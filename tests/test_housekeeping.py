@@ -246,7 +246,22 @@ def test_cp_to_standard_output(pattern, source, names):
         assert sorted(content.getnames()) == names
 
 
-@pytest.mark.parametrize("words", [["-", "a:/dir"], ["/etc/hostname", "-"], ["a:/absent", "-"]])
+def test_cp_from_standard_input(trees):
+    program, paths = trees
+    content = program.ok("cp", "a:/dir", "-").out_bytes
+    program.ok("cp", "-", "b:/there", input=content)
+    assert sorted(os.listdir(paths["b"] + "/there")) == sorted(os.listdir(paths["b"] + "/there/dir/..")) != []
+    assert sorted(os.listdir(paths["b"] + "/there/dir")) == ["deep", "inner", "second"]
+    assert not [name for name in os.listdir(os.path.dirname(paths["b"])) if name.startswith("udocker-")]
+    assert "b:/absent" in program.fails(1, "cp", "-", "b:/absent", input=content).err
+    program.fails(1, "cp", "-", "b:/there", input=b"no archive")
+
+
+def test_cp_tells_paths_of_containers_as_they_were_given(pattern):
+    assert "a:/dir/absent" in pattern.fails(1, "cp", "/etc/hostname", "a:/dir/absent/x").err
+
+
+@pytest.mark.parametrize("words", [["-", "a:/dir"], ["-", "/tmp"], ["/etc/hostname", "-"], ["a:/absent", "-"]])
 def test_streams_that_cp_does_not_know(pattern, words):
     assert pattern("cp", *words).status in (1, 2)
 
@@ -419,6 +434,30 @@ def test_rm_and_rmi_of_several(store):
 def test_rm_of_several_when_one_is_missing(store):
     store.fails(1, "rm", "one", "absent", "two")
     assert sorted(names_of(store)) == ["'one'", "'two'"]
+
+
+def test_what_is_not_there_is_no_error_by_force(store):
+    result = store.ok("rm", "-f", "one", "absent")
+    assert result.out.count("\n") == 1 and "absent" in result.err and names_of(store) == ["'two'"]
+    result = store.ok("rmi", "-f", "absent", "other:1")
+    assert result.out == "other:1\n" and "absent:latest" in result.err and listed(store) == ["made:1"]
+
+
+def test_ids_of_images(store):
+    """As docker prints them: whole, or the first twelve digits and more of them."""
+    whole = store.ok("inspect", "-f", "{{.Id}}", "made:1").out.strip()
+    for word in whole, whole[7:], whole[7:19]:
+        assert store.ok("inspect", "--type=image", "-f", "{{.Id}}", word).out.strip() == whole
+        store.ok("history", word)
+        store.ok("tag", word, "lab/tagged")
+        store.ok("save", "-o", "/dev/null", word)
+    absent = "0123456789abcdef" * 4
+    for words in ["rmi", absent], ["run", "sha256:" + absent, "true"], ["create", absent]:
+        assert "no image here has this id" in store(*words).err
+    assert "no registry knows" in store.fails(2, "pull", absent).err
+    assert "no registry knows" in store.fails(2, "pull", "sha256:" + absent).err
+    store.ok("rmi", whole[7:19])
+    assert "lab/tagged:latest" not in listed(store) and "made:1" not in listed(store)
 
 
 def test_rmi_of_one_image_twice(store):

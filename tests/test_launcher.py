@@ -48,6 +48,19 @@ def test_the_launcher_through_links(tmp_path, two_files):
     assert_works(program(tmp_path, tmp_path / "bin" / "relative"))
 
 
+@pytest.mark.parametrize("entry", ["udocker", "udocker.py"])
+def test_modules_beside_the_program_are_not_taken_for_pythons(tmp_path, two_files, entry):
+    """Who keeps it in a home directory has files of any name beside it."""
+    for name in "random", "json", "struct", "tarfile", "zlib", "hashlib", "csv", "ctypes", "subprocess", "threading":
+        (two_files / (name + ".py")).write_text("raise SystemExit('mine')\n")
+    udocker = program(tmp_path, sys.executable, two_files / entry)
+    (tmp_path / "tree.tar").write_bytes(bytes(1024))
+    udocker.ok("import", tmp_path / "tree.tar", "lab/empty")
+    assert "lab/empty" in udocker.ok("images").out
+    assert "pulled" in udocker.fails(125, "run", "--add-host=a:1.2.3.4", "--mount=type=bind,source=/,target=/x",
+                                     "127.0.0.1:1/absent").err
+
+
 def test_the_launcher_keeps_bytecode(tmp_path, two_files):
     program(tmp_path, sys.executable, two_files / "udocker").ok("--help")
     assert list((two_files / "__pycache__").glob("udocker.*.pyc"))

@@ -231,6 +231,17 @@ def test_schema_1_with_a_broken_signature_is_refused(puller, faulty, protected):
     puller.refused(pinned, told=["digest"])
 
 
+def test_schema_1_that_was_not_what_was_signed_is_refused(puller, faulty):
+    """A signature that brings along a payload of its own, which has the pinned digest."""
+    pinned = old_image(faulty)
+    evil = json.loads(old_image(faulty).decode())
+    evil["fsLayers"].reverse()
+    protected = json.dumps({"formatLength": 0, "formatTail": encoded(pinned)}).encode()
+    evil["signatures"] = [{"protected": encoded(protected)}]
+    _, reference = serve_schema_1(faulty, pinned, json_bytes(evil))
+    puller.refused(reference, told=["digest"])
+
+
 @pytest.mark.parametrize("change", [
     {"history": []}, {"history": None}, {"history": "abc"}, {"history": [{}] * 3},
     {"history": [{"v1Compatibility": "{"}] * 3}, {"fsLayers": []}, {"fsLayers": None}, {"fsLayers": 5},

@@ -234,3 +234,16 @@ def test_a_value_or_an_error(tmp_path, request, name):
         assert time.process_time() - started < SECONDS
 
     check()
+
+
+@pytest.mark.parametrize("text, is_good", [
+    (r'{"a": "\\u0000"}', True), (r'{"a": "\u0000"}', False), (r'{"\u0000": 1}', False),
+    (r'{"a": [{"b": "\ud800"}]}', False),
+    ('{"a": %s}' % ("1" * 20), True), ('{"a": %s}' % ("1" * 1000000), False)], ids=range(6))
+def test_texts_and_numbers_of_documents(text, is_good):
+    """A backslash and u0000 are a text as any other, a NUL is none; and int() of a million digits takes seconds."""
+    if is_good:
+        assert udocker.parse_json(text.encode(), "document")
+    else:
+        with pytest.raises(udocker.DocumentError):
+            udocker.parse_json(text.encode(), "document")

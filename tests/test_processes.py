@@ -148,12 +148,27 @@ def test_kill_by_the_id_of_a_cidfile(udocker, images, mode, token, tmp_path):
     assert program.ok("ps", "-q").out == ""
 
 
-def test_kill_knows_a_store_by_any_path(own_box, token, tmp_path):
+@pytest.mark.parametrize("is_run_over_the_link", [False, True])
+def test_kill_knows_a_store_by_any_path(own_box, token, tmp_path, is_run_over_the_link):
     link = tmp_path / "link"
     link.symlink_to(own_box.store)
-    with running(own_box, "own", "sh", "-c", "echo ready; sleep 1000; :", token):
-        own_box.ok("--repo=%s" % link, "kill", "own")
+    over_link = own_box.with_env(UDOCKER_DIR=link)
+    runner, killer = (over_link, own_box) if is_run_over_the_link else (own_box, over_link)
+    with running(runner, "own", "sh", "-c", "echo ready; sleep 1000; :", token):
+        killer.ok("kill", "own")
         assert_all_ended(token)
+
+
+def test_rm_of_what_runs(own_box, token):
+    """Not without --force, which ends it."""
+    with running(own_box, "own", "sh", "-c", "echo ready; sleep 1000; :", token) as process:
+        assert own_box.ok("inspect", "-f", "{{.State.Running}} {{.State.Status}}", "own").out == "true running\n"
+        assert own_box.ok("ps", "--format={{.State}}", "--filter=status=running").out == "running\n"
+        assert "udocker kill" in own_box.fails(1, "rm", "own").err and processes_with(token)
+        own_box.ok("rm", "-f", "own")
+        assert process.wait(PATIENCE) != 0
+        assert_all_ended(token)
+    assert own_box.ok("ps", "-q").out == ""
 
 
 def test_kill_leaves_alone_who_only_names_the_tree(own_box):

@@ -61,6 +61,20 @@ def test_df_counts_what_du_counts(stocked):
     assert lines[-1][-2:] == [container, "busy"]
 
 
+def test_directories_that_can_be_listed_and_not_searched(stocked):
+    root = stocked.store / "containers" / os.readlink(str(stocked.store / "containers/busy")) / "ROOT"
+    (root / "closed").mkdir()
+    (root / "closed/file").write_text("")
+    (root / "closed").chmod(0o444)
+    try:
+        stocked.ok("df")
+        stocked.ok("ps", "-s")
+        assert os.getuid() == 0 or "closed/file: Permission denied" in stocked.fails(
+            1, "export", "-o", stocked.home / "x", "busy").err
+    finally:
+        (root / "closed").chmod(0o755)
+
+
 def test_df_counts_hard_links_once(stocked):
     root = stocked.store / "containers" / os.readlink(str(stocked.store / "containers/busy")) / "ROOT"
     (root / "big").write_bytes(b"x" * (1 << 20))
@@ -82,7 +96,8 @@ def test_prune_leaves_what_is_used(stocked, busybox):
 def make_rubbish(store):
     """What kills leave behind; the paths that must go."""
     digest = "sha256:" + "1" * 64
-    made = [store / "layers" / name for name in (digest, ".part-" + "2" * 64, ".new-0123456789abcdef", ".part-x+y")]
+    names = digest, ".part-" + "2" * 64, ".new-0123456789abcdef", ".part-" + "3" * 64 + "+0123456789abcdef"
+    made = [store / "layers" / name for name in names]
     for path in made:
         path.write_bytes(b"x" * 5000)
     unfinished = store / "repos/lab/unfinished/latest"
@@ -95,6 +110,35 @@ def make_rubbish(store):
     note.write_text("old")
     os.utime(str(note), (1, 1))
     return made + [unfinished, note]
+
+
+def test_prune_leaves_what_is_not_udockers(udocker, busybox, tmp_path):
+    """Settings may name directories that hold other things too."""
+    program = udocker.with_env(UDOCKER_LAYERS=tmp_path / "scratch", UDOCKER_REPOS=tmp_path / "docs",
+                               UDOCKER_TMPDIR=str(udocker.home))
+    for name in "scratch/thesis/text", "scratch/results.csv", "docs/a/b/paper.tex", "docs/a/index", "docs/c/TAG/x":
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "docs/a/link").symlink_to("b")
+    program.ok("pull", busybox)
+    before = listing(tmp_path)
+    assert program.ok("prune").out == "0 B freed\n"
+    assert listing(tmp_path) == before
+    program.ok("rmi", busybox)
+    assert {name for name in map(str, tmp_path.rglob("*")) if "mine" not in name} >= {
+        str(tmp_path / "scratch/thesis/text"), str(tmp_path / "docs/a/b/paper.tex")}
+
+
+def test_stores_that_share_their_layers(udocker, busybox, tmp_path):
+    one, two = (udocker.with_env(UDOCKER_DIR=tmp_path / name, UDOCKER_LAYERS=tmp_path / "layers",
+                                 UDOCKER_TMPDIR=str(udocker.home)) for name in ("one", "two"))
+    for program in one, two:
+        program.ok("pull", busybox)
+    one.ok("rmi", busybox)
+    one.ok("prune")
+    two.ok("verify", busybox)
+    two.ok("rmi", busybox)
+    assert not [name for name in os.listdir(str(tmp_path / "layers")) if name.startswith("sha256")]
 
 
 def test_prune_removes_rubbish(stocked):
@@ -171,6 +215,7 @@ def test_prune_against_load(udocker, stocked, tmp_path):
     ("images -p", "REPOSITORY\nlinux/{native} . {host}/lab/busybox:latest\nlinux/{native} . lab/mine:1\n"),
     ("images --format=table", "REPOSITORY\n{host}/lab/busybox:latest .\nlab/mine:1 .\n"),
     ("ps -q", "{id}\n"), ("ps -q -a", "{id}\n"), ("container ls -q", "{id}\n"), ("ps -q --filter name=bus", "{id}\n"),
+    ("ps -q --filter name=^/?bus.$", "{id}\n"), ("ps -q -f name=^us", ""), ("ps -q -f status=running", ""),
     ("ps -q --filter name=other", ""), ("ps -q -f id={id}", "{id}\n"),
     ("ps -q -f ancestor={host}/lab/busybox", "{id}\n"),
     ("ps -p", "CONTAINER ID                         P M PLATFORM           NAMES              IMAGE\n"
@@ -233,7 +278,7 @@ def test_every_value_of_a_record_has_a_heading(stocked):
     assert "no .Colour" in stocked.fails(1, "ps", "-f", "name=none", "--format=table {{.Colour}}").err
 
 
-@pytest.mark.parametrize("line", ["images --filter size=1", "ps --filter status=running", "ps -f name",
+@pytest.mark.parametrize("line", ["images --filter size=1", "ps --filter health=none", "ps -f name", "ps -f name=[",
                                   "completion tcsh", "inspect --type=volume busy", "image inspect -p lab/mine:1",
                                   "container prune", "container prune -f"])
 def test_what_is_refused(stocked, line):
@@ -379,7 +424,8 @@ COMPLETED = [
     ("udocker inspect bu", {"busy"}), ("udocker --re", {"--repo="}),
     ("udocker contai", {"container"}), ("udocker system d", {"df"}), ("udocker -q image l", {"list", "load", "ls"}),
     ("udocker image rm lab/m", {"lab/mine:1"}), ("udocker container rm ", {"busy"}),
-    ("udocker image ls --dig", {"--digests"}), ("udocker rm ", {"busy"}),
+    ("udocker image ls --dig", {"--digests"}), ("udocker rm ", {"busy"}), ("udocker help pu", {"pull"}),
+    ("udocker cp bu", {"busy"}),
 ]
 
 
@@ -392,7 +438,10 @@ def on_path(stocked, tmp_path):
     return stocked.with_env(PATH="%s:%s" % (tmp_path, os.environ.get("PATH", "/usr/bin:/bin")))
 
 
-@pytest.mark.parametrize("typed, found", COMPLETED + [("udocker rmi lab/mine:", {"1"})])
+@pytest.mark.parametrize("typed, found", COMPLETED + [
+    ("udocker rmi lab/mine:", {"1"}), ("udocker setup --execmode=F", {"F1", "F2", "F3", "F4"}),
+    ("udocker run --pull=al", {"always"}), ("udocker run --volume=/etc/pass", {"/etc/passwd", "/etc/passwd-"}),
+    ("udocker run -v /etc/host:/etc/hostn", {"/etc/hostname"})])
 def test_completion_in_bash(on_path, typed, found):
     script = ('source <(udocker completion bash); COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); '
               'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); compopt() { :; }; _udocker; printf "%s\\n" "${COMPREPLY[@]}"')

@@ -1,5 +1,6 @@
 """docker's options of run in every mode: what they do, who refuses them, and what is told and left out."""
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -126,6 +127,26 @@ def test_further_hosts(box, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_gateway_and_the_own_name(box):
+    words = ["--add-host=host.docker.internal:host-gateway", "busybox", "tail", "-n1", "/etc/hosts"]
+    assert box.ok("run", *words).out == "127.0.0.1\thost.docker.internal\n"
+
+
+def test_limits_that_cannot_be_had(box):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    result = box.ok("run", "--ulimit=nofile=%d" % (most + 1), "--ulimit=memlock=-1", "busybox", "sh", "-c", "ulimit -n")
+    assert result.out == "%d\n" % most and "%d at most" % most in result.err
+
+
+def test_relative_volumes(box, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file").write_text("here")
+    for option in "-v=./sub:/x", "-v=sub/../sub:/x", "--mount=type=bind,source=.,target=/x":
+        result = box("run", option, "busybox", "sh", "-c", "cat /x/file /x/sub/file 2>/dev/null", cwd=tmp_path)
+        assert result.out == ("" if option.startswith("-v=sub") else "here"), result
+    assert box.ok("run", "-v", "..", "busybox", "ls", tmp_path, cwd=tmp_path / "sub").out == "sub\n"
+
+
 def test_limits_and_processors(box):
     cpu = min(os.sched_getaffinity(0))
     script = "ulimit -n; ulimit -t; grep Cpus_allowed_list /proc/self/status"
@@ -248,8 +269,9 @@ def test_ports_are_told(box):
     (["--mount=type=bind,\nsource=/tmp"], "understood"), (["--ulimit=nofile=\u00b2"], "nofile"),
     (["--ulimit=nofile=" + "9" * 20], "nofile"), (["--ulimit=nofile=--5"], "nofile"),
     (["--tmpfs=/x:size=\u00b2"], "no number"), (["--tmpfs=/x:size=k1"], "no number"),
-    (["--ulimit=nofile=9:5"], "--ulimit"), (["--ulimit=nofile=9:99999999999"], "--ulimit"),
-    (["--add-host=alone"], "alone"), (["--hostauth", "--containerauth"], "exclude"),
+    (["--ulimit=nofile=9:5"], "--ulimit"), (["--cpuset-cpus=3-0"], "--cpuset-cpus"), (["--cpuset-cpus=\u0661"], "cpus"),
+    (["--add-host=alone"], "alone"), (["--add-host=h\u00f4te:1.2.3.4"], "--add-host"),
+    (["-v", "./absent:/x"], "absent"), (["--hostauth", "--containerauth"], "exclude"),
     (["--platform=linux/" + FOREIGN], "is a container for linux/"),
 ])
 def test_bad_values_end_in_a_line(containers, options, word):
@@ -262,6 +284,26 @@ def test_exec_is_one_more_command(box):
     result = box.ok("exec", "-w", "/etc", "-e", "A=b", "busybox", "/bin/sh", "-c", "pwd; echo $A; id -u")
     assert result.out == "/etc\nb\n0\n"
     assert box("exec", "busybox", "sh", "-c", "exit 5").status == 5
+
+
+def test_exec_has_what_the_run_has_that_goes_on(udocker, images, mode, tmp_path):
+    """And what it is told itself; afterwards nothing of it."""
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    box.ok("pull", images.host + "/lab/busybox")
+    box.ok("create", "--name=own", images.host + "/lab/busybox")
+    (tmp_path / "data").mkdir()
+    show = ["sh", "-c", "pwd; echo $WORD; id -u; ls /data"]
+    user = "0" if mode == "R1" else "1234"      # runC knows root alone in a container without unshare
+    words = ["-v", "./data:/data", "-w", "/data", "-e", "WORD=of the run", "-u", user, "own", "sh", "-c",
+             "echo ready; cat"]
+    with box.start("run", *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout.readline() == b"ready\n"
+        box.ok("exec", "own", "touch", "dump")
+        assert box.ok("exec", "own", *show).out == "/data\nof the run\n%s\ndump\n" % user
+        assert box.ok("exec", "-w", "/etc", "-e", "WORD=new", "-u", "0", "own", *show).out == "/etc\nnew\n0\ndump\n"
+        process.communicate()
+    assert (tmp_path / "data/dump").exists()
+    assert box.ok("exec", "own", *show).out == "/\n\n0\n"
 
 
 def test_exec_leaves_the_entrypoint_out(box):
