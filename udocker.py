@@ -26,9 +26,9 @@ nothing calls back up. Only os, sys, stat and errno are imported at start, becau
 user of a thousand jobs more than anything else; every other module is imported where it is needed.
 
 To add a command, decorate a function in section 14: its help, usage errors and README row follow from the
-declaration. To add an engine, write a class with its `modes` in section 11, and add it to ENGINES there. To
-add a setting, add one line to SETTINGS, and read it in section 12. `path` is always absolute on the host, `guest`
-is a path inside the container.
+declaration. To add an engine, write a class with its `modes` in section 11, add it to ENGINES there, and have
+find_engine() of section 12 tell where what it executes comes from. To add a setting, add one line to SETTINGS, and
+read it in section 12. `path` is always absolute on the host, `guest` is a path inside the container.
 """
 import errno
 import os
@@ -162,7 +162,7 @@ class DigestError(Error):
 class Interruption(KeyboardInterrupt):
     """A signal that ends the program, on its way up to main()."""
 
-    def __init__(self, number=2):
+    def __init__(self, number):
         super().__init__()
         self.number = number
 
@@ -1583,10 +1583,10 @@ def write_all_at(descriptor, data, offset):
         done += os.pwrite(descriptor, data[done:], offset + done)
 
 
-def remove_file(path, directory=None):
+def remove_file(path):
     """Remove a file or link that may be gone already."""
     try:
-        os.unlink(path, dir_fd=directory)
+        os.unlink(path)
     except FileNotFoundError:
         pass
 
@@ -2784,15 +2784,17 @@ CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 def new_manifest(config, layers):
     """The bytes of a manifest: `config` is the config's bytes, `layers` are (digest, size, compression), bottom first.
 
-    OCI image-spec, manifest.md; of compressions it knows gzip and zstd.
+    OCI image-spec, manifest.md; of compressions it knows gzip and zstd, and no word for others.
     """
     def entry(media_type, digest, size):
         return {"mediaType": media_type, "digest": digest, "size": size}
 
+    known = {compression: "+" + compression for compression in ("gzip", "zstd")}
+
     return dump_json({
         "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
         "config": entry(CONFIG_TYPE, sha256_digest(config), len(config)),
-        "layers": [entry(LAYER_TYPE + (compression and "+" + compression), digest, size)
+        "layers": [entry(LAYER_TYPE + known.get(compression, ""), digest, size)
                    for digest, size, compression in layers],
     }).encode("utf-8")
 
@@ -2989,9 +2991,9 @@ def is_private(host):
 class Transfer:
     """One HTTP exchange: what is asked, and what came back.
 
-    `deliver(status, fields)` is called once, before the first byte of the body (or at the end, where there is
-    none), and returns the function that takes the body's bytes; without it, or where it returns None, the body
-    is kept in `body`, up to MAX_BODY.
+    `deliver(status, fields)` is called once, where the status tells success, before the first byte of the body (or at
+    the end, where there is none), and returns the function that takes the body's bytes; without it, or where it
+    returns None, the body is kept in `body`, up to MAX_BODY.
     Afterwards `status` is the HTTP status and `fields` the header, {name in lower case: [values]}.
     """
 
@@ -3034,7 +3036,7 @@ class Transfer:
         for field in self._head[1:]:
             name, _, value = field.decode("latin-1").partition(":")
             self.fields.setdefault(name.strip().lower(), []).append(value.strip())
-        self._write = self.deliver and self.deliver(self.status, self.fields)
+        self._write = self.deliver(self.status, self.fields) if self.deliver and 200 <= self.status < 300 else None
 
     def take_body(self, data):
         """Some bytes of the body."""
@@ -3056,9 +3058,9 @@ class Transfer:
             raise TransferError(8, shown_url(self.url), "the answer is not HTTP")
         self.body = b"".join(self._kept)
 
-    def field(self, name, default=""):
-        """The first value of a header field of the answer."""
-        return self.fields.get(name, [default])[0]
+    def field(self, name):
+        """The first value of a header field of the answer, "" where there is none."""
+        return self.fields.get(name, [""])[0]
 
 
 # Hints by libcurl's number
@@ -3263,8 +3265,7 @@ class HttpClient:
         redirect to another scheme, host or port, and does not come back.
         """
         for _ in range(self.MAX_REDIRECTS + 1):
-            transfer = Transfer(url, method, fields, body, self.proxy or None, self.insecure,
-                                deliver and self._unless_redirect(deliver))
+            transfer = Transfer(url, method, fields, body, self.proxy or None, self.insecure, deliver)
             say.debug("%s %s" % (method, shown_url(url)))
             self.transport.perform(transfer)
             say.debug("%d from %s" % (transfer.status, shown_url(url)))
@@ -3274,10 +3275,6 @@ class HttpClient:
                 raise TransferError(1, shown_url(url), "a request with a body was redirected")
             url, fields = self._follow(url, transfer.field("location"), fields)
         raise TransferError(47, shown_url(url), "redirected in a circle")
-
-    @staticmethod
-    def _unless_redirect(deliver):
-        return lambda status, fields: None if 300 <= status < 400 else deliver(status, fields)
 
     def _follow(self, url, location, fields):
         from urllib.parse import urljoin
@@ -3749,8 +3746,7 @@ class Registry:
         url = self.url + path
         for attempt in range(3):
             authorization = self.authorization
-            answer = self.client.exchange(url, method, list(fields) + authorization.fields(scope), None,
-                                          deliver and self._if_good(deliver))
+            answer = self.client.exchange(url, method, list(fields) + authorization.fields(scope), None, deliver)
             if answer.status >= 400 and split_url(answer.url) != split_url(url):
                 # A storage server's word on a signed address, which expires: the registry gives a new one
                 raise RegistryError(answer.status, shown_url(answer.url), "where the registry redirected to",
@@ -3762,10 +3758,6 @@ class Registry:
         if answer.status >= 400:
             raise error_from(answer, self.name + path)
         return answer
-
-    @staticmethod
-    def _if_good(deliver):
-        return lambda status, fields: deliver(status, fields) if status < 300 else None
 
     def _answer_refusal(self, authorization, answer, scope):
         """After a 401: forget what was shown and climb the ladder anew; returns the scope to ask for."""
@@ -5921,6 +5913,7 @@ class ImageArchive:
     def __init__(self, members, platform):
         self.members = members
         self.platform = platform
+        self.inner_digests = {}         # of compressed layers, what they unpack to
 
     def images(self):
         """The ArchivedImages; DocumentError, ArchiveError or DigestError where something does not fit."""
@@ -5973,8 +5966,7 @@ class ImageArchive:
             say.debug("index.json: %s" % error)
             return []
 
-    @staticmethod
-    def _checked_manifest(name, config, layers):
+    def _checked_manifest(self, name, config, layers):
         """A manifest for these blobs, once every digest that is claimed of them is checked."""
         claimed = os.path.basename(name).partition(".")[0]
         if len(claimed) == 64 and config.digest != "sha256:" + claimed:
@@ -5985,10 +5977,12 @@ class ImageArchive:
             raise DocumentError("%s: it names %d layers, and there are %d" % (name, len(diff_ids), len(layers)))
         compressions = [file_compression(layer.file) for layer in layers]
         for layer, compression, diff_id in zip(layers, compressions, diff_ids):
-            if diff_id != (uncompressed_digest(layer.file) if compression else layer.digest):
+            if compression and layer.digest not in self.inner_digests:      # images may share it
+                self.inner_digests[layer.digest] = uncompressed_digest(layer.file)
+            if diff_id != self.inner_digests.get(layer.digest, layer.digest):
                 raise DigestError("%s: a layer is not the one that the config names" % diff_id,
                                   "the archive is damaged: make it anew")
-        return new_manifest(data, [(layer.digest, layer.size, compression if compression in ("gzip", "zstd") else "")
+        return new_manifest(data, [(layer.digest, layer.size, compression)
                                    for layer, compression in zip(layers, compressions)])
 
     def _indexed_images(self):
@@ -10755,6 +10749,22 @@ def remove_image(context, reference, is_forced):
     return image
 
 
+def has_image(context, word):
+    """Whether a word names an image that is here, also one that is not finished."""
+    try:
+        return context.images.find(Reference.parse(word), is_finished=False) is not None
+    except UsageError:
+        return False
+
+
+def image_id(image):
+    """What docker calls the id of an image, the digest of its config; "" where that cannot be read."""
+    try:
+        return sha256_digest(image.config_data())
+    except (Error, OSError):
+        return ""
+
+
 def images_of(context, word):
     """The References that a word stands for: of an image by its name or, as docker has it, of all that have an id, of
     which 12 digits are enough."""
@@ -10768,25 +10778,9 @@ def images_of(context, word):
     return [Reference.parse(str(image)) for image in found] or [Reference.parse(word)]
 
 
-def image_id(image):
-    """What docker calls the id of an image, the digest of its config; "" where that cannot be read."""
-    try:
-        return sha256_digest(image.config_data())
-    except (Error, OSError):
-        return ""
-
-
 def find_image(context, word):
     """The Image that a name or an id stands for, NotFoundError where it is not here."""
     return context.images.get(images_of(context, word)[0])
-
-
-def has_image(context, word):
-    """Whether a word names an image that is here, also one that is not finished."""
-    try:
-        return context.images.find(Reference.parse(word), is_finished=False) is not None
-    except UsageError:
-        return False
 
 
 # --- containers ---------------------------------------------------------------------------------------
@@ -10913,6 +10907,19 @@ def create_container(context, wish, name=None, takes_over=False, id_=""):
             return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
 
 
+def end_commands(container):
+    """End what runs in a container on this host, and wait for it; EngineError where something does not end."""
+    import time
+    processes, deadline = TreeProcesses(container.root), time.monotonic() + 10
+    while not processes.is_empty():
+        if time.monotonic() > deadline:
+            raise EngineError("%s: not all that runs in this container ends" % container.id,
+                              "what waits for a disk or another host cannot be killed: look at it with ps")
+        processes.kill()
+        time.sleep(0.01)
+        processes.find()
+
+
 def remove_containers(context, containers, is_forced=False):
     """Remove containers, with the commands that run in them on this host; where it is not forced none is, and
     ProtectedError or ConflictError tells it, if one is protected or has such commands."""
@@ -10928,6 +10935,13 @@ def remove_containers(context, containers, is_forced=False):
         end_commands(container)
         context.containers.remove(container)
     sweep_containers(context)
+
+
+def container_state(container, processes=None):
+    """What docker says of a container that runs or does not, on this host; own_processes() may be known already."""
+    found = TreeProcesses(container.root, processes)
+    return {"Status": "exited" if found.is_empty() else "running", "Running": not found.is_empty(),
+            "Pid": (found.commands() or [0])[0]}
 
 
 def parse_signal(text):
@@ -10955,19 +10969,6 @@ def signal_container(container, number):
         return
     for pid in processes.commands():
         send_signal(pid, number)
-
-
-def end_commands(container):
-    """End what runs in a container on this host, and wait for it; EngineError where something does not end."""
-    import time
-    processes, deadline = TreeProcesses(container.root), time.monotonic() + 10
-    while not processes.is_empty():
-        if time.monotonic() > deadline:
-            raise EngineError("%s: not all that runs in this container ends" % container.id,
-                              "what waits for a disk or another host cannot be killed: look at it with ps")
-        processes.kill()
-        time.sleep(0.01)
-        processes.find()
 
 
 def check_mode(code):
@@ -11611,9 +11612,7 @@ def portable_image(image):
                             "udocker save")
     rows = []
     for path, (_, layer) in zip(paths, layers):
-        compression = file_compression(path)
-        rows.append((layer.digest or file_digest(path), os.stat(path).st_size,
-                     compression if compression in ("gzip", "zstd") else ""))
+        rows.append((layer.digest or file_digest(path), os.stat(path).st_size, file_compression(path)))
     return new_manifest(config, rows), config, paths
 
 
@@ -13142,11 +13141,13 @@ def parse_command(declared, words, absent=None):
 
 COMMANDS = {}
 
+QUIET_OPTION = Option("--quiet", "-q", meaning="print errors only")
+
 GLOBAL_OPTIONS = (
     Option("--help", "-h", meaning="show this help"),
     Option("--version", "-V", "-v", meaning="show the version"),
     Option("--debug", "-D", meaning="tell what is done, and show tracebacks"),
-    Option("--quiet", "-q", meaning="print errors only"),
+    QUIET_OPTION,
     Option("--insecure", meaning="allow http and unverified certificates"),
     Option("--repo", value="DIR", meaning="use the store in this directory"),
     Option("--config", value="FILE", meaning="read settings from this file too"),
@@ -13168,7 +13169,6 @@ REGISTRY_OPTIONS = LOOKUP_OPTIONS + (PLATFORM_OPTION,)
 
 FORCE_NAME_OPTION = Option("--force", meaning="take the name over from the container that has it")
 PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always", choices=PULL_POLICIES)
-QUIET_OPTION = Option("--quiet", "-q", meaning="print errors only")
 
 
 def command(name, *operands, options=(), examples=(), is_raw=False, failure_status=1, surplus_hint=""):
@@ -13415,7 +13415,7 @@ def is_listed_container(container, filters, processes):
 
     def passes(key, value):
         if key == "status":
-            return value == container_status(TreeProcesses(container.root, processes))
+            return value == container_state(container, processes)["Status"]
         if key == "name":
             return any(re.search(value, name) or re.search(value, "/" + name) for name in container.names)
         return container.id.startswith(value) if key == "id" else container.image_name in (value, value + ":latest")
@@ -13424,11 +13424,6 @@ def is_listed_container(container, filters, processes):
         return all(passes(key, value) for key, value in filters)
     except re.error as error:
         raise UsageError("--filter=name=: %s" % error)
-
-
-def container_status(processes):
-    """What docker calls the state of a container with these TreeProcesses, which are those of this host."""
-    return "exited" if processes.is_empty() else "running"
 
 
 def platform_text(thing):
@@ -13499,11 +13494,11 @@ def container_record(context, container, has_size, processes):
               "Mode": container.mode or context.default_mode, "Platform": platform_text(container),
               "Protected": container.is_protected, "Path": container.root, "Ports": "", "CreatedAt": created,
               "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command)}
-    record["State"] = record["Status"] = container_status(TreeProcesses(container.root, processes))
+    record["State"] = record["Status"] = container_state(container, processes)["Status"]
     return dict(record, Size=container.size()) if has_size else record
 
 
-def image_lines(context, image, arguments):
+def image_lines(image, arguments):
     """The lines of one image in the listing; what cannot be read is said in its place."""
     mark = "P" if image.is_protected else "."
     line = "%s    %s" % (image, mark)
@@ -13548,7 +13543,7 @@ def command_images(context, arguments):
     elif arguments.quiet:
         lines = [str(image) for image in found]
     else:
-        lines = ["REPOSITORY"] + [line for image in found for line in image_lines(context, image, arguments)]
+        lines = ["REPOSITORY"] + [line for image in found for line in image_lines(image, arguments)]
     if lines:
         say.result("\n".join(lines))
 
@@ -13855,11 +13850,12 @@ def command_mkrepo(_, arguments):
     make_store(arguments.directory)
 
 
-def inspected(context, word, kind):
+def inspected(context, word, kind, has_state):
     """(Container or Image, what docker calls some of its properties); of one `kind` alone where one is given."""
     container = context.containers.find(word) if kind != "image" else None
     if container:
-        return container, {"Id": container.id, "Name": (container.names or [""])[0], "Image": container.image_name}
+        properties = {"Id": container.id, "Name": (container.names or [""])[0], "Image": container.image_name}
+        return container, dict(properties, State=container_state(container)) if has_state else properties
     image = context.images.find(images_of(context, word)[0]) if kind != "container" else None
     if not image:
         raise NotFoundError("%s: no such %s" % (word, kind or "container or image"),
@@ -13879,11 +13875,6 @@ def template_document(thing, properties):
     document = thing.config().document
     told = document.get("config") if isinstance(document.get("config"), dict) else {}
     config = dict(SILENT_CONFIG, **{name: value for name, value in told.items() if value is not None})
-    if isinstance(thing, Container):
-        processes = TreeProcesses(thing.root)
-        state = {"Status": container_status(processes), "Running": not processes.is_empty(),
-                 "Pid": (processes.commands() or [0])[0]}
-        properties = dict(properties, State=state)
     return dict(document, config=config, **properties)
 
 
@@ -13901,7 +13892,7 @@ def command_inspect(context, arguments):
         raise UsageError("--type=%s: there are container and image" % kind)
     if arguments.p and kind == "image":
         raise UsageError("-p is for containers, which alone have a tree")
-    found = [inspected(context, word, kind) for word in arguments.name]
+    found = [inspected(context, word, kind, bool(arguments.format)) for word in arguments.name]
     if arguments.p:
         lines = [container.root for container, _ in found]
     elif arguments.format:

@@ -324,7 +324,7 @@ def test_volume_names_with_spaces_and_commas(box, tmp_path):
 
 
 @pytest.mark.parametrize("volume", [
-    "relative", "relative:/x", "./x:/x", "/tmp:relative", "", ":", ":/x", "/tmp:", "/tmp:/", "/tmp:/x:bad",
+    "relative", "relative:/x", "/tmp:relative", "", ":", ":/x", "/tmp:", "/tmp:/", "/tmp:/x:bad",
     "/tmp:/x:ro:rw",
 ])
 def test_a_malformed_volume(box, volume):
