@@ -7776,6 +7776,9 @@ class MpiLibrary:
             os.path.join(top, name) for place in places if os.path.isdir(place)
             for top, _, names in os.walk(place) for name in sorted(names) if name.endswith(".so")]
         libraries = dict(self._needs(plugins, environment), **libraries)
+        # Plugins of others may need an MPI of this interface too: whatever its name is, there is one
+        kin = {self.common_name(os.path.basename(path)): path for path in own if self.is_kin(os.path.basename(path))}
+        libraries = {name: kin.get(self.common_name(name), path) for name, path in libraries.items()}
         needed = max(newest_glibc(read_file(path, 1 << 28)) for path in plugins + list(libraries.values()))
         variables = {name: environment[name] for name in self.PREFIXES if name in environment}
         if pmi in own:
@@ -12293,7 +12296,9 @@ def warn_of_lone_ranks(context, request, spec, standing_in):
         return
     libraries, needed = MpiLibrary.of_container(spec.tree, spec.environment), spec.needed_libraries()
     # A script may start a program of any of them
-    used = {interface: library for interface, library in libraries.items() if library.name in needed} or libraries
+    wanted = set(map(MpiLibrary.common_name, needed))
+    used = {interface: library for interface, library in libraries.items()
+            if MpiLibrary.common_name(library.name) in wanted} or libraries
     if standing_in and standing_in.interface in used:
         used = {standing_in.interface: standing_in}
     kinds = {library.kind for library in used.values()}

@@ -48,7 +48,10 @@ def site(tmp_path_factory):
         program.ok("cp", built, "mpi:/usr/local/bin/")
     (commands / "mpiexec").symlink_to(need("mpiexec.openmpi"))
     (commands / "udocker").symlink_to(CHECKOUT / "udocker")
-    program.env = {"PATH": "%s:%s" % (commands, os.environ["PATH"]), "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    # More ranks than processors, as Open MPI up to 4 is told, and since
+    program.env = {"PATH": "%s:%s" % (commands, os.environ["PATH"]), "OMPI_MCA_rmaps_base_oversubscribe": "1",
+                   "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+                   "PRTE_MCA_hwloc_default_binding_policy": "none"}
     return program
 
 
@@ -97,7 +100,8 @@ def test_the_readme_shows_batch_scripts_that_were_run(script):
 def test_two_nodes(cluster, site, place, program, launcher):
     """Over TCP: the nodes are one machine, where both would give their shared memory the same names."""
     status, out = cluster.run(*launcher + ["udocker", "run", "--hostenv", "mpi", program],
-                              env=dict(place, OMPI_MCA_btl="tcp,self", UCX_TLS="tcp,self"), cwd=site.home)
+                              env=dict(place, OMPI_MCA_btl="tcp,self", OMPI_MCA_reachable="weighted",
+                                       UCX_TLS="tcp,self"), cwd=site.home)
     assert status == 0 and "ranks, all right" in out, out
 
 
@@ -136,7 +140,7 @@ def test_many_ranks_of_an_image_that_is_absent(cluster, images, tmp_path, place)
 def test_ranks_whose_home_cannot_be_written_to(cluster, containers, place, tmp_path):
     """As on nodes that mount homes read-only: what is found out need not be noted."""
     home = tmp_path / "home"
-    shutil.copytree(str(containers.home), str(home), symlinks=True)
+    call("cp", "-a", containers.home, home)
     shutil.rmtree(str(home / ".udocker" / ".proofs"), ignore_errors=True)
     call("chmod", "-R", "a-w", home)
     try:
@@ -210,6 +214,9 @@ def test_the_hosts_mpi_stands_in_for_the_containers(cluster, site, place, module
 def test_launchers_that_the_containers_mpi_does_not_understand_are_told(cluster, site, place, module, program, told):
     """Both kinds are in the container: what the program asks for decides. Lone ranks of Open MPI may fail besides, in
     one another's way where each makes the same directory."""
+    is_new = site("run", "mpi", "sh", "-c", "ls /usr/lib/*/libopen-rte.so.*").status != 0
+    if is_new and (module, program) == ("openmpi", "ranks.openmpi"):
+        told = ""           # Open MPI 5 on both sides
     status, out = cluster.run("mpiexec", "-n", "2", "udocker", "run", "--hostenv", "mpi", program,
                               env=dict(place, **variables_of_module(site, module)), cwd=site.home)
     assert out.count("udocker: warning") == bool(told) and told in out, out

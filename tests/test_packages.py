@@ -12,12 +12,12 @@ CONTROL = """Package: lab-greeter
 Version: 1.0
 Architecture: all
 Maintainer: Lab <lab@example.org>
-Depends: adduser
+Depends: passwd
 Description: greets
 """
 AFTER_INSTALLATION = """#!/bin/sh
 set -e
-adduser --system --group --no-create-home greeter
+useradd --system --user-group --no-create-home greeter
 chown greeter:greeter /var/lib/greeter
 chgrp greeter /usr/bin/greet
 chmod 2755 /usr/bin/greet
@@ -82,7 +82,7 @@ def test_apt_get_install(as_root, archive):
         id -un greeter
         stat -c %%a /usr/bin/greet
         apt-get -qq purge lab-greeter > /dev/null
-        deluser --quiet greeter""" % address).out
+        userdel greeter""" % address).out
     assert out.splitlines()[-3:] == ["hello", "greeter", "2755"]
 
 
@@ -92,7 +92,7 @@ def test_dpkg(as_root, archive):
         dpkg --install /archive/*.deb
         greet
         dpkg --purge lab-greeter
-        deluser --quiet greeter
+        userdel greeter
         test ! -e /usr/bin/greet && echo gone""", "-v", "%s:/archive" % directory).out
     assert "hello" in out.splitlines() and out.splitlines()[-1] == "gone"
 

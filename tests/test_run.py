@@ -489,19 +489,19 @@ def test_only_root_is_emulated(namespace_box):
 # The real thing: glibc, dynamic linking, a shell and tools that make each kind of system call
 
 SYSTEM_CALLS = """
-import os, socket, subprocess, sys, tempfile, threading
+import os, socket, subprocess, sys, threading
 os.setgroups([1001]); os.setgid(1001); os.setuid(1000)
 thread = threading.Thread(target=print, args=["thread"]); thread.start(); thread.join()
 left, right = socket.socketpair(); left.send(b"socket"); print(right.recv(9).decode())
 print(subprocess.check_output(["echo", "fork"], universal_newlines=True).strip())
-with tempfile.NamedTemporaryFile() as file: os.chown(file.name, 1000, 1001); print("file")
+with open("/tmp/own", "w"): os.chown("/tmp/own", 1000, 1001); os.remove("/tmp/own"); print("file")
 print(os.path.realpath("/proc/self/exe"))
 """
 
 
 def test_a_debian_python(debian_box):
     lines = output(debian_box, "debian", "python3", "-c", SYSTEM_CALLS).splitlines()
-    assert lines == ["thread", "socket", "fork", "file", "/usr/bin/python3.11"]
+    assert lines[:-1] == ["thread", "socket", "fork", "file"] and lines[-1].startswith("/usr/bin/python3.")
 
 
 def test_a_debian_shell(debian_box):
