@@ -9606,6 +9606,13 @@ class RuncEngine(ExecutableEngine):
                      "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"], "armv7l": ["SCMP_ARCH_ARM"],
                      "ppc64le": ["SCMP_ARCH_PPC64LE"]}
 
+    KILLER = b"libcontainer/cgroups/rootless."      # of what is in runC 1.0.0-rc3 and -rc4 alone
+
+    def probe(self, area, token):
+        """None, as the usual proof is good for it; EngineError for one that must not even be tried."""
+        if self.KILLER in read_file(self.executable, 1 << 28):
+            raise EngineError("%s is older than 1.0.0-rc5, and may kill all that you run here" % self.executable)
+
     @property
     def is_crun(self):
         """Whether it is crun, which knows ids besides 0 and can leave cgroups alone."""

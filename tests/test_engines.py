@@ -140,6 +140,16 @@ def test_variables_of_the_image_do_not_reach_the_host(udocker, images, mode, tmp
     assert result.out == "/lib/nothing.so\n" and not list(tmp_path.glob("trace*"))
 
 
+def test_an_old_runc_is_not_even_tried(containers, tmp_path):
+    """At the end of a container without processes of its own it kills all in the caller's cgroup, a session of his."""
+    runc = tmp_path / "runc"
+    runc.write_text("#!/bin/sh\n# runc/libcontainer/cgroups/rootless.(*Manager).Apply\ntouch $0.tried\n")
+    runc.chmod(0o755)
+    box = containers.with_env(UDOCKER_USE_RUNC_EXECUTABLE=runc, UDOCKER_DEFAULT_EXECUTION_MODE="R1")
+    assert "older than 1.0.0-rc5" in box.fails(125, "run", "busybox", "true").err
+    assert os.listdir(str(tmp_path)) == ["runc"]
+
+
 # As uutils' coreutils 0.8 know which of them they are: by what the kernel started, not by what the loader made of it
 WHICH = r"""
 #include <fcntl.h>
