@@ -947,13 +947,12 @@ class Kernel:
         if not program:
             say.debug("system calls of this machine are not known, none is filtered")
             return
-        ctypes = self.ctypes
+        ctypes, width = self.ctypes, self.ctypes.sizeof(self.ctypes.c_void_p)
         buffer = ctypes.create_string_buffer(program, len(program))
-
-        class Program(ctypes.Structure):        # struct sock_fprog
-            _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
-
-        structure = Program(len(program) // 8, ctypes.addressof(buffer))
+        # struct sock_fprog, by hand: for a Structure Python 3.14 imports a module, which a container's root hides
+        words = (len(program) // 8).to_bytes(2, sys.byteorder) + bytes(width - 2)
+        words += ctypes.addressof(buffer).to_bytes(width, sys.byteorder)
+        structure = ctypes.create_string_buffer(words, len(words))
         self._prctl("PR_SET_NO_NEW_PRIVS", 38, 1)
         self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
 
@@ -9288,7 +9287,7 @@ class PRootEngine(ExecutableEngine):
     def _program_names(self, spec):
         """A variable for coreutils of uutils, one program that is all of them: it asks the kernel by which path it was
         started, and PRoot has the kernel start its loader in the place of everything. One in /proc is not heeded."""
-        pieces = GuestTree(spec.root).has_directory(self.UUTILS) and embedded_program(self.executable)
+        pieces = spec.tree.has_directory(self.UUTILS) and embedded_program(self.executable)
         if not pieces:
             return {}
         self.loader = unnamed_program(pieces, self.temporary)
@@ -9611,7 +9610,8 @@ class RuncEngine(ExecutableEngine):
     def probe(self, area, token):
         """None, as the usual proof is good for it; EngineError for one that must not even be tried."""
         if self.KILLER in read_file(self.executable, 1 << 28):
-            raise EngineError("%s is older than 1.0.0-rc5, and may kill all that you run here" % self.executable)
+            raise EngineError("%s is older than 1.0.0-rc5, and may kill all that you run here" % self.executable,
+                              "N1 needs none: " + SETUP_HINT % "N1")
 
     @property
     def is_crun(self):
@@ -12530,6 +12530,8 @@ def locate_container(context, word, request):
     if container and options.name is not None:
         context.containers.add_name(container, options.name)
     if container:
+        if options.rm and is_first_rank(context.environment):
+            say.info("--rm: %s goes when its command has ended, with all that is in it" % word)
         if options.pull or options.registry:
             say.warning("%s is a container: nothing is pulled for it" % word)
         settle(container)
@@ -13262,8 +13264,11 @@ def command_pull(context, arguments):
     and an interrupted pull goes on where it stopped.
     """
     address, platform = apply_registry_options(context, arguments)
-    image = pull_image(context, Reference.parse(arguments.image), platform, address)
-    say.info("%s is up to date" % image)
+    reference = Reference.parse(arguments.image)
+    known = context.images.find(reference)
+    digest = known.digest if known else ""
+    image = pull_image(context, reference, platform, address)
+    say.info("%s is %s" % (image, "up to date" if image.digest == digest else "pulled"))
 
 
 def parse_filters(texts, known):
@@ -14305,8 +14310,8 @@ ABSENT_COMMANDS = {name: hint for names, hint in (
     (("wait",), "udocker run ends with its command, and with its status; for one in the background there is the "
                 "shell's wait"),
     (("top", "stats"), "the processes in a container are your own: the host's ps and top show them"),
-    (("commit",), "a container keeps its changes; udocker clone CONTAINER copies it, and "
-                  "udocker export CONTAINER | udocker import - IMAGE makes an image of its tree"),
+    (("commit",), "a container keeps its changes; udocker clone CONTAINER copies it, and udocker export CONTAINER | "
+                  "udocker import - IMAGE makes an image of its tree, of which --change= tells the rest"),
     (("diff",), "udocker create IMAGE makes an untouched tree, and udocker inspect -p CONTAINER prints where one lies, "
                 "for diff -r"),
     (("checkpoint",), "processes cannot be frozen; udocker clone CONTAINER copies a tree"),
@@ -14347,13 +14352,22 @@ def group_hint(group):
     return "there are: udocker %s %s" % (group, ", ".join(sorted(names)))
 
 
+def group_help(group):
+    """The text of `udocker GROUP --help`."""
+    lines = ["Usage: udocker %s COMMAND [OPTIONS] [OPERANDS]" % group, "", "Commands:"]
+    for name, words in sorted(GROUPS[group].items()):
+        if words[0] in COMMANDS:
+            lines += wrapped(COMMANDS[words[0]].meaning[0], "  %-12s " % name, " " * 15)
+    return "\n".join(lines)
+
+
 def ungrouped(words):
     """`image ls`, `container run` and the like as udocker's own commands; UsageError where it is none of docker's."""
     group = GROUPS.get(words[0])
     if not group or not words[1:]:
         return words
     if words[1] in ("--help", "-h"):
-        return ["help"]
+        return ["help", words[0]]
     if words[1] not in group:
         raise UsageError("unknown command %r" % " ".join(words[:2]),
                          similar(words[1], group) + group_hint(words[0]))
@@ -14405,8 +14419,11 @@ def command_completion(context, arguments):
 
 @command("help", "[COMMAND]", examples=("udocker help run",))
 def command_help(_, arguments):
-    """Explain udocker, or one of its commands."""
-    say.result(find_command(arguments.command).help() if arguments.command else overview())
+    """Explain udocker, one of its commands, or one of docker's groups of them."""
+    if arguments.command in GROUPS:
+        say.result(group_help(arguments.command))
+    else:
+        say.result(find_command(arguments.command).help() if arguments.command else overview())
 
 
 # ======================================================================================================
@@ -14472,7 +14489,9 @@ def dispatch(words, environment):
         rest = ["help"]
     rest = ungrouped(rest)
     chosen = find_command(rest[0])
-    arguments = parse_command(chosen, rest[1:], ABSENT_OPTIONS.get(chosen.name))
+    misplaced = {spelling: "it goes before the command: udocker %s %s" % (spelling, chosen.name)
+                 for spelling in spellings_of(GLOBAL_OPTIONS)}
+    arguments = parse_command(chosen, rest[1:], dict(misplaced, **ABSENT_OPTIONS.get(chosen.name, {})))
     if arguments.help:
         return chosen, lambda: say.result(chosen.help())
     return chosen, lambda: run_command(chosen, arguments, given, environment)
