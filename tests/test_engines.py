@@ -10,7 +10,7 @@ import pytest
 
 import udocker as program_under_test
 from conftest import need, working
-from program import in_main_thread
+from program import Program, in_main_thread
 
 LIAR = "#!/bin/sh\nfor word; do last=$word; done\nexec /bin/sh -c 'echo on the host'\n"
 FAILING = "#!/bin/sh\necho 'no ptrace for you' >&2\nexit 1\n"
@@ -138,6 +138,15 @@ def test_variables_of_the_image_do_not_reach_the_host(udocker, images, mode, tmp
     box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
     result = box.ok("run", "odd", "sh", "-c", "echo $LD_PRELOAD")
     assert result.out == "/lib/nothing.so\n" and not list(tmp_path.glob("trace*"))
+
+
+def test_nothing_is_imported_in_a_containers_tree(namespace_box, tmp_path):
+    """Where Python's library is out of sight, or another one's."""
+    traced = ["-f", "-o", str(tmp_path / "calls"), "-e", "trace=pivot_root,open,openat,stat,newfstatat,execve"]
+    box = Program(namespace_box.home, [need("strace")] + traced + namespace_box.entry, namespace_box.env)
+    assert box.ok("run", "--hostname=here", "busybox", "hostname").out == "here\n"
+    inside = (tmp_path / "calls").read_text().partition(" pivot_root(")[2].partition(" execve(")[0]
+    assert inside and ".py" not in inside and "encodings" not in inside, inside
 
 
 def test_an_old_runc_is_not_even_tried(containers, tmp_path):
