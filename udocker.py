@@ -4645,11 +4645,14 @@ class ImageStore:
 
     def unfinished(self):
         """The images whose pull did not come to its end; they keep what came for the next one."""
-        return [image for image in self._all() if not image.is_finished and all(map(self._is_own, image.entries()))]
+        return [image for image in self._all() if not image.is_finished and self._is_own(image.entries())]
 
-    def _is_own(self, entry):
-        """Whether an entry in an image's directory is udocker's."""
-        return (entry.is_dir(follow_symlinks=False) or entry.name in Image.FILES or self.layout.is_own_name(entry.name))
+    def _is_own(self, entries):
+        """Whether these, of a directory in which no image is finished, were made for one: it has links or its mark, and
+        nothing of other people's."""
+        return any(entry.is_symlink() or entry.name in ("v1", "v2") for entry in entries) and all(
+            entry.is_dir(follow_symlinks=False) or entry.name in Image.FILES or self.layout.is_own_name(entry.name)
+            for entry in entries)
 
     def copy(self, image, reference):
         """Another name for an image of version 1, whose files keep their names; ConflictError where it is taken."""
@@ -11982,10 +11985,13 @@ def parse_limit(text):
     return number, int(words[0]), int(words[-1])
 
 
+HOST_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
+
 def parse_host(text):
     """The line for /etc/hosts of --add-host=NAME:ADDRESS."""
     import re
-    match = re.match(r"^([a-zA-Z0-9_.-]+)[:=](?:\[?([0-9a-fA-F.:]+)\]?|host-gateway)$", text)
+    match = re.match(r"^([%s]+)[:=](?:\[?([0-9a-fA-F.:]+)\]?|host-gateway)$" % HOST_NAME_CHARACTERS, text)
     if not match:
         raise UsageError("--add-host=%s: write NAME:ADDRESS" % text)
     return "%s\t%s\n" % (match.group(2) or "127.0.0.1", match.group(1))         # the network is the host's own
@@ -12026,7 +12032,7 @@ class RunRequest:
         self.processors = parse_processors(options.cpuset_cpus) if options.cpuset_cpus else None
         self.limits = [parse_limit(text) for text in options.ulimit]
         self.host_lines = [parse_host(text) for text in options.add_host]
-        if options.hostname:        # programs look their own host up
+        if options.hostname and not options.hostname.strip(HOST_NAME_CHARACTERS):      # programs look themselves up
             self.host_lines.append(parse_host(options.hostname + ":host-gateway"))
         self.variables = [variable for path in options.env_file for variable in read_variables(
             path, context.environment)]

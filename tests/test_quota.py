@@ -116,7 +116,8 @@ def test_prune_leaves_what_is_not_udockers(udocker, busybox, tmp_path):
     """Settings may name directories that hold other things too."""
     program = udocker.with_env(UDOCKER_LAYERS=tmp_path / "scratch", UDOCKER_REPOS=tmp_path / "docs",
                                UDOCKER_TMPDIR=str(udocker.home))
-    for name in "scratch/thesis/text", "scratch/results.csv", "docs/a/b/paper.tex", "docs/a/index", "docs/c/TAG/x":
+    for name in ("scratch/thesis/text", "scratch/results.csv", "docs/a/b/paper.tex", "docs/a/index", "docs/d/manifest",
+                 "docs/c/TAG/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("mine")
     (tmp_path / "docs/a/link").symlink_to("b")

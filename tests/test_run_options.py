@@ -130,6 +130,8 @@ def test_further_hosts(box, tmp_path):
 def test_the_gateway_and_the_own_name(box):
     words = ["--add-host=host.docker.internal:host-gateway", "busybox", "tail", "-n1", "/etc/hosts"]
     assert box.ok("run", *words).out == "127.0.0.1\thost.docker.internal\n"
+    result = box("run", "-h", "odd.name", "busybox", "tail", "-n1", "/etc/hosts")
+    assert result.out == "127.0.0.1\todd.name\n" or "host name" in result.err
 
 
 def test_limits_that_cannot_be_had(box):
