@@ -13007,31 +13007,134 @@ def go_text(value):
     return str(value)
 
 
-def rendered(template, document):
-    """A document by docker's --format: json, or a template with {{.Path.To.Value}} and {{json .Path}}."""
+def compact_json(value):
+    """JSON as docker writes it, in one line without spaces."""
     import json
-    import re
-    if template == "json":
-        return json.dumps(document)
+    return json.dumps(value, separators=(",", ":"))
 
-    def value_of(path):
-        value = document
-        for key in filter(None, path.split(".")):
-            keys = {name.lower(): name for name in value} if isinstance(value, dict) else {}
-            if key.lower() not in keys:
-                raise NotFoundError("--format: there is no %s" % path, "--format=json shows all that there is; here "
-                                    "there are: %s" % ", ".join(sorted(keys.values())) if keys else "")
-            value = value[keys[key.lower()]]
+
+class Template:
+    """docker's --format: of Go's templates paths, json, index, join, len, println, pipes, if and range.
+    https://pkg.go.dev/text/template
+    """
+
+    FUNCTIONS = {"json": 1, "len": 1, "println": 1, "lower": 1, "upper": 1, "join": 2, "index": 2}     # operands
+
+    def __init__(self, text):
+        """UsageError where it is none, or has more than that."""
+        import re
+        self.text = text
+        # Literal text and actions in turn
+        self.parts = re.split(r"\{\{(.*?)\}\}", text.replace("\\n", "\n").replace("\\t", "\t"), flags=re.DOTALL)
+        self.tree, rest = self._block(0)
+        if rest < len(self.parts) or any("{{" in text for text in self.parts[::2]):
+            raise self._error()
+
+    def _error(self):
+        return UsageError("--format=%s: it cannot be understood" % self.text, "of Go's templates udocker knows "
+                          "{{.Path}}, if, range, and %s" % ", ".join(sorted(self.FUNCTIONS)))
+
+    def _block(self, place):
+        """([text, or (word, pipeline, block, block of else)] up to an end or else, place of that)."""
+        found = [self.parts[place]]
+        place += 1
+        while place < len(self.parts):
+            words = self._words(self.parts[place])
+            if words in (["end"], ["else"]):
+                break
+            is_block = words[0] in ("if", "range")
+            body, other = [], []
+            if is_block:
+                body, place = self._block(place + 1)
+                if self.parts[place:place + 1] and self._words(self.parts[place]) == ["else"]:
+                    other, place = self._block(place + 1)
+                if place >= len(self.parts):
+                    raise self._error()
+            found.append((words[0] if is_block else "", self._pipeline(words[is_block:]), body, other))
+            found.append(self.parts[place + 1])
+            place += 2
+        return found, place
+
+    def _words(self, action):
+        import re
+        return re.findall(r'"[^"]*"|[^\s"|]+|\|', action) or [""]
+
+    def _pipeline(self, words):
+        """[words of a call, which gets what the one before gives]."""
+        import re
+        calls = [[]]
+        for word in words:
+            if word == "|":
+                calls.append([])
+            else:
+                calls[-1].append(word)
+        for number, call in enumerate(calls):
+            is_value = len(call) == 1 and number == 0 and call[0].startswith((".", '"'))
+            if not is_value and (not call or len(call) - 1 + (number > 0) != self.FUNCTIONS.get(call[0])):
+                raise self._error()
+            for word in call[not is_value:]:
+                if not word.startswith((".", '"')) and not re.fullmatch("-?[0-9]{1,9}", word):
+                    raise self._error()
+        return calls
+
+    def render(self, document):
+        """The text for a document; NotFoundError where it lacks what is asked for."""
+        return self._rendered(self.tree, document)
+
+    def _rendered(self, block, dot):
+        pieces = []
+        for part in block:
+            if isinstance(part, str):
+                pieces.append(part)
+                continue
+            word, pipeline, body, other = part
+            value = self._value(pipeline, dot)
+            if word == "if":
+                pieces.append(self._rendered(body if value else other, dot))
+            elif word == "range":
+                items = [value[key] for key in sorted(value)] if isinstance(value, dict) else value or []
+                pieces += [self._rendered(body, item) for item in items] or [self._rendered(other, dot)]
+            else:
+                pieces.append(go_text(value))
+        return "".join(pieces)
+
+    def _value(self, pipeline, dot):
+        value = None
+        for number, call in enumerate(pipeline):
+            is_function = call[0] in self.FUNCTIONS
+            operands = [self._operand(word, dot) for word in call[is_function:]] + [value] * (number > 0)
+            value = self._call(call[0], operands) if is_function else operands[0]
         return value
 
-    def replaced(match):
-        value = value_of(match.group(2))
-        return json.dumps(value) if match.group(1) else go_text(value)
+    def _operand(self, word, dot):
+        if word.startswith('"'):
+            return word[1:-1]
+        if not word.startswith("."):
+            return int(word)
+        for key in filter(None, word.split(".")):
+            keys = {name.lower(): name for name in dot} if isinstance(dot, dict) else {}
+            if key.lower() not in keys:
+                hint = "--format=json shows all that there is; here there are: " + ", ".join(sorted(keys.values()))
+                raise NotFoundError("--format: there is no %s" % word, hint if keys else "")
+            dot = dot[keys[key.lower()]]
+        return dot
 
-    pattern = r"\{\{\s*(json\s+)?(\.[\w.]*)\s*\}\}"
-    if "{{" in re.sub(pattern, "", template):
-        raise UsageError("--format=%s: of Go's templates only {{.Path}} and {{json .Path}} are known" % template)
-    return re.sub(pattern, replaced, template.replace("\\n", "\n").replace("\\t", "\t"))
+    @staticmethod
+    def _call(name, operands):
+        try:
+            return {
+                "json": compact_json, "len": len,
+                "println": lambda value: go_text(value) + "\n", "lower": str.lower, "upper": str.upper,
+                "join": lambda items, between: between.join(map(go_text, items)),
+                "index": lambda items, key: items[key],
+            }[name](*operands)
+        except (TypeError, LookupError, AttributeError):
+            raise NotFoundError("--format: there is no %s of %s" % (name, " and ".join(map(go_text, operands))))
+
+
+def rendered(template, document):
+    """A document by docker's --format: json, or a Template."""
+    return compact_json(document) if template == "json" else Template(template).render(document)
 
 
 def aligned(lines):
@@ -13488,7 +13591,7 @@ def time_ago(moment):
             "hours", 3600), ("minutes", 60), ("seconds", 1):
         if passed >= 2 * seconds:
             return "%d %s ago" % (passed // seconds, unit)
-    return "now"
+    return "seconds ago"
 
 
 def image_record(image):

@@ -450,7 +450,7 @@ def test_a_script_gets_json(loaded, command, expected):
 @pytest.mark.parametrize("command, template, expected", [
     ("images", "{{.Repository}}\\t{{.Tag}}", "lab/busybox\t1.0"),
     ("ps", "{{.Names}} {{json .Protected}}", "busy false"),
-    ("df", "{{json .Containers}}", '"Names": "busy"'), ("info", "{{.default_mode}}", "P1"),
+    ("df", "{{json .Containers}}", '"Names":"busy"'), ("info", "{{.default_mode}}", "P1"),
     ("inspect lab/busybox:1.0", "{{.Config.Entrypoint}}{{.Config.User}}{{.Config.Labels}}", "[]map[]"),
     ("inspect busy", "{{.State.Status}} {{.State.Running}} {{.State.Pid}}", "exited false 0"),
     ("images", "{{.CreatedSince}}", "ago"), ("ps", "{{.Command}}{{.Ports}} {{.RunningFor}}", "sh "),

@@ -263,12 +263,34 @@ def test_tables_of_a_template(stocked, busybox, words, expected):
     ("{{.Yes}} {{ .No }} {{.Number}}", "true false 1"), ("{{.Null}}", "<no value>"),
     ("{{.List}}", "[1 b [<no value>]]"), ("{{.Map}}", "map[a:map[x:false] z:1]"), ("{{.map.A.x}}", "false"),
     ("{{json .Null}}", "null"), ("{{json .Map.z}}{{json .Number}}", "11"), (r"{{.Yes}}\t{{.No}}\n", "true\tfalse\n"),
-    ("no value", "no value"),
+    ("no value", "no value"), ("{{range .List}}<{{.}}>{{end}}", "<1><b><[<no value>]>"), ("{{len .List}}", "3"),
+    ('{{index .Map "z"}}{{index .List 1}}', "1b"), ("{{range .Map.a}}{{println .}}{{end}}", "false\n"),
+    ('{{join .List ", "}}{{.List | json}}', '1, b, [<no value>][1,"b",[null]]'),
+    ("{{.Map.a | json | upper}}", '{"X":FALSE}'),
+    ("{{if .No}}a{{else}}{{if .Yes}}b{{end}}c{{end}}", "bc"), ("{{range .Null}}a{{else}}none{{end}}", "none"),
+    ('{{"a | b"}}', "a | b"),
 ])
 def test_values_as_go_prints_them(template, text):
     document = {"Yes": True, "No": False, "Number": 1, "Null": None, "List": [1, "b", [None]],
                 "Map": {"z": 1, "a": {"x": False}}}
     assert program_under_test.rendered(template, document) == text
+
+
+@pytest.mark.parametrize("template", [
+    "{{range", "{{end}}", "{{if .Yes}}", "{{else}}", "{{foo .Yes}}", "{{json}}", "{{json .Yes .No}}", "{{}}",
+    "{{.Yes | foo}}", "{{range $k := .Map}}{{end}}", '{{index .Map "a}}', "{{.Yes .No}}", "{{| json}}", "{{if}}{{end}}",
+    "{{range .List}}"])
+def test_templates_that_are_none(template):
+    with pytest.raises(program_under_test.UsageError):
+        program_under_test.rendered(template, {"Yes": True, "No": False, "Map": {}, "List": []})
+
+
+@pytest.mark.parametrize("template", [
+    "{{.Absent}}", "{{.Yes.Deep}}", "{{index .List 0}}", "{{index .Yes 0}}", "{{len .Yes}}", "{{join .Yes .Yes}}",
+    "{{upper .Map}}"])
+def test_templates_that_ask_for_what_is_not_there(template):
+    with pytest.raises(program_under_test.NotFoundError):
+        program_under_test.rendered(template, {"Yes": True, "Map": {}, "List": []})
 
 
 def test_every_value_of_a_record_has_a_heading(stocked):
