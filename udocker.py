@@ -14380,8 +14380,6 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
     "": [("-H --host --context -c --tls --tlscacert --tlscert --tlskey --tlsverify",
           "there is no daemon to talk to: leave it out"),
          ("-l --log-level", "-q tells errors only, -D everything")],
-    "create": [(spelling, "create only unpacks the image: give %s to udocker run, which takes the container" % spelling)
-               for spelling in set(spellings_of(RUN_OPTIONS)).difference(spellings_of(COMMANDS["create"].options))],
     "history": [("-q --quiet", "udocker images --long lists the layers"),
                 ("-H --human", "sizes always are for people: leave it out"),
                 ("--format", "udocker inspect --format='{{json .History}}' IMAGE prints all of it")],
@@ -14588,6 +14586,15 @@ def run_command(chosen, arguments, given, environment):
                     "a store that you may not write to can only be looked at and run from; --repo= chooses another one")
 
 
+def absent_options(chosen):
+    """{spelling: what to do instead} of options that a command does not have, of docker's and of udocker's own."""
+    found = {spelling: "it goes before the command: udocker %s %s" % (spelling, chosen.name)
+             for spelling in spellings_of(GLOBAL_OPTIONS)}
+    for spelling in spellings_of(RUN_OPTIONS) if chosen.name == "create" else ():
+        found[spelling] = "create only unpacks the image: give %s to udocker run, which takes the container" % spelling
+    return dict(found, **ABSENT_OPTIONS.get(chosen.name, {}))
+
+
 def dispatch(words, environment):
     """Parse everything, then run one command: (its Command, a function that runs it)."""
     parser = Parser(GLOBAL_OPTIONS, "see udocker --help", ABSENT_OPTIONS[""])
@@ -14598,9 +14605,7 @@ def dispatch(words, environment):
         rest = ["help"]
     rest = ungrouped(rest)
     chosen = find_command(rest[0])
-    misplaced = {spelling: "it goes before the command: udocker %s %s" % (spelling, chosen.name)
-                 for spelling in spellings_of(GLOBAL_OPTIONS)}
-    arguments = parse_command(chosen, rest[1:], dict(misplaced, **ABSENT_OPTIONS.get(chosen.name, {})))
+    arguments = parse_command(chosen, rest[1:], absent_options(chosen))
     if arguments.help:
         return chosen, lambda: say.result(chosen.help())
     return chosen, lambda: run_command(chosen, arguments, given, environment)

@@ -516,7 +516,12 @@ def test_help_of_a_group(udocker, group):
 
 @pytest.mark.parametrize("name, spelling, hint", [
     (name, spelling, hint) for name, row in sorted(program_under_test.ABSENT_OPTIONS.items())
-    for spelling, hint in sorted(row.items())])
+    for spelling, hint in sorted(row.items())] + [
+        ("create", spelling,
+         "create only unpacks the image: give %s to udocker run, which takes the container" % spelling)
+        for spelling in ("-v", "--rm", "--gpus")] + [
+            ("pull", spelling, "it goes before the command: udocker %s pull" % spelling)
+            for spelling in ("-D", "--insecure", "--repo")])
 def test_dockers_options_that_udocker_has_not(udocker, name, spelling, hint):
     """The hint says what to do instead, with commands and options that there are."""
     options = program_under_test.COMMANDS[name].options if name else program_under_test.GLOBAL_OPTIONS
