@@ -9189,6 +9189,12 @@ class ExecutableEngine(Engine):
         return "%s %s %d %d" % (self.mode, os.path.realpath(self.executable), status.st_size, status.st_mtime_ns)
 
 
+# Where Debian's and Ubuntu's coreutils of uutils are, which 26.04 has for its own: one program that is all of them, and
+# asks the kernel by which path it was started. Where the kernel starts a loader in the place of everything that must be
+# a path in /proc, as it is with fexecve(3): then the program heeds its first word
+UUTILS = "/usr/lib/cargo/bin/coreutils"
+
+
 class PRootEngine(ExecutableEngine):
     """PRoot: every system call with a path is caught by ptrace and rewritten. https://proot-me.github.io"""
 
@@ -9206,7 +9212,6 @@ class PRootEngine(ExecutableEngine):
     # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without them the C
     # library falls back to calls that every PRoot knows. udocker's own 5.1.1 knows statx, and aborts under a new apt
     NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
-    UUTILS = "/usr/lib/cargo/bin/coreutils"         # Debian's and Ubuntu's, which 26.04 has for its own
 
     def identity(self):
         return super().identity() + (self.shown_kernel and " another kernel")
@@ -9288,9 +9293,8 @@ class PRootEngine(ExecutableEngine):
             return option.encode("ascii") in file.read()
 
     def _program_names(self, spec):
-        """A variable for coreutils of uutils, one program that is all of them: it asks the kernel by which path it was
-        started, and PRoot has the kernel start its loader in the place of everything. One in /proc is not heeded."""
-        pieces = spec.tree.has_directory(self.UUTILS) and embedded_program(self.executable)
+        """The variable by which a container's UUTILS find out which of them they are."""
+        pieces = spec.tree.has_directory(UUTILS) and embedded_program(self.executable)
         if not pieces:
             return {}
         self.loader = unnamed_program(pieces, self.temporary)
@@ -9725,7 +9729,18 @@ class RuncEngine(ExecutableEngine):
         if spec.host_name:
             linux["namespaces"].append({"type": "uts"})
             document["hostname"] = spec.host_name
+        taskset = Host.find_executable("taskset")
+        if taskset and not self.is_crun and len(os.sched_getaffinity(0)) < os.cpu_count():
+            document["hooks"] = {"createRuntime": [self._hook_for_processors(taskset)]}
         return document
+
+    @staticmethod
+    def _hook_for_processors(taskset):
+        """runC since 1.2 gives the command all processors that there are. A hook, which gets the state of the container
+        as JSON, takes those back that its caller may not use, as of a batch system or an MPI that binds its ranks."""
+        script = 'read -r state; pid=${state#*\'"pid":\'}; %s -cp %s ${pid%%%%[!0-9]*} >/dev/null 2>&1 || :' % (
+            taskset, ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+        return {"path": "/bin/sh", "args": ["sh", "-c", script]}
 
     def _command(self, spec, account, words, has_terminal):
         """The process of config.json."""
@@ -9942,7 +9957,8 @@ class FakechrootEngine(Engine):
     def loader(self):
         """The host path of the loader that starts programs in F1 and F2."""
         beside = os.path.dirname(self.root) + "/" + Conversion.LOADER
-        return beside if self.has_own_loader else self.root + self.guest.loader
+        path = beside if self.has_own_loader else self.root + self.guest.loader
+        return "/proc/self/root" + path if GuestTree(self.root).has_directory(UUTILS) else path
 
     @property
     def needs_short_root(self):
