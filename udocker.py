@@ -10279,10 +10279,11 @@ class TreeProcesses:
     def find(self, processes=None):
         """Look again."""
         self.tracers, self.members = [], []
-        if not os.path.isdir(self.root):
+        try:
+            word, own = os.fsencode(os.path.realpath(self.root)), os.stat(self.root)
+        except FileNotFoundError:
             return
         processes = own_processes() if processes is None else processes
-        word, own = os.fsencode(os.path.realpath(self.root)), os.stat(self.root)
         tracing = {tracer for _, _, _, _, tracer in processes}
         for pid, root, words, variables, _ in processes:
             if b"\0-r\0" + word + b"\0" in words:

@@ -469,10 +469,11 @@ def test_the_environments_proxy_is_used_where_none_is_given(transport, site, mon
 
 def test_nothing_is_left_open(transport, site):
     counts = []
+    site.always("/body", Answer(200, b"x" * 1000))
     for _ in range(4):
         fetch(transport, site.url + "/")
         with pytest.raises(Disturbance):
-            fetch(transport, site.url + "/", deliver=raise_disturbance)
+            fetch(transport, site.url + "/body", deliver=raise_disturbance)
         counts.append(open_files())
     assert counts[-1] <= counts[0]
 
