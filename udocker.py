@@ -13551,22 +13551,22 @@ def is_of_name(image, text):
     return image.name in reference.spellings() and (not has_version or image.version == reference.version)
 
 
-def is_listed_container(container, filters, processes):
-    """Whether a container passes all filters: a regular expression for a name, which docker begins with a slash, or
-    none; the beginning of the id; the image; the status."""
+def has_name_like(names, pattern):
+    """Whether a regular expression fits one of the names, which for docker begin with a slash, or do not."""
     import re
-
-    def passes(key, value):
-        if key == "status":
-            return value == container_state(container, processes)["Status"]
-        if key == "name":
-            return any(re.search(value, name) or re.search(value, "/" + name) for name in container.names)
-        return container.id.startswith(value) if key == "id" else container.image_name in (value, value + ":latest")
-
     try:
-        return all(passes(key, value) for key, value in filters)
+        return any(re.search(pattern, name) or re.search(pattern, "/" + name) for name in names)
     except re.error as error:
-        raise UsageError("--filter=name=: %s" % error)
+        raise UsageError("--filter=name=%s: %s" % (pattern, error))
+
+
+def is_listed_container(container, filters, processes):
+    """Whether a container passes all filters: its name, the beginning of its id, its image, its status."""
+    passes = {
+        "name": lambda value: has_name_like(container.names, value), "id": container.id.startswith,
+        "ancestor": lambda value: container.image_name in (value, value + ":latest"),
+        "status": lambda value: value == container_state(container, processes)["Status"]}
+    return all(passes[key](value) for key, value in filters)
 
 
 def platform_text(thing):
