@@ -2184,7 +2184,7 @@ class OpenTree:
 
     def open(self, relative):
         """A descriptor of a directory; OSError where a link stands in the way."""
-        path = os.path.join(self.path, relative) if relative else self.path
+        path = self.path.rstrip("/") + "/" + relative if relative else self.path
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         if os.readlink("/proc/self/fd/%d" % descriptor) != path:
             os.close(descriptor)
@@ -2256,7 +2256,7 @@ def name_below(place, name):
 
 def copied_name(relative, start, place):
     """The name that an entry gets when `start`, which is the entry or a directory above it, becomes `place`."""
-    return place + relative[len(start):] if start else name_below(place, relative)
+    return name_below(place, relative[len(start):].lstrip("/"))
 
 
 REPLACE_HINT = "remove it first, or choose another target"
@@ -2342,7 +2342,8 @@ class TreeMerge(TreeCopy):
         path, mode = os.path.join(self.target.path, where), self._open_up(target)
         try:
             if stat.S_ISDIR(status.st_mode):
-                super()._place(name, status, source, where, base, target)
+                if base != ".":         # a root stays as it is
+                    super()._place(name, status, source, where, base, target)
             else:
                 self._put(name, status, source, path, where, base, target)
         except FileExistsError:
@@ -4038,14 +4039,13 @@ class Layout:
         for name in ("bin", "lib", "doc", "repos", "layers", "containers"):
             place = places.get(name)
             setattr(self, name, os.path.abspath(os.path.expanduser(place)) if place else self.home + "/" + name)
-        # To all stores that use these blobs
-        self.common = self.home if self.layers == self.home + "/layers" else self.layers
+        self.is_apart = self.layers != self.home + "/layers"        # other stores may have the same blobs then
 
     def make(self):
         """Make the directories that are missing."""
         for path in (self.home, self.bin, self.lib, self.doc, self.repos, self.layers, self.containers):
             make_directory(path)
-        if self.common != self.home:
+        if self.is_apart:
             import zlib
             try:
                 os.symlink(self.repos, "%s/%s%08x" % (self.layers, self.REPOS, zlib.crc32(os.fsencode(self.repos))))
@@ -4053,16 +4053,27 @@ class Layout:
                 say.debug("%s: %s" % (self.layers, error))
 
     def all_repos(self):
-        """The directories of the images that may have links to these blobs: other stores' too where they share them."""
+        """The directories of the images that may have links to these blobs: other stores' too where they share them.
+        ConflictError where one of them cannot be seen."""
         links = [self.blob(name) for name in entries_of(self.layers) if name.startswith(self.REPOS)]
-        return sorted({self.repos}.union(os.readlink(path) for path in links if os.path.islink(path)))
+        for path in links:
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise ConflictError("%s: the images of another store, which shares these blobs, cannot be seen" % path,
+                                    "look there for what is wrong; remove the link where that store is gone")
+        return sorted({self.repos}.union(map(os.path.realpath, links)))
+
+    @property
+    def common(self):
+        """Where the locks are: with the blobs where other stores may share them, and they are the caller's own."""
+        is_own = self.is_apart and os.access(self.layers, os.W_OK) and os.stat(self.layers).st_uid == os.getuid()
+        return self.layers if is_own else self.home
 
     @staticmethod
     def is_own_name(name):
         """Whether udocker, or the older one, gives files in layers/ such a name: other people's are left alone."""
         import re
-        return bool(re.match(r"(sha256:)?[0-9a-f]{64}([.](layer|json))?$|"
-                             r"[.](part|new)-[0-9a-f]+([+][0-9a-f]+)?$", name))
+        return bool(re.fullmatch(r"(sha256:)?[0-9a-f]{64}([.](layer|json))?|"
+                                 r"[.](part|new)-[0-9a-f]+([+][0-9a-f]+)?", name))
 
     def has(self, path):
         """Whether a path is in the store."""
@@ -4593,7 +4604,7 @@ class ImageStore:
         if in_the_way:
             raise ConflictError("%s: another image is in the way of this name" % in_the_way[0],
                                 "udocker rmi that one, or udocker tag it, and remove it under its old name")
-        is_inside = self.layout.common == self.layout.home and path.startswith(self.layout.home + "/")
+        is_inside = not self.layout.is_apart and path.startswith(self.layout.home + "/")
         for digest in digests:
             target = self.layout.blob(digest)
             try:        # a store in one place can be moved
@@ -4628,7 +4639,12 @@ class ImageStore:
         """Remove links of an image, and the blobs (or what came of them) that no image has a link to any more."""
         for name in links:
             remove_file(image.path + "/" + name)
-        for file in set(links.values()) - (self.files_in_use() if links else set()):
+        try:
+            in_use = self.files_in_use() if links else set()
+        except ConflictError as error:
+            say.warning("%s: no blob is removed" % error.message)
+            return
+        for file in set(links.values()) - in_use:
             self.blobs.remove(file)
             if Lock.is_free(self.layout.part(file)):
                 remove_file(self.layout.part(file))
@@ -5543,8 +5559,10 @@ class LayerUnpacker:
     REFUSALS = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
                 errno.EEXIST, errno.EILSEQ, errno.EFBIG)
 
-    def __init__(self, root):
+    def __init__(self, root, has_whiteouts=True):
+        """Without `has_whiteouts` it is the archive of a tree, in which a file may have any name."""
         self.root = os.fsencode(root)
+        self.has_whiteouts = has_whiteouts
         self.is_first = True
         # Final mode and time of directories, by host path; some may be gone by the end, or something else
         self.directories = {}
@@ -5591,7 +5609,7 @@ class LayerUnpacker:
         parent, _, base = clean_name(entry.name).rpartition(b"/")
         directory = self.known.get(parent) or self._enter(parent)
         path = directory + b"/" + base
-        if base.startswith(self.WHITEOUT):
+        if self.has_whiteouts and base.startswith(self.WHITEOUT):
             self._apply_whiteout(directory, base)
         elif not base:
             if entry.kind != TarEntry.DIRECTORY:
@@ -9738,8 +9756,9 @@ class RuncEngine(ExecutableEngine):
     def _hook_for_processors(taskset):
         """runC since 1.2 gives the command all processors that there are. A hook, which gets the state of the container
         as JSON, takes those back that its caller may not use, as of a batch system or an MPI that binds its ranks."""
+        import shlex
         script = 'read -r state; pid=${state#*\'"pid":\'}; %s -cp %s ${pid%%%%[!0-9]*} >/dev/null 2>&1 || :' % (
-            taskset, ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+            shlex.quote(taskset), ",".join(map(str, sorted(os.sched_getaffinity(0)))))
         return {"path": "/bin/sh", "args": ["sh", "-c", script]}
 
     def _command(self, spec, account, words, has_terminal):
@@ -10962,7 +10981,8 @@ def remove_containers(context, containers, is_forced=False):
             raise ConflictError("%s: a command runs in this container" % container.id,
                                 "udocker kill %s ends it; udocker rm -f does both" % container.id)
     for container in unique:
-        end_commands(container)
+        if is_forced:
+            end_commands(container)
         context.containers.remove(container)
     sweep_containers(context)
 
@@ -11151,6 +11171,8 @@ def find_rubbish(context, age=0):
     found = [path for path in ages if ages[path] >= age] + context.notes().stale()
     for kind in WorkArea, SharedNamespaces, FakechrootEngine:
         found += kind.abandoned(context.temporary())
+    for container in context.containers.list():
+        found += WorkArea.abandoned(container.path)
     return [(path, allocated_size(path)) for path in found]
 
 
@@ -11472,17 +11494,20 @@ def change_config(config, text):
     word, _, rest = text.strip().partition(" ")
     word, rest = word.upper(), rest.strip()
     hint = "there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, as in ENV A=1"
+    is_list = rest.startswith("[")
     try:
-        words = strings_of(load_json(rest)) if rest.startswith("[") else shlex.split(rest)
+        words = strings_of(parse_json(os.fsencode(rest), "--change", list)) if is_list else shlex.split(rest)
+    except DocumentError:           # as [ is a program too
+        is_list, words = False, [rest] * (word in ("CMD", "ENTRYPOINT"))
     except ValueError:
         words = []
     pairs = [item.partition("=")[::2] for item in words]
     if word in ("ENV", "LABEL") and words and "=" not in words[0]:       # the old way: ENV NAME VALUE
         pairs = [(words[0], rest[len(words[0]):].strip())]
-    if not words:
+    if not words and not is_list:
         raise UsageError("--change=%s: it cannot be understood" % text, hint)
     if word in ("CMD", "ENTRYPOINT"):
-        config[word.capitalize()] = words if rest.startswith("[") else ["/bin/sh", "-c", rest]
+        config[word.capitalize()] = words if is_list else ["/bin/sh", "-c", rest]
     elif word == "ENV":
         changed = dict(pairs)
         kept = [item for item in config.get("Env", []) if item.partition("=")[0] not in changed]
@@ -11503,6 +11528,10 @@ def config_of(changes):
     config = {}
     for change in changes:
         change_config(config, change)
+    try:
+        parse_json(dump_json(config).encode("utf-8"), "--change")
+    except DocumentError:
+        raise UsageError("--change: a text that no image can hold", "UTF-8 without NULs is what an image can hold")
     return config
 
 
@@ -11547,10 +11576,11 @@ def import_container(context, source, image_name, name, platform, config):
     prepare_container(context, name)
     work = Work("importing %s" % source, size_of(source))
     with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(new.root)
+        unpacker = LayerUnpacker(new.root, has_whiteouts=False)
         unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
         document = ImageConfig.parse(import_config(context, platform, config, [], source), source)
+        make_volumes(new.root, document)
         return new.publish(document, image_name, name, convert_new(context, new))
 
 
@@ -11559,7 +11589,7 @@ def import_clone(context, source, name=None):
     prepare_container(context, name)
     work = Work("importing %s" % source, size_of(source))
     with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(new.scratch())
+        unpacker = LayerUnpacker(new.scratch(), has_whiteouts=False)
         unpacker.apply_pieces(tree_pieces(source))
         unpacker.finish()
         copy = new.take_scratch()
@@ -11763,7 +11793,7 @@ def copy_in(context, target_text):
         raise NotFoundError("%s: no such directory" % target_text)
     tree, place = target.place(True)
     with Naming(target_text), WorkArea(target.beside or context.temporary()) as area, target:
-        unpacker = LayerUnpacker(area.path + "/content")
+        unpacker = LayerUnpacker(area.path + "/content", has_whiteouts=False)
         os.mkdir(area.path + "/content", 0o755)
         unpacker.apply_pieces(tree_pieces("-"))
         unpacker.finish()
@@ -12049,7 +12079,7 @@ class RunRequest:
         self.processors = parse_processors(options.cpuset_cpus) if options.cpuset_cpus else None
         self.limits = [parse_limit(text) for text in options.ulimit]
         self.host_lines = [parse_host(text) for text in options.add_host]
-        if options.hostname and not options.hostname.strip(HOST_NAME_CHARACTERS):      # programs look themselves up
+        if self._can_look_itself_up():
             self.host_lines.append(parse_host(options.hostname + ":host-gateway"))
         self.variables = [variable for path in options.env_file for variable in read_variables(
             path, context.environment)]
@@ -12068,6 +12098,12 @@ class RunRequest:
             raise UsageError("--hostauth and --containerauth exclude one another")
         if options.workdir and not options.workdir.startswith("/"):
             raise UsageError("--workdir=%s: an absolute path is needed" % options.workdir)
+
+    def _can_look_itself_up(self):
+        """Whether there is a name of its own for /etc/hosts, which the user has no other plans for."""
+        name, place = self.options.hostname, "/etc/hosts"
+        return bool(name and not name.strip(HOST_NAME_CHARACTERS) and place not in self.excluded
+                    and place not in [mount.guest for mount in self.mounts])
 
     @property
     def needs_host_environment(self):
@@ -12610,10 +12646,12 @@ def apply_limits(request):
         import resource
         most = resource.getrlimit(number)[1]
         bounded = [most if most >= 0 and not 0 <= value <= most else value for value in (soft, hard)]
-        if bounded != [soft, hard]:
-            say.warning("--ulimit: a plain user has %d at most of what %d:%d was asked for" % (most, soft, hard))
         try:
+            if bounded == [soft, hard] or os.getuid() == 0:
+                resource.setrlimit(number, (soft, hard))
+                continue
             resource.setrlimit(number, bounded)
+            say.warning("--ulimit: a plain user has %d at most of what %d:%d was asked for" % (most, soft, hard))
         except (OSError, ValueError) as error:
             raise EngineError("--ulimit: %s" % error)
 
@@ -12695,7 +12733,8 @@ class RunRecord:
         options = {name: getattr(request.options, name) for name in self.OPTIONS}
         options["volume"] = ["%s:%s%s" % (mount.source, mount.guest, ":ro" * mount.is_read_only)
                              for mount in request.mounts if ":" not in mount.source + mount.guest]
-        options["tmpfs"] = ["%s:%s" % (mount.guest, mount.options) for mount in request.memory_mounts]
+        options["tmpfs"] = ["%s:%s" % (mount.guest, mount.options) for mount in request.memory_mounts
+                            if ":" not in mount.guest]
         options = {name: value for name, value in options.items() if value}
         names = [name for name, _ in request.variables]
         if not options and not names or JobStep.find(self.context.environment, request.launcher):
@@ -12711,27 +12750,42 @@ class RunRecord:
     def complete(self, options):
         """Give options that were not given the values of the run that goes on, where there is one."""
         try:
-            document = parse_json(read_file(self.path) or b"{}", self.path)
-            known, pid = document.get("options"), document.get("pid")
-            is_alive = document.get("boot") == boot_of(self.context.host) and isinstance(pid, int) and (
-                process_start(pid).decode("ascii") == document.get("started"))
+            is_own = os.stat(self.path).st_uid == os.getuid()
+            document = parse_json(read_file(self.path) if is_own else b"{}", self.path)
         except (Error, OSError):
             return
-        if not is_alive or not isinstance(known, dict):
+        pid = self._command(document)
+        known = document.get("options")
+        if not pid or not isinstance(known, dict):
             return
-        for name, value in known.items():
-            given = getattr(options, name, None)
-            if name in self.OPTIONS and isinstance(given, list) and isinstance(value, list):
-                setattr(options, name, strings_of(value) + given)
-            elif name in self.OPTIONS and not given and isinstance(value, (str, bool)):
+        for name in self.OPTIONS:
+            given, value = getattr(options, name), known.get(name)
+            if isinstance(given, list) and isinstance(value, list):
+                value = [text for text in strings_of(value) if name != "volume" or os.path.exists(text.split(":")[0])]
+                setattr(options, name, value + given)
+            elif not given and isinstance(value, (str, bool)) and not (
+                    name in ("hostauth", "containerauth") and (options.hostauth or options.containerauth)):
                 setattr(options, name, value)
-        options.env = self._variables(strings_of(document.get("variables"))) + options.env
+        options.env = self._variables(pid, strings_of(document.get("variables"))) + options.env
 
-    def _variables(self, names):
-        """NAME=VALUE of those that the command has that was started first."""
+    def _command(self, document):
+        """The id of the command that the run of a document has started in this container and that goes on; else 0."""
+        pid = document.get("pid")
+        if document.get("boot") != boot_of(self.context.host) or not isinstance(pid, int) or (
+                process_start(pid).decode("ascii") != document.get("started")):
+            return 0
+        below, pending = set(), [pid]
+        while pending:
+            below.add(pending[-1])
+            pending += set(Host.children(pending.pop())) - below
+        return next((found for found in TreeProcesses(self.root).commands() if found in below), 0)
+
+    @staticmethod
+    def _variables(pid, names):
+        """NAME=VALUE of those of a process that have these names."""
         try:
-            entries = read_file("/proc/%d/environ" % TreeProcesses(self.root).commands()[0]).split(b"\0")
-        except (IndexError, OSError):
+            entries = read_file("/proc/%d/environ" % pid).split(b"\0")
+        except OSError:
             return []
         return [entry for entry in map(os.fsdecode, entries) if entry.partition("=")[0] in names]
 
@@ -13110,6 +13164,8 @@ class Template:
                 pieces.append(self._rendered(body if value else other, dot))
             elif word == "range":
                 items = [value[key] for key in sorted(value)] if isinstance(value, dict) else value or []
+                if not isinstance(items, list):
+                    raise NotFoundError("--format: there is no range over %s" % go_text(value))
                 pieces += [self._rendered(body, item) for item in items] or [self._rendered(other, dot)]
             else:
                 pieces.append(go_text(value))
@@ -13829,6 +13885,15 @@ def command_rm(context, arguments):
         say.result(container.id)
 
 
+def removable(context, word, is_forced):
+    """images_of() a word for rmi; ConflictError where it is an id with several names, and it is not forced."""
+    found = images_of(context, word)
+    if found[1:] and not is_forced:
+        raise ConflictError("%s has several names: %s" % (word, ", ".join(map(str, found))),
+                            "name those that shall go, or udocker rmi -f removes all of them")
+    return found
+
+
 @command("rmi", "IMAGE...", options=(
     Option("--force", "-f", meaning="go on when parts cannot be removed, and be content where there is none"),),
          examples=("udocker rmi -f indigodatacloud/ambertools_app:latest",))
@@ -13838,7 +13903,7 @@ def command_rmi(context, arguments):
         if context.containers.find(word) and not has_image(context, word):
             raise NotFoundError("%s: no such image here" % word, "it is a container: udocker rm %s removes it" % word)
     references = []
-    for reference in [reference for word in arguments.image for reference in images_of(context, word)]:
+    for reference in [reference for word in arguments.image for reference in removable(context, word, arguments.force)]:
         if context.images.find(reference, is_finished=False):
             references.append(reference)
         elif arguments.force:

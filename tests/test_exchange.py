@@ -297,9 +297,20 @@ def test_import_with_changes(udocker):
     assert udocker.ok("inspect", "-f", "{{.Config.WorkingDir}}", "c").out == "/x\n"
 
 
-@pytest.mark.parametrize("change", ["RUN true", "CMD", "CMD [", "ENV 'A", "", "FROM x"])
+@pytest.mark.parametrize("change", ["RUN true", "CMD", "ENV [", "ENV 'A", "", "FROM x", 'ENV A="\udce9"'])
 def test_changes_that_cannot_be(udocker, change):
     assert "--change" in udocker.fails(2, "import", "--change", change, "-", "lab/x", input=LOWER).err
+    assert not udocker.store.exists()
+
+
+@pytest.mark.parametrize("change, expected", [
+    ("CMD [ -f x ] && y", ["/bin/sh", "-c", "[ -f x ] && y"]), ("CMD []", []), (r'CMD ["a\u0000b"]', None),
+    ("CMD " + "[" * 50000, None)], ids=range(4))
+def test_changes_of_the_command(udocker, change, expected):
+    """What is no list of JSON is for the shell."""
+    udocker.ok("import", "--change", change, "-", "lab/x", input=LOWER)
+    config = json.loads(udocker.ok("inspect", "lab/x").out)["config"]
+    assert config["Cmd"] == (["/bin/sh", "-c", change[4:]] if expected is None else expected)
 
 
 def test_volumes_of_an_image_are_there(udocker):
@@ -307,6 +318,11 @@ def test_volumes_of_an_image_are_there(udocker):
     result = udocker.ok("create", "--name=c", "lab/volumes")
     root = Path(udocker.ok("inspect", "-p", "c").out.strip())
     assert (root / "data/deep").is_dir() and "/etc/motd/x" in result.err and not (root.parent / "up").exists()
+    out = udocker.home / "outside"
+    out.mkdir()
+    tree = tar(directory("etc"), symlink("srv", str(out)))
+    udocker.ok("import", "--tocontainer", "--name=d", "--change", "VOLUME /srv/data", "-", input=tree)
+    assert list(out.iterdir()) == [] and (Path(root_of(udocker, "d") + str(out)) / "data").is_dir()
 
 
 def test_import_from_a_file_whose_name_is_no_utf8(udocker):
@@ -323,6 +339,11 @@ def test_export_of_a_file_that_becomes_shorter(capsys):
     reader = program_under_test.FullReader(io.BytesIO(b"abc"), header)
     assert reader.read(2) + reader.read(4) + reader.read(2) == b"abc" + bytes(5)
     assert capsys.readouterr().err.count("log: became shorter") == 1
+    places = [path for path in Path("/sys/kernel/mm").glob("*/*") if path.is_file() and os.access(str(path), os.R_OK)]
+    if places:              # the files of the kernel's promise a page, and have a few bytes
+        content = io.BytesIO()
+        program_under_test.TarWriter(content).add_tree(program_under_test.OpenTree(str(places[0].parent)))
+        assert "became shorter" in capsys.readouterr().err
 
 
 def test_import_moves_what_a_link_leads_to(udocker):

@@ -257,6 +257,33 @@ def test_cp_from_standard_input(trees):
     program.fails(1, "cp", "-", "b:/there", input=b"no archive")
 
 
+@pytest.mark.parametrize("source", ["h", "a:/dir"])
+def test_cp_onto_a_root_stays_below_it(trees, tmp_path, source):
+    """What is copied has directories that the host has too."""
+    program, paths = trees
+    below = str(tmp_path).lstrip("/")
+    from_tree = os.path.join(paths["h"] if source == "h" else paths["a"] + "/dir", below)
+    os.makedirs(from_tree)
+    with open(from_tree + "/new", "w") as file:
+        file.write("copied")
+    os.chmod(paths["b"], 0o750)
+    program.ok("cp", (paths["h"] if source == "h" else source) + "/.", "b:/")
+    assert not (tmp_path / "new").exists()
+    with open("%s/%s/new" % (paths["b"], below)) as file:
+        assert file.read() == "copied"
+    assert stat.S_IMODE(os.stat(paths["b"]).st_mode) == 0o750
+
+
+def test_cp_of_names_that_mean_something_in_layers(trees):
+    program, paths = trees
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name in "file", ".wh.file", ".wh..wh..opq":
+            archive.addfile(tarfile.TarInfo(name))
+    program.ok("cp", "-", "b:/there", input=content.getvalue())
+    assert {"file", ".wh.file", ".wh..wh..opq"} <= set(os.listdir(paths["b"] + "/there"))
+
+
 def test_cp_tells_paths_of_containers_as_they_were_given(pattern):
     assert "a:/dir/absent" in pattern.fails(1, "cp", "/etc/hostname", "a:/dir/absent/x").err
 
@@ -456,7 +483,8 @@ def test_ids_of_images(store):
         assert "no image here has this id" in store(*words).err
     assert "no registry knows" in store.fails(2, "pull", absent).err
     assert "no registry knows" in store.fails(2, "pull", "sha256:" + absent).err
-    store.ok("rmi", whole[7:19])
+    assert "lab/tagged:latest" in store.fails(1, "rmi", whole[7:19]).err, "it has several names"
+    store.ok("rmi", "-f", whole[7:19])
     assert "lab/tagged:latest" not in listed(store) and "made:1" not in listed(store)
 
 

@@ -142,6 +142,32 @@ def test_stores_that_share_their_layers(udocker, busybox, tmp_path):
     assert not [name for name in os.listdir(str(tmp_path / "layers")) if name.startswith("sha256")]
 
 
+def test_a_store_that_cannot_be_seen_keeps_its_blobs(udocker, busybox, tmp_path):
+    """Its home is not mounted here for the moment."""
+    one, two = (udocker.with_env(UDOCKER_DIR=tmp_path / name, UDOCKER_LAYERS=tmp_path / "layers",
+                                 UDOCKER_TMPDIR=str(udocker.home)) for name in ("one", "two"))
+    for program in one, two:
+        program.ok("pull", busybox)
+    (tmp_path / "two").rename(tmp_path / "away")
+    assert "cannot be seen" in one.fails(1, "prune").err
+    assert "no blob is removed" in one.ok("rmi", busybox).err
+    (tmp_path / "away").rename(tmp_path / "two")
+    two.ok("verify", busybox)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_layers_that_can_only_be_read(udocker, busybox, tmp_path):
+    program = udocker.with_env(UDOCKER_LAYERS=tmp_path / "layers", UDOCKER_TMPDIR=str(udocker.home))
+    program.ok("pull", busybox)
+    (tmp_path / "layers").chmod(0o555)
+    try:
+        program.ok("tag", busybox, "lab/two")
+        program.ok("create", "--name=c", "lab/two")
+        assert program.ok("prune").out == "0 B freed\n"
+    finally:
+        (tmp_path / "layers").chmod(0o755)
+
+
 def test_prune_removes_rubbish(stocked):
     before = set(listing(stocked.store))
     rubbish = make_rubbish(stocked.store)
@@ -287,7 +313,7 @@ def test_templates_that_are_none(template):
 
 @pytest.mark.parametrize("template", [
     "{{.Absent}}", "{{.Yes.Deep}}", "{{index .List 0}}", "{{index .Yes 0}}", "{{len .Yes}}", "{{join .Yes .Yes}}",
-    "{{upper .Map}}"])
+    "{{upper .Map}}", "{{range .Yes}}{{end}}"])
 def test_templates_that_ask_for_what_is_not_there(template):
     with pytest.raises(program_under_test.NotFoundError):
         program_under_test.rendered(template, {"Yes": True, "Map": {}, "List": []})

@@ -1,4 +1,5 @@
 """docker's options of run in every mode: what they do, who refuses them, and what is told and left out."""
+import json
 import os
 import resource
 import shutil
@@ -306,6 +307,45 @@ def test_exec_has_what_the_run_has_that_goes_on(udocker, images, mode, tmp_path)
         process.communicate()
     assert (tmp_path / "data/dump").exists()
     assert box.ok("exec", "own", *show).out == "/\n\n0\n"
+
+
+def test_exec_believes_no_record_of_others(udocker, images, namespace_box, tmp_path):
+    """Of a run that is over, on another host, or of a process that runs elsewhere."""
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="N1")
+    box.ok("pull", images.host + "/lab/busybox")
+    box.ok("create", "--name=own", images.host + "/lab/busybox")
+    record = box.store / "containers" / os.readlink(str(box.store / "containers/own")) / "run.json"
+    with box.start("run", "-w", "/etc", "own", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while box("exec", "own", "pwd").out != "/etc\n":
+            pass
+        good = json.loads(record.read_text())
+        for change in ({"boot": "another"}, {"started": "1"}, {"pid": os.getpid()}, {"pid": 1}, {"options": [1]},
+                       {"pid": "x"}):
+            record.write_text(json.dumps(dict(good, **change)))
+            assert box.ok("exec", "own", "pwd").out == "/\n", change
+        record.write_text("no record")
+        assert box.ok("exec", "own", "pwd").out == "/\n"
+        process.communicate()
+
+
+def test_exec_is_told_otherwise(udocker, images, namespace_box, tmp_path):
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="N1")
+    box.ok("pull", images.host + "/lab/busybox")
+    box.ok("create", "--name=own", images.host + "/lab/busybox")
+    (tmp_path / "gone").mkdir()
+    words = ["--hostauth", "-v", "%s:/gone" % (tmp_path / "gone"), "--mount=type=tmpfs,target=/a:b", "own"]
+    with box.start("run", *words + ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while box("exec", "own", "ls", "-d", "/gone").status:
+            pass
+        (tmp_path / "gone").rmdir()
+        assert "Green" in box.ok("exec", "--containerauth", "own", "cat", "/etc/passwd").out
+        process.communicate()
+
+
+def test_an_own_hosts_file_stays(box, tmp_path):
+    (tmp_path / "hosts").write_text("10.0.0.1\tmine\n")
+    result = box("run", "-h", "odd.name", "-v", "%s:/etc/hosts" % (tmp_path / "hosts"), "busybox", "cat", "/etc/hosts")
+    assert result.out == "10.0.0.1\tmine\n" or "host name" in result.err
 
 
 def test_exec_leaves_the_entrypoint_out(box):
