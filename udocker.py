@@ -4060,7 +4060,7 @@ class Layout:
             if not os.access(path, os.R_OK | os.X_OK):
                 raise ConflictError("%s: the images of another store, which shares these blobs, cannot be seen" % path,
                                     "look there for what is wrong; remove the link where that store is gone")
-        return sorted({self.repos}.union(map(os.path.realpath, links)))
+        return sorted(set(map(os.path.realpath, [self.repos] + links)))
 
     @property
     def common(self):
@@ -11171,8 +11171,7 @@ def find_rubbish(context, age=0):
     found = [path for path in ages if ages[path] >= age] + context.notes().stale()
     for kind in WorkArea, SharedNamespaces, FakechrootEngine:
         found += kind.abandoned(context.temporary())
-    for container in context.containers.list():
-        found += WorkArea.abandoned(container.path)
+    found += WorkArea.abandoned(layout.containers)
     return [(path, allocated_size(path)) for path in found]
 
 
@@ -11792,7 +11791,9 @@ def copy_in(context, target_text):
     if target.kind() != "directory":
         raise NotFoundError("%s: no such directory" % target_text)
     tree, place = target.place(True)
-    with Naming(target_text), WorkArea(target.beside or context.temporary()) as area, target:
+    # On the file system of the tree, where it can be, and where prune looks
+    parent = context.layout.containers if os.access(context.layout.containers, os.W_OK) else context.temporary()
+    with Naming(target_text), WorkArea(parent) as area, target:
         unpacker = LayerUnpacker(area.path + "/content", has_whiteouts=False)
         os.mkdir(area.path + "/content", 0o755)
         unpacker.apply_pieces(tree_pieces("-"))
@@ -12645,13 +12646,12 @@ def apply_limits(request):
     for number, soft, hard in request.limits:
         import resource
         most = resource.getrlimit(number)[1]
-        bounded = [most if most >= 0 and not 0 <= value <= most else value for value in (soft, hard)]
-        try:
-            if bounded == [soft, hard] or os.getuid() == 0:
-                resource.setrlimit(number, (soft, hard))
-                continue
-            resource.setrlimit(number, bounded)
+        is_bound = most >= 0 and os.getuid() != 0
+        bounded = [most if is_bound and not 0 <= value <= most else value for value in (soft, hard)]
+        if bounded != [soft, hard]:
             say.warning("--ulimit: a plain user has %d at most of what %d:%d was asked for" % (most, soft, hard))
+        try:
+            resource.setrlimit(number, bounded)
         except (OSError, ValueError) as error:
             raise EngineError("--ulimit: %s" % error)
 
@@ -13097,7 +13097,10 @@ class Template:
         self.text = text
         # Literal text and actions in turn
         self.parts = re.split(r"\{\{(.*?)\}\}", text.replace("\\n", "\n").replace("\\t", "\t"), flags=re.DOTALL)
-        self.tree, rest = self._block(0)
+        try:
+            self.tree, rest = self._block(0)
+        except RecursionError:
+            raise self._error()
         if rest < len(self.parts) or any("{{" in text for text in self.parts[::2]):
             raise self._error()
 
@@ -13126,7 +13129,8 @@ class Template:
             place += 2
         return found, place
 
-    def _words(self, action):
+    @staticmethod
+    def _words(action):
         import re
         return re.findall(r'"[^"]*"|[^\s"|]+|\|', action) or [""]
 
@@ -13144,7 +13148,7 @@ class Template:
             if not is_value and (not call or len(call) - 1 + (number > 0) != self.FUNCTIONS.get(call[0])):
                 raise self._error()
             for word in call[not is_value:]:
-                if not word.startswith((".", '"')) and not re.fullmatch("-?[0-9]{1,9}", word):
+                if not word.startswith((".", '"')) and not re.fullmatch("[0-9]{1,9}", word):
                     raise self._error()
         return calls
 
@@ -13205,9 +13209,9 @@ class Template:
             raise NotFoundError("--format: there is no %s of %s" % (name, " and ".join(map(go_text, operands))))
 
 
-def rendered(template, document):
-    """A document by docker's --format: json, or a Template."""
-    return compact_json(document) if template == "json" else Template(template).render(document)
+def renderer(template):
+    """The function that makes of a document what docker's --format, json or a Template, says."""
+    return compact_json if template == "json" else Template(template).render
 
 
 def aligned(lines):
@@ -13223,9 +13227,8 @@ def formatted(template, records, headings):
     """The lines that docker's --format makes of records: one each, and above them, in columns, the headings (a record
     too) where the template begins with the word table."""
     if not template.startswith("table"):
-        return [rendered(template, record) for record in records]
-    template = template[len("table"):].lstrip()
-    return aligned([rendered(template, record) for record in [headings] + records])
+        return list(map(renderer(template), records))
+    return aligned(map(renderer(template[len("table"):].lstrip()), [headings] + records))
 
 
 class Parser:
@@ -13237,7 +13240,7 @@ class Parser:
         self.by_spelling = {spelling: option for option in options for spelling in option.spellings}
         self.options = options
         self.help_hint = help_hint
-        self.absent = absent or {}
+        self.absent = absent
 
     def parse(self, words, stops_at_operand):
         """(Arguments, operands); with `stops_at_operand` all from the first operand on is operands."""
@@ -13268,7 +13271,7 @@ class Parser:
 
     def _unknown(self, name, spelling):
         """The error for an option that there is not."""
-        hint = self.absent.get(spelling) or similar(name, self.by_spelling) + self.help_hint
+        hint = self.absent and self.absent(spelling) or similar(name, self.by_spelling) + self.help_hint
         return UsageError("unknown option %s" % name, hint)
 
     def _take_short(self, arguments, word, words):
@@ -14104,7 +14107,8 @@ def command_inspect(context, arguments):
     if arguments.p:
         lines = [container.root for container, _ in found]
     elif arguments.format:
-        lines = [rendered(arguments.format, template_document(*pair)) for pair in found]
+        render = renderer(arguments.format)
+        lines = [render(template_document(*pair)) for pair in found]
     else:
         documents = [thing.config().document for thing, _ in found]
         lines = [dump_json(documents if documents[1:] else documents[0])]
@@ -14309,7 +14313,7 @@ def command_df(context, arguments):
     totals = {"Images": sum(allocated_size(context.layout.blob(file)) for file in blobs),
               "Containers": sum(size for _, size in containers), "Rubbish": sum(size for _, size in rubbish)}
     if arguments.format is not None:
-        say.result(rendered(arguments.format, {
+        say.result(renderer(arguments.format)({
             "Total": totals, "Images": [{"Image": str(image), "Size": size, "Own": own} for image, size, own in images],
             "Containers": [{"ID": container.id, "Names": ",".join(container.names), "Size": size}
                            for container, size in containers]}))
@@ -14359,7 +14363,8 @@ def command_info(context, arguments):
     if arguments.format is not None:
         known = {"ServerVersion": __version__, "OSType": "linux", "Architecture": context.host.machine,
                  "Name": context.host.name}
-        say.result(rendered(arguments.format, dict(known, **{name.replace(" ", "_"): value for name, value in pairs})))
+        known.update((name.replace(" ", "_"), value) for name, value in pairs)
+        say.result(renderer(arguments.format)(known))
         return
     say.result("\n".join("%-14s %s" % (name + ":", value) for name, value in pairs))
 
@@ -14435,7 +14440,7 @@ def command_version(context, arguments):
     """Print the version, and what udocker works with here: how it transfers, and the engines with their digests."""
     if arguments.format is not None:
         client = {"Version": __version__, "Python": sys.version.split()[0], "Os": "linux", "Arch": context.host.machine}
-        say.result(rendered(arguments.format, dict(client, Client=client, Server=client)))
+        say.result(renderer(arguments.format)(dict(client, Client=client, Server=client)))
         return
     say.result("\n".join([version_line()] + ["%s: %s" % pair for pair in installed_parts(context)]))
 
@@ -14668,18 +14673,21 @@ def run_command(chosen, arguments, given, environment):
                     "a store that you may not write to can only be looked at and run from; --repo= chooses another one")
 
 
-def absent_options(chosen):
-    """{spelling: what to do instead} of options that a command does not have, of docker's and of udocker's own."""
-    found = {spelling: "it goes before the command: udocker %s %s" % (spelling, chosen.name)
-             for spelling in spellings_of(GLOBAL_OPTIONS)}
-    for spelling in spellings_of(RUN_OPTIONS) if chosen.name == "create" else ():
-        found[spelling] = "create only unpacks the image: give %s to udocker run, which takes the container" % spelling
-    return dict(found, **ABSENT_OPTIONS.get(chosen.name, {}))
+def absent_hint(name, spelling):
+    """What to do instead of an option of docker's, or of another place, that the command `name` does not have; "" where
+    nobody knows."""
+    if spelling in ABSENT_OPTIONS.get(name, ()):
+        return ABSENT_OPTIONS[name][spelling]
+    if name == "create" and spelling in spellings_of(RUN_OPTIONS):
+        return "create only unpacks the image: give %s to udocker run, which takes the container" % spelling
+    if name and spelling in spellings_of(GLOBAL_OPTIONS):
+        return "it goes before the command: udocker %s %s" % (spelling, name)
+    return ""
 
 
 def dispatch(words, environment):
     """Parse everything, then run one command: (its Command, a function that runs it)."""
-    parser = Parser(GLOBAL_OPTIONS, "see udocker --help", ABSENT_OPTIONS[""])
+    parser = Parser(GLOBAL_OPTIONS, "see udocker --help", lambda spelling: absent_hint("", spelling))
     given, rest = parser.parse(words, True)
     if given.version:
         return COMMANDS["version"], lambda: say.result(version_line())
@@ -14687,7 +14695,7 @@ def dispatch(words, environment):
         rest = ["help"]
     rest = ungrouped(rest)
     chosen = find_command(rest[0])
-    arguments = parse_command(chosen, rest[1:], absent_options(chosen))
+    arguments = parse_command(chosen, rest[1:], lambda spelling: absent_hint(chosen.name, spelling))
     if arguments.help:
         return chosen, lambda: say.result(chosen.help())
     return chosen, lambda: run_command(chosen, arguments, given, environment)

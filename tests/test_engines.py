@@ -149,6 +149,29 @@ def test_nothing_is_imported_in_a_containers_tree(namespace_box, tmp_path):
     assert inside and ".py" not in inside and "encodings" not in inside, inside
 
 
+HOOK = """
+import json, os, sys, udocker
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+print(json.dumps(udocker.RuncEngine._hook_for_processors(sys.argv[1])))
+"""
+
+
+def test_the_hook_that_gives_a_command_the_callers_processors(tmp_path):
+    """runC hands it the state of the container, whose process has all that there are."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor is all of them")
+    taskset = tmp_path / "with a space" / "taskset"
+    taskset.parent.mkdir()
+    taskset.symlink_to(need("taskset"))
+    hook = json.loads(in_main_thread(HOOK, taskset))
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        state = json.dumps({"id": "1", "pid": process.pid, "bundle": "/b"}, separators=(",", ":")).encode()
+        subprocess.run([hook["path"]] + hook["args"][1:], input=state, check=True, env={})
+        found = os.sched_getaffinity(process.pid)
+        process.kill()
+    assert found == {min(os.sched_getaffinity(0))}
+
+
 def test_an_old_runc_is_not_even_tried(containers, tmp_path):
     """At the end of a container without processes of its own it kills all in the caller's cgroup, a session of his."""
     runc = tmp_path / "runc"

@@ -105,11 +105,14 @@ def make_rubbish(store):
     (unfinished / digest).symlink_to("../../../../layers/" + digest)
     tree = store / "containers/.removed-0123456789abcdef"
     (tree / "ROOT").mkdir(parents=True)
+    area = store / "containers/udocker-0123456789abcdef"        # of a cp from standard input
+    area.mkdir()
+    (area / "lock").write_text("")
     note = store / ".proofs/00000000"
     note.parent.mkdir(exist_ok=True)
     note.write_text("old")
     os.utime(str(note), (1, 1))
-    return made + [unfinished, note]
+    return made + [unfinished, area, note]
 
 
 def test_prune_leaves_what_is_not_udockers(udocker, busybox, tmp_path):
@@ -299,16 +302,16 @@ def test_tables_of_a_template(stocked, busybox, words, expected):
 def test_values_as_go_prints_them(template, text):
     document = {"Yes": True, "No": False, "Number": 1, "Null": None, "List": [1, "b", [None]],
                 "Map": {"z": 1, "a": {"x": False}}}
-    assert program_under_test.rendered(template, document) == text
+    assert program_under_test.renderer(template)(document) == text
 
 
 @pytest.mark.parametrize("template", [
     "{{range", "{{end}}", "{{if .Yes}}", "{{else}}", "{{foo .Yes}}", "{{json}}", "{{json .Yes .No}}", "{{}}",
     "{{.Yes | foo}}", "{{range $k := .Map}}{{end}}", '{{index .Map "a}}', "{{.Yes .No}}", "{{| json}}", "{{if}}{{end}}",
-    "{{range .List}}"])
+    "{{range .List}}", "{{index .List -1}}", "{{if .Yes}}" * 3000])
 def test_templates_that_are_none(template):
     with pytest.raises(program_under_test.UsageError):
-        program_under_test.rendered(template, {"Yes": True, "No": False, "Map": {}, "List": []})
+        program_under_test.renderer(template)
 
 
 @pytest.mark.parametrize("template", [
@@ -316,7 +319,7 @@ def test_templates_that_are_none(template):
     "{{upper .Map}}", "{{range .Yes}}{{end}}"])
 def test_templates_that_ask_for_what_is_not_there(template):
     with pytest.raises(program_under_test.NotFoundError):
-        program_under_test.rendered(template, {"Yes": True, "Map": {}, "List": []})
+        program_under_test.renderer(template)({"Yes": True, "Map": {}, "List": []})
 
 
 def test_every_value_of_a_record_has_a_heading(stocked):

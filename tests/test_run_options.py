@@ -315,9 +315,9 @@ def test_exec_believes_no_record_of_others(udocker, images, namespace_box, tmp_p
     box.ok("pull", images.host + "/lab/busybox")
     box.ok("create", "--name=own", images.host + "/lab/busybox")
     record = box.store / "containers" / os.readlink(str(box.store / "containers/own")) / "run.json"
-    with box.start("run", "-w", "/etc", "own", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        while box("exec", "own", "pwd").out != "/etc\n":
-            pass
+    words = ["run", "-w", "/etc", "own", "sh", "-c", "echo ready; cat"]
+    with box.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n" and box.ok("exec", "own", "pwd").out == "/etc\n"
         good = json.loads(record.read_text())
         for change in ({"boot": "another"}, {"started": "1"}, {"pid": os.getpid()}, {"pid": 1}, {"options": [1]},
                        {"pid": "x"}):
@@ -334,9 +334,10 @@ def test_exec_is_told_otherwise(udocker, images, namespace_box, tmp_path):
     box.ok("create", "--name=own", images.host + "/lab/busybox")
     (tmp_path / "gone").mkdir()
     words = ["--hostauth", "-v", "%s:/gone" % (tmp_path / "gone"), "--mount=type=tmpfs,target=/a:b", "own"]
-    with box.start("run", *words + ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        while box("exec", "own", "ls", "-d", "/gone").status:
-            pass
+    words += ["sh", "-c", "echo ready; cat"]
+    with box.start("run", *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        box.ok("exec", "own", "ls", "-d", "/gone")
         (tmp_path / "gone").rmdir()
         assert "Green" in box.ok("exec", "--containerauth", "own", "cat", "/etc/passwd").out
         process.communicate()
