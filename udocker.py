@@ -10951,9 +10951,10 @@ def create_container(context, wish, name=None, takes_over=False, id_=""):
             unpack_image(context, image, new.root)
         else:
             image = wish.pull(context, lambda arriving: unpack_image(context, arriving, new.root))
-        make_volumes(new.root, image.config())
+        config = image.config()
+        make_volumes(new.root, config)
         with Naming(context.layout.containers):
-            return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
+            return new.publish(config, str(image), name, convert_new(context, new), takes_over)
 
 
 def end_commands(container):
@@ -10973,7 +10974,7 @@ def remove_containers(context, containers, is_forced=False):
     """Remove containers, with the commands that run in them on this host; where it is not forced none is, and
     ProtectedError or ConflictError tells it, if one is protected or has such commands."""
     unique = {container.id: container for container in containers}.values()
-    processes = own_processes()
+    processes = [] if is_forced else own_processes()
     for container in () if is_forced else unique:
         if container.is_protected:
             raise ProtectedError("%s is protected" % container.id, "udocker unprotect %s" % container.id)
@@ -11487,26 +11488,35 @@ def import_blob(context, source, is_moved):
         raise
 
 
+def listed_words(text):
+    """The words of a JSON list of texts, as a Dockerfile has one; None where the text is none."""
+    try:
+        found = parse_json(os.fsencode(text), "list", list)
+    except DocumentError:
+        return None
+    return found if len(strings_of(found)) == len(found) else None
+
+
 def change_config(config, text):
     """Do to the "config" of an image what a line of a Dockerfile would. https://docs.docker.com/reference/dockerfile"""
     import shlex
     word, _, rest = text.strip().partition(" ")
     word, rest = word.upper(), rest.strip()
     hint = "there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, as in ENV A=1"
-    is_list = rest.startswith("[")
-    try:
-        words = strings_of(parse_json(os.fsencode(rest), "--change", list)) if is_list else shlex.split(rest)
-    except DocumentError:           # as [ is a program too
-        is_list, words = False, [rest] * (word in ("CMD", "ENTRYPOINT"))
-    except ValueError:
-        words = []
+    words = listed = listed_words(rest)
+    if listed is None:
+        try:
+            words = [rest] * bool(rest) if word in ("CMD", "ENTRYPOINT") else shlex.split(rest)
+        except ValueError:
+            words = []
     pairs = [item.partition("=")[::2] for item in words]
     if word in ("ENV", "LABEL") and words and "=" not in words[0]:       # the old way: ENV NAME VALUE
         pairs = [(words[0], rest[len(words[0]):].strip())]
-    if not words and not is_list:
+    is_complete = word not in ("ENV", "LABEL") or all(name for name, _ in pairs) and (words[1:] or "=" in rest)
+    if not is_complete or not words and listed is None:
         raise UsageError("--change=%s: it cannot be understood" % text, hint)
     if word in ("CMD", "ENTRYPOINT"):
-        config[word.capitalize()] = words if is_list else ["/bin/sh", "-c", rest]
+        config[word.capitalize()] = ["/bin/sh", "-c", rest] if listed is None else listed
     elif word == "ENV":
         changed = dict(pairs)
         kept = [item for item in config.get("Env", []) if item.partition("=")[0] not in changed]
