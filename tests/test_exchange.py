@@ -297,7 +297,8 @@ def test_import_with_changes(udocker):
     assert udocker.ok("inspect", "-f", "{{.Config.WorkingDir}}", "c").out == "/x\n"
 
 
-@pytest.mark.parametrize("change", ["RUN true", "CMD", "ENV [", "ENV A", "ENV =x", "LABEL a", "ENV 'A", "", "FROM x", 'ENV A="\udce9"'])
+@pytest.mark.parametrize("change", [
+    "RUN true", "CMD", "ENV [", "ENV A", "ENV =x", "LABEL a", "ENV 'A", "", "FROM x", 'ENV A="\udce9"'])
 def test_changes_that_cannot_be(udocker, change):
     assert "--change" in udocker.fails(2, "import", "--change", change, "-", "lab/x", input=LOWER).err
     assert not udocker.store.exists()
