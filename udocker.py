@@ -1870,17 +1870,6 @@ def left_behind(directory, pattern="^[.]new-"):
     return [path for path, status in own_entries(directory, pattern) if status.st_ctime < limit]
 
 
-def _needs_emptying(name, parent=None):
-    """Remove an entry that is no directory; True where it is one, which must be empty first."""
-    try:
-        os.unlink(name, dir_fd=parent)
-    except (IsADirectoryError, PermissionError):        # POSIX has EPERM for a directory, Linux EISDIR
-        if not stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
-            raise
-        return True
-    return False
-
-
 def _empty_directory(name, parent, top):
     """Empty a directory of `parent`: the directories in it go to `top`, under the new names that are returned.
 
@@ -1889,7 +1878,9 @@ def _empty_directory(name, parent, top):
     moved = []
     with Closing(open_directory(name, parent)) as inner:
         for child in os.listdir(inner):
-            if _needs_emptying(child, inner):
+            try:
+                os.unlink(child, dir_fd=inner)
+            except IsADirectoryError:
                 os.close(open_directory(child, inner))      # moving it writes its "..": it must be writable
                 new = ".removed-" + new_token()
                 try:
@@ -1910,15 +1901,19 @@ def remove_tree(path):
     the depth of the tree nor the length of its paths has a limit.
     """
     try:
-        if not _needs_emptying(path):
-            return
+        os.unlink(path)
+        return
     except FileNotFoundError:
         return
+    except IsADirectoryError:       # as Linux has it; POSIX also knows EPERM
+        pass
     with Closing(open_directory(path)) as top:
         pending = os.listdir(top)
         while pending:
             name = pending.pop()
-            if _needs_emptying(name, top):
+            try:
+                os.unlink(name, dir_fd=top)
+            except IsADirectoryError:
                 pending += _empty_directory(name, top, top)
                 os.rmdir(name, dir_fd=top)
     os.rmdir(path)
@@ -1969,135 +1964,6 @@ class WorkArea:
         return [path for path, status in own_entries(parent, cls.NAME) if (
             status.st_ctime < limit if path.endswith("-new") or not os.path.lexists(path + "/lock")
             else Lock.is_free(path + "/lock"))]
-
-
-def process_start(pid):
-    """When a process was started, which tells it from a later one of the same id; b"" where it is gone."""
-    try:
-        with open("/proc/%d/stat" % pid, "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19]
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return b""
-
-
-class SharedNamespaces:
-    """Namespaces that several processes on this machine have in common, whichever of them comes first.
-
-    That one starts a holder, which makes them and does nothing else. The holder ends when all have joined, as their
-    members keep namespaces alive, or when patience ends. A file of the caller, in a directory of this machine, tells
-    who holds and how many have joined; its lock is held meanwhile.
-    """
-
-    NAME = r"^udocker-job-[0-9a-f]{8}$"
-    PATIENCE = 60       # seconds for the last of them to come
-    KINDS = ("user", "mnt", "uts")      # in the order in which they can be joined
-
-    def __init__(self, directory, key, count):
-        """`key` (text) is what those have in common who shall be together, and `count` how many they are."""
-        import zlib
-        self.path = "%s/udocker-job-%08x" % (directory, zlib.crc32(os.fsencode(key)))
-        self.key = os.fsencode(key)
-        self.count = count
-
-    @classmethod
-    def abandoned(cls, parent):
-        """Paths of the caller's own files in `parent` that nobody comes to any more."""
-        import time
-        limit = time.time() - 2 * cls.PATIENCE
-        return [path for path, status in own_entries(parent, cls.NAME) if status.st_mtime < limit]
-
-    def join(self, kernel, make):
-        """Enter them, made by `make()` where nobody has so far; OSError where that cannot be, Error from `make`."""
-        with Naming("namespaces"):
-            namespaces = self._find(make)
-            while namespaces is None:
-                namespaces = self._find(make)
-            for namespace in namespaces:
-                kernel.join(namespace)
-                os.close(namespace)
-
-    def _find(self, make):
-        """Descriptors of the namespaces; None where the last one came while we waited, so that others begin anew."""
-        with Lock(self.path, is_own=True) as lock:
-            status = os.fstat(lock.descriptor) if lock.is_held else None
-            if status and status.st_nlink == 0:
-                return None
-            if not status or status.st_nlink != 1:
-                raise OSError(errno.ENOLCK, "no lock of our own", self.path)
-            holder, started, joined = self._read(lock.descriptor)
-            namespaces = self._open(holder, started)
-            if not namespaces:
-                try:
-                    holder, joined = self._start(make), 0
-                except BaseException:
-                    remove_file(self.path)
-                    raise
-                started = process_start(holder)
-                namespaces = self._open(holder, started)
-            if not namespaces:
-                raise OSError(errno.ESRCH, "the process that holds the namespaces has ended", self.path)
-            if joined + 1 >= self.count:
-                remove_file(self.path)
-                os.kill(holder, 9)
-            else:
-                os.ftruncate(lock.descriptor, 0)
-                os.pwrite(lock.descriptor, b"%d %s %d\n%s" % (holder, started, joined + 1, self.key), 0)
-        return namespaces
-
-    def _read(self, descriptor):
-        """(id of the holder, when it was started, how many have joined); zeros where there is none of ours."""
-        head, _, key = os.pread(descriptor, 1 << 20, 0).partition(b"\n")
-        words = head.split()
-        if key != self.key or len(words) != 3:
-            return 0, b"", 0
-        return int(words[0]), words[1], int(words[2])
-
-    def _open(self, pid, started):
-        """Descriptors of the namespaces of a process that are not our own; none where it has ended."""
-        opened = []
-        if started and process_start(pid) == started:
-            for kind in self.KINDS:
-                own, path = "/proc/self/ns/" + kind, "/proc/%d/ns/%s" % (pid, kind)
-                if os.readlink(path) != os.readlink(own):
-                    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        return opened
-
-    def _start(self, make):
-        """The id of a new holder. It is nobody's child, as a command may wait for all of its own."""
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                if os.fork() == 0:
-                    self._hold(make, writer)
-            finally:
-                os._exit(0)
-        os.close(writer)
-        os.waitpid(pid, 0)
-        with os.fdopen(reader, "rb") as pipe:
-            report = pipe.read().decode("utf-8", "surrogateescape")
-        if not report.isdigit():
-            raise EngineError(report or "the namespaces could not be made")
-        return int(report)
-
-    def _hold(self, make, writer):
-        """The life of the holder."""
-        import signal
-        import time
-        try:
-            leave_session(writer)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(self.PATIENCE)     # file systems in user space may never answer
-            make()
-            signal.alarm(0)
-            report = "%d" % os.getpid()
-        except BaseException as error:
-            report = error.message if isinstance(error, Error) else "namespaces: %s" % (
-                getattr(error, "strerror", None) or error)
-        os.write(writer, report.encode("utf-8", "surrogateescape"))
-        os.close(writer)
-        if report.isdigit():
-            time.sleep(self.PATIENCE)
 
 
 # How a file is opened that must be what its status said, and one that must not be there yet
@@ -2473,6 +2339,137 @@ class GuestTree:
                 make_directory(os.path.dirname(path))
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
         return path
+
+
+# --- namespaces that several processes share ----------------------------------------------------------
+
+def process_start(pid):
+    """When a process was started, which tells it from a later one of the same id; b"" where it is gone."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return b""
+
+
+class SharedNamespaces:
+    """Namespaces that several processes on this machine have in common, whichever of them comes first.
+
+    That one starts a holder, which makes them and does nothing else. The holder ends when all have joined, as their
+    members keep namespaces alive, or when patience ends. A file of the caller, in a directory of this machine, tells
+    who holds and how many have joined; its lock is held meanwhile.
+    """
+
+    NAME = r"^udocker-job-[0-9a-f]{8}$"
+    PATIENCE = 60       # seconds for the last of them to come
+    KINDS = ("user", "mnt", "uts")      # in the order in which they can be joined
+
+    def __init__(self, directory, key, count):
+        """`key` (text) is what those have in common who shall be together, and `count` how many they are."""
+        import zlib
+        self.path = "%s/udocker-job-%08x" % (directory, zlib.crc32(os.fsencode(key)))
+        self.key = os.fsencode(key)
+        self.count = count
+
+    @classmethod
+    def abandoned(cls, parent):
+        """Paths of the caller's own files in `parent` that nobody comes to any more."""
+        import time
+        limit = time.time() - 2 * cls.PATIENCE
+        return [path for path, status in own_entries(parent, cls.NAME) if status.st_mtime < limit]
+
+    def join(self, kernel, make):
+        """Enter them, made by `make()` where nobody has so far; OSError where that cannot be, Error from `make`."""
+        with Naming("namespaces"):
+            namespaces = self._find(make)
+            while namespaces is None:
+                namespaces = self._find(make)
+            for namespace in namespaces:
+                kernel.join(namespace)
+                os.close(namespace)
+
+    def _find(self, make):
+        """Descriptors of the namespaces; None where the last one came while we waited, so that others begin anew."""
+        with Lock(self.path, is_own=True) as lock:
+            status = os.fstat(lock.descriptor) if lock.is_held else None
+            if status and status.st_nlink == 0:
+                return None
+            if not status or status.st_nlink != 1:
+                raise OSError(errno.ENOLCK, "no lock of our own", self.path)
+            holder, started, joined = self._read(lock.descriptor)
+            namespaces = self._open(holder, started)
+            if not namespaces:
+                try:
+                    holder, joined = self._start(make), 0
+                except BaseException:
+                    remove_file(self.path)
+                    raise
+                started = process_start(holder)
+                namespaces = self._open(holder, started)
+            if not namespaces:
+                raise OSError(errno.ESRCH, "the process that holds the namespaces has ended", self.path)
+            if joined + 1 >= self.count:
+                remove_file(self.path)
+                os.kill(holder, 9)
+            else:
+                os.ftruncate(lock.descriptor, 0)
+                os.pwrite(lock.descriptor, b"%d %s %d\n%s" % (holder, started, joined + 1, self.key), 0)
+        return namespaces
+
+    def _read(self, descriptor):
+        """(id of the holder, when it was started, how many have joined); zeros where there is none of ours."""
+        head, _, key = os.pread(descriptor, 1 << 20, 0).partition(b"\n")
+        words = head.split()
+        if key != self.key or len(words) != 3:
+            return 0, b"", 0
+        return int(words[0]), words[1], int(words[2])
+
+    def _open(self, pid, started):
+        """Descriptors of the namespaces of a process that are not our own; none where it has ended."""
+        opened = []
+        if started and process_start(pid) == started:
+            for kind in self.KINDS:
+                own, path = "/proc/self/ns/" + kind, "/proc/%d/ns/%s" % (pid, kind)
+                if os.readlink(path) != os.readlink(own):
+                    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        return opened
+
+    def _start(self, make):
+        """The id of a new holder. It is nobody's child, as a command may wait for all of its own."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                if os.fork() == 0:
+                    self._hold(make, writer)
+            finally:
+                os._exit(0)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        with os.fdopen(reader, "rb") as pipe:
+            report = pipe.read().decode("utf-8", "surrogateescape")
+        if not report.isdigit():
+            raise EngineError(report or "the namespaces could not be made")
+        return int(report)
+
+    def _hold(self, make, writer):
+        """The life of the holder."""
+        import signal
+        import time
+        try:
+            leave_session(writer)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(self.PATIENCE)     # file systems in user space may never answer
+            make()
+            signal.alarm(0)
+            report = "%d" % os.getpid()
+        except BaseException as error:
+            report = error.message if isinstance(error, Error) else "namespaces: %s" % (
+                getattr(error, "strerror", None) or error)
+        os.write(writer, report.encode("utf-8", "surrogateescape"))
+        os.close(writer)
+        if report.isdigit():
+            time.sleep(self.PATIENCE)
 
 
 # ======================================================================================================
@@ -4116,7 +4113,7 @@ def boot_of(host):
     return host.name + "\n" + boot
 
 
-class Notes:
+class Findings:
     """What was found out about this host, one small file each: proofs of engines, downloads that failed.
 
     They are hints and never needed: where they cannot be written, things are found out anew. They lie in the store,
@@ -4124,7 +4121,8 @@ class Notes:
     """
 
     FAILURE_AGE = 60                # seconds for which a bad finding is believed, where nothing else is said
-    STALE_AGE = 30 * 86400          # seconds after which prune takes a note away
+    STALE_AGE = 30 * 86400          # seconds after which prune takes one away
+    RENEWAL_AGE = 86400             # seconds after which a use counts as a new one: a job of many ranks writes once
 
     def __init__(self, layout, host, home):
         is_own = not os.path.exists(layout.home) or os.stat(layout.home).st_uid == host.uid
@@ -4152,7 +4150,7 @@ class Notes:
         return finding if not finding or time.time() - written_at < failure_age else None
 
     def stale(self):
-        """Paths of the notes that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
+        """Paths of the findings that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
         import time
         limit = time.time() - self.STALE_AGE
         paths = [self.directory + "/" + name for name in entries_of(self.directory)]
@@ -4166,8 +4164,6 @@ class Notes:
             write_atomic(self._path(subject), os.fsencode(self._key(subject) + finding))
         except OSError as error:
             say.debug("%s: %s" % (self.directory, error))
-
-    RENEWAL_AGE = 86400     # seconds after which a use counts as a new one: a job of many ranks writes once
 
     def keep_links(self, links):
         """The path of a directory that holds these symbolic links, {name: target}, and no others.
@@ -4327,8 +4323,18 @@ class NewBlob:
             with Naming(self.layout.layers):
                 write_all(self.descriptor, data)
 
-    def link(self, path):
-        """Be another name of a file, whose content is not copied; OSError where the file system cannot do that."""
+    def take(self, path):
+        """Have the content of a file that is to go: where the file system can do that, as another name of it."""
+        try:
+            self._link(path)
+        except OSError as error:
+            say.debug("%s: %s, so it is copied" % (path, error.strerror))
+            for piece in file_pieces(path):
+                self.write(piece)
+            return
+        self.size = sum(map(len, hashed(file_pieces(self.path), self.hash)))
+
+    def _link(self, path):
         linked = new_path(self.layout.layers)
         try:
             os.link(path, linked)
@@ -4336,10 +4342,6 @@ class NewBlob:
         except BaseException:
             remove_file(linked)
             raise
-
-    def read_back(self):
-        """Hash what link() brought."""
-        self.size = sum(map(len, hashed(file_pieces(self.path), self.hash)))
 
     @property
     def digest(self):
@@ -6202,6 +6204,85 @@ def write_image_archive(file, images):
     writer.close()
 
 
+class TreeFile:
+    """A file that holds the tree of a container: a squashfs, which may be the primary partition of a SIF.
+
+    It stays open: what is put in its place meanwhile is another one. The kernel's fs/squashfs/squashfs_fs.h;
+    https://github.com/sylabs/sif, pkg/sif/sif.go and descriptor.go
+    """
+
+    SQUASHFS, SIF = b"hsqs", b"SIF_MAGIC\0"
+    DESCRIPTOR = 585                # bytes of one
+    MANY = 4096                     # descriptors: writers make room for 48
+    PARTITION, PRIMARY = 0x4004, 2
+    KINDS = {2: "ext3", 3: "an archive", 4: "raw data", 5: "an encrypted squashfs"}
+    UNPACKER = "unsquashfs"
+
+    def __init__(self, path):
+        """ArchiveError where it is damaged, or holds what cannot be used."""
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.status = os.fstat(self.descriptor)
+        self.offset = self._primary_partition() if os.pread(self.descriptor, 10, 32) == self.SIF else 0
+        self._check_squashfs()
+
+    @classmethod
+    def is_at(cls, path):
+        """Whether there is one, by its first bytes."""
+        with Naming(path):
+            head = read_file(path, 42) if os.path.isfile(path) else b""
+        return head.startswith(cls.SQUASHFS) or head[32:] == cls.SIF
+
+    def _number(self, place, size=8):
+        """The unsigned number of `size` bytes at a place in the file."""
+        data = os.pread(self.descriptor, size, place) if place < self.status.st_size else b""
+        if len(data) < size:
+            raise self._truncated()
+        return int.from_bytes(data, "little")
+
+    def _truncated(self):
+        return ArchiveError("%s: the end of it is missing" % self.path, "copy it anew from where it comes")
+
+    def _primary_partition(self):
+        """Where the tree begins that a SIF is for."""
+        count, table = min(self._number(88), self.MANY), self._number(96)
+        for place in range(table, table + count * self.DESCRIPTOR, self.DESCRIPTOR):
+            if self._number(place, 5) == 1 << 32 | self.PARTITION and self._number(place + 205, 4) == self.PRIMARY:
+                kind = self._number(place + 201, 4)
+                if kind != 1:
+                    raise ArchiveError("%s: its tree is %s, and not a squashfs" % (
+                        self.path, self.KINDS.get(kind, "of an unknown kind")))
+                return self._number(place + 17)
+        raise ArchiveError("%s: a SIF without the tree of a container" % self.path)
+
+    def _check_squashfs(self):
+        magic, version = self._number(self.offset, 4), self._number(self.offset + 28, 2)
+        if magic != int.from_bytes(self.SQUASHFS, "little") or version != 4:
+            raise ArchiveError("%s: no squashfs of version 4, or a damaged one" % self.path)
+        if self.offset + self._number(self.offset + 40) > self.status.st_size:
+            raise self._truncated()
+
+    @property
+    def identity(self):
+        """Text that another file does not have."""
+        return "%s %d %d %d" % (self.path, self.status.st_dev, self.status.st_ino, self.status.st_mtime_ns)
+
+    @classmethod
+    def unpacker(cls):
+        """The path of what unpacks such files, None where there is nothing."""
+        return Host.find_executable(cls.UNPACKER)
+
+    def unpack(self, directory):
+        """Write the tree into an empty directory; ArchiveError where it is damaged."""
+        try:
+            # What a plain user cannot make, as devices, is no error
+            feed_program([self.unpacker(), "-force", "-quiet", "-no-progress", "-no-exit-code", "-no-xattrs",
+                          "-offset", str(self.offset), "-dest", directory, process_path(self.descriptor)],
+                         lambda file: None)
+        except ToolError as error:
+            raise ArchiveError("%s: %s" % (self.path, error.message))
+
+
 # ======================================================================================================
 # 9  Tools
 # ======================================================================================================
@@ -6313,11 +6394,11 @@ class Toolbox:
     FAILURE_AGE = 3600          # seconds for which what could not be fetched is not asked for again
     SYSTEM_DIRECTORIES = ":/usr/sbin:/sbin"         # of runC, which the search path of plain users may lack
 
-    def __init__(self, layout, host, notes, named, tarball, client, search_path):
+    def __init__(self, layout, host, findings, named, tarball, client, search_path):
         """`named` holds the path that a setting names, by kind; `client()` gives an HttpClient, and is not called
         while nothing is to be fetched."""
         self.layout = layout
-        self.notes = notes
+        self.findings = findings
         self.host = host
         self.named = named
         self.tarball = tarball
@@ -6384,13 +6465,13 @@ class Toolbox:
 
     def _fetch(self, tool):
         """Install from the internet; where that failed within the hour, every start must not wait for it again."""
-        failure = self.notes.recall(tool.file_name, self.FAILURE_AGE)
+        failure = self.findings.recall(tool.file_name, self.FAILURE_AGE)
         if failure:
             raise ToolError(failure)
         try:
             return self._install(tool, tool.urls)
         except ToolError as error:
-            self.notes.remember(tool.file_name, error.message)
+            self.findings.remember(tool.file_name, error.message)
             raise
 
     def _install(self, tool, sources):
@@ -7688,6 +7769,29 @@ class DeviceSpecs:
                 edits.library_directories.append(guest)
 
 
+def device_mount(text):
+    """The Mount of docker's --device=PATH[:GUEST][:rwm]; None for the standard streams, which every command has.
+
+    The permissions are checked and bind nobody: without cgroups of one's own the device's mode decides.
+    """
+    source, *rest = text.split(":")
+    permissions = rest.pop() if rest and not rest[-1].startswith("/") else "rwm"
+    guest = rest[0] if rest else source
+    if len(rest) > 1 or not guest.startswith("/") or not permissions or set(permissions) - set("rwm"):
+        raise UsageError("--device=%s: no device" % text, "write /dev/NAME[:PATH][:rwm]")
+    source = os.path.normpath(source)
+    if source in ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd") or source.startswith(("/dev/fd/", "/proc/")):
+        if os.path.normpath(guest) != source:
+            raise UsageError("--device=%s: it is another one for each process, and keeps its name" % text)
+        return None
+    if not os.path.exists(source):
+        raise NotFoundError("--device=%s: no such device" % source)
+    mode = os.stat(source).st_mode
+    if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)):
+        raise UsageError("--device=%s: it is no device" % source, "-v makes files and directories appear")
+    return Mount(source, guest)
+
+
 class MpiLibrary:
     """An MPI library, of the host or of a container, and the binary interface that programs know it by.
 
@@ -7890,30 +7994,54 @@ class MpiLibrary:
         return found
 
 
-def device_mount(text):
-    """The Mount of docker's --device=PATH[:GUEST][:rwm]; None for the standard streams, which every command has.
+class JobStep:
+    """The ranks of a parallel job that a launcher started on this node: how many they are, and what tells them from
+    all others."""
 
-    The permissions are checked and bind nobody: without cgroups of one's own the device's mode decides.
-    """
-    source, *rest = text.split(":")
-    permissions = rest.pop() if rest and not rest[-1].startswith("/") else "rwm"
-    guest = rest[0] if rest else source
-    if len(rest) > 1 or not guest.startswith("/") or not permissions or set(permissions) - set("rwm"):
-        raise UsageError("--device=%s: no device" % text, "write /dev/NAME[:PATH][:rwm]")
-    source = os.path.normpath(source)
-    if source in ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd") or source.startswith(("/dev/fd/", "/proc/")):
-        if os.path.normpath(guest) != source:
-            raise UsageError("--device=%s: it is another one for each process, and keeps its name" % text)
+    # The variable that tells how many, and those that tell which: where none does, the parent process
+    LAUNCHERS = (
+        ("OMPI_COMM_WORLD_LOCAL_SIZE", ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "OMPI_MCA_orte_hnp_uri")),
+        ("MPI_LOCALNRANKS", ()),        # Hydra, of MPICH, Intel MPI and MVAPICH2
+        ("SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NODEID")),
+    )
+    # For ranks that have user namespaces of their own, which keep them out of each other's memory: user_namespaces(7).
+    # UCX then puts large messages by TCP, and may wait without end for the answer of a rank that has finished
+    CAREFUL = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_smsc": "^cma",
+               "UCX_POSIX_USE_PROC_LINK": "n", "UCX_TLS": "^cma", "UCX_TCP_PUT_ENABLE": "n",
+               "MPIR_CVAR_CH4_CMA_ENABLE": "0"}
+
+    def __init__(self, local_size, key):
+        self.local_size = local_size
+        self.key = key
+
+    @classmethod
+    def find(cls, environment, parent):
+        """The JobStep of a process by its environment and the id of its parent; None where it is alone on its node."""
+        for size_name, names in cls.LAUNCHERS:
+            if size_name in environment:
+                words = [name + "=" + environment[name] for name in names if name in environment]
+                size = cls._size(environment[size_name], environment.get("SLURM_NODEID", "0"))
+                return cls(size, " ".join(words) or "parent=%d" % parent) if size > 1 else None
         return None
-    if not os.path.exists(source):
-        raise NotFoundError("--device=%s: no such device" % source)
-    mode = os.stat(source).st_mode
-    if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISDIR(mode)):
-        raise UsageError("--device=%s: it is no device" % source, "-v makes files and directories appear")
-    return Mount(source, guest)
+
+    @staticmethod
+    def _size(text, node):
+        """The ranks on a node: a number, or as SLURM has it for all nodes, 2(x3),1; 0 where it is none."""
+        import re
+        sizes = []
+        for match in re.finditer(r"(\d{1,6})(?:\(x(\d{1,6})\))?(?:,|$)", text):
+            sizes += [int(match.group(1))] * int(match.group(2) or 1)
+        place = int(node) if node.isdigit() and len(sizes) > 1 else 0
+        return sizes[place] if place < len(sizes) else 0
 
 
-# --- account, environment and command -----------------------------------------------------------------
+def is_first_rank(environment):
+    """Whether a process is the first one of a parallel job, or alone: what concerns all is told once."""
+    names = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+    return all(environment.get(name, "0") == "0" for name in names)
+
+
+# --- account, environment, limits and command ---------------------------------------------------------
 
 class Account:
     """Who the command is inside: ids, and name and home where a passwd entry tells them."""
@@ -8012,136 +8140,47 @@ def read_variables(path, environment):
     return [variable for variable in (parse_variable(entry, environment) for entry in entries) if variable]
 
 
-class TreeFile:
-    """A file that holds the tree of a container: a squashfs, which may be the primary partition of a SIF.
+def parse_processors(text):
+    """The processors of --cpuset-cpus, as in 0-3,8, as a set of numbers."""
+    import re
+    found = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        numbers = range(int(match.group(1)), int(match.group(2) or match.group(1)) + 1) if match else ()
+        if not numbers:
+            raise UsageError("--cpuset-cpus=%s: write numbers and ranges, as in 0-3,8" % text)
+        found.update(numbers)
+    return found
 
-    It stays open: what is put in its place meanwhile is another one. The kernel's fs/squashfs/squashfs_fs.h;
-    https://github.com/sylabs/sif, pkg/sif/sif.go and descriptor.go
-    """
 
-    SQUASHFS, SIF = b"hsqs", b"SIF_MAGIC\0"
-    DESCRIPTOR = 585                # bytes of one
-    MANY = 4096                     # descriptors: writers make room for 48
-    PARTITION, PRIMARY = 0x4004, 2
-    KINDS = {2: "ext3", 3: "an archive", 4: "raw data", 5: "an encrypted squashfs"}
-    UNPACKER = "unsquashfs"
+def parse_limit(text):
+    """(number of the limit, soft, hard) of --ulimit=NAME=SOFT[:HARD], -1 being none. getrlimit(2)"""
+    import re
+    import resource
+    name, _, values = text.partition("=")
+    number = getattr(resource, "RLIMIT_" + name.upper(), None)
+    words = values.split(":") if values else []
+    if number is None or len(words) not in (1, 2) or not all(re.fullmatch("-?[0-9]{1,18}", word) for word in words):
+        raise UsageError("--ulimit=%s: write NAME=SOFT[:HARD], for instance nofile=1024:4096" % text)
+    return number, int(words[0]), int(words[-1])
 
-    def __init__(self, path):
-        """ArchiveError where it is damaged, or holds what cannot be used."""
-        self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.status = os.fstat(self.descriptor)
-        self.offset = self._primary_partition() if os.pread(self.descriptor, 10, 32) == self.SIF else 0
-        self._check_squashfs()
 
-    @classmethod
-    def is_at(cls, path):
-        """Whether there is one, by its first bytes."""
-        with Naming(path):
-            head = read_file(path, 42) if os.path.isfile(path) else b""
-        return head.startswith(cls.SQUASHFS) or head[32:] == cls.SIF
+HOST_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
-    def _number(self, place, size=8):
-        """The unsigned number of `size` bytes at a place in the file."""
-        data = os.pread(self.descriptor, size, place) if place < self.status.st_size else b""
-        if len(data) < size:
-            raise self._truncated()
-        return int.from_bytes(data, "little")
 
-    def _truncated(self):
-        return ArchiveError("%s: the end of it is missing" % self.path, "copy it anew from where it comes")
-
-    def _primary_partition(self):
-        """Where the tree begins that a SIF is for."""
-        count, table = min(self._number(88), self.MANY), self._number(96)
-        for place in range(table, table + count * self.DESCRIPTOR, self.DESCRIPTOR):
-            if self._number(place, 5) == 1 << 32 | self.PARTITION and self._number(place + 205, 4) == self.PRIMARY:
-                kind = self._number(place + 201, 4)
-                if kind != 1:
-                    raise ArchiveError("%s: its tree is %s, and not a squashfs" % (
-                        self.path, self.KINDS.get(kind, "of an unknown kind")))
-                return self._number(place + 17)
-        raise ArchiveError("%s: a SIF without the tree of a container" % self.path)
-
-    def _check_squashfs(self):
-        magic, version = self._number(self.offset, 4), self._number(self.offset + 28, 2)
-        if magic != int.from_bytes(self.SQUASHFS, "little") or version != 4:
-            raise ArchiveError("%s: no squashfs of version 4, or a damaged one" % self.path)
-        if self.offset + self._number(self.offset + 40) > self.status.st_size:
-            raise self._truncated()
-
-    @property
-    def identity(self):
-        """Text that another file does not have."""
-        return "%s %d %d %d" % (self.path, self.status.st_dev, self.status.st_ino, self.status.st_mtime_ns)
-
-    @classmethod
-    def unpacker(cls):
-        """The path of what unpacks such files, None where there is nothing."""
-        return Host.find_executable(cls.UNPACKER)
-
-    def unpack(self, directory):
-        """Write the tree into an empty directory; ArchiveError where it is damaged."""
-        try:
-            # What a plain user cannot make, as devices, is no error
-            feed_program([self.unpacker(), "-force", "-quiet", "-no-progress", "-no-exit-code", "-no-xattrs",
-                          "-offset", str(self.offset), "-dest", directory, process_path(self.descriptor)],
-                         lambda file: None)
-        except ToolError as error:
-            raise ArchiveError("%s: %s" % (self.path, error.message))
+def parse_host(text):
+    """The line for /etc/hosts of --add-host=NAME:ADDRESS."""
+    import re
+    match = re.match(r"^([%s]+)[:=](?:\[?([0-9a-fA-F.:]+)\]?|host-gateway)$" % HOST_NAME_CHARACTERS, text)
+    if not match:
+        raise UsageError("--add-host=%s: write NAME:ADDRESS" % text)
+    return "%s\t%s\n" % (match.group(2) or "127.0.0.1", match.group(1))         # the network is the host's own
 
 
 def script_interpreter(head):
     """(interpreter, its argument or "") that the first line of a script (bytes) names. execve(2)"""
     interpreter, _, argument = os.fsdecode(head[2:].split(b"\n")[0]).replace("\t", " ").strip().partition(" ")
     return interpreter, argument.strip()
-
-
-class JobStep:
-    """The ranks of a parallel job that a launcher started on this node: how many they are, and what tells them from
-    all others."""
-
-    # The variable that tells how many, and those that tell which: where none does, the parent process
-    LAUNCHERS = (
-        ("OMPI_COMM_WORLD_LOCAL_SIZE", ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "OMPI_MCA_orte_hnp_uri")),
-        ("MPI_LOCALNRANKS", ()),        # Hydra, of MPICH, Intel MPI and MVAPICH2
-        ("SLURM_STEP_TASKS_PER_NODE", ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NODEID")),
-    )
-    # For ranks that have user namespaces of their own, which keep them out of each other's memory: user_namespaces(7).
-    # UCX then puts large messages by TCP, and may wait without end for the answer of a rank that has finished
-    CAREFUL = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_smsc": "^cma",
-               "UCX_POSIX_USE_PROC_LINK": "n", "UCX_TLS": "^cma", "UCX_TCP_PUT_ENABLE": "n",
-               "MPIR_CVAR_CH4_CMA_ENABLE": "0"}
-
-    def __init__(self, local_size, key):
-        self.local_size = local_size
-        self.key = key
-
-    @classmethod
-    def find(cls, environment, parent):
-        """The JobStep of a process by its environment and the id of its parent; None where it is alone on its node."""
-        for size_name, names in cls.LAUNCHERS:
-            if size_name in environment:
-                words = [name + "=" + environment[name] for name in names if name in environment]
-                size = cls._size(environment[size_name], environment.get("SLURM_NODEID", "0"))
-                return cls(size, " ".join(words) or "parent=%d" % parent) if size > 1 else None
-        return None
-
-    @staticmethod
-    def _size(text, node):
-        """The ranks on a node: a number, or as SLURM has it for all nodes, 2(x3),1; 0 where it is none."""
-        import re
-        sizes = []
-        for match in re.finditer(r"(\d{1,6})(?:\(x(\d{1,6})\))?(?:,|$)", text):
-            sizes += [int(match.group(1))] * int(match.group(2) or 1)
-        place = int(node) if node.isdigit() and len(sizes) > 1 else 0
-        return sizes[place] if place < len(sizes) else 0
-
-
-def is_first_rank(environment):
-    """Whether a process is the first one of a parallel job, or alone: what concerns all is told once."""
-    names = ("PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
-    return all(environment.get(name, "0") == "0" for name in names)
 
 
 class RunSpec:
@@ -10200,8 +10239,8 @@ class Prover:
               ' cd /probe-volume && read word < word && [ "$word" = "$1" ] &&'
               ' echo "$1" > made && mv made moved && ln moved linked && ls -l linked && exit 42')
 
-    def __init__(self, notes, temporary):
-        self.notes = notes
+    def __init__(self, findings, temporary):
+        self.findings = findings
         self.temporary = temporary
 
     def check(self, engine):
@@ -10213,16 +10252,16 @@ class Prover:
 
     def is_proved(self, engine):
         """Whether that was found out already."""
-        return self.notes.recall(engine.identity()) == ""
+        return self.findings.recall(engine.identity()) == ""
 
     def refusal(self, engine):
         """(reason, hint) where the engine does not work here, None where that is proved, now or earlier."""
         subject = engine.identity()
-        report = self.notes.recall(subject)
+        report = self.findings.recall(subject)
         if report is None:
             say.debug("proving mode %s" % engine.mode)
             report = self._prove(engine)
-            self.notes.remember(subject, report)
+            self.findings.remember(subject, report)
         return engine.explain(report) if report else None
 
     def _prove(self, engine):
@@ -10345,7 +10384,7 @@ class Context:
         self.images = ImageStore(self.layout, self.blobs)
         self.containers = ContainerStore(self.layout)
         self._client = None
-        self._notes = None
+        self._findings = None
 
     @property
     def home(self):
@@ -10368,11 +10407,11 @@ class Context:
     def keystore(self):
         return Keystore(os.path.expanduser(self.settings["keystore"]), self.environment, self.home)
 
-    def notes(self):
-        """The Notes of this host, also when this process has gone into namespaces."""
-        if not self._notes:
-            self._notes = Notes(self.layout, self.host, self.home)
-        return self._notes
+    def findings(self):
+        """The Findings of this host, also when this process has gone into namespaces."""
+        if not self._findings:
+            self._findings = Findings(self.layout, self.host, self.home)
+        return self._findings
 
     @property
     def default_mode(self):
@@ -10391,7 +10430,7 @@ class Context:
     def toolbox(self):
         named = {"proot": self.settings["use_proot_executable"], "runc": self.settings["use_runc_executable"],
                  "fakechroot": self.settings["fakechroot_so"]}
-        return Toolbox(self.layout, self.host, self.notes(), named, self.settings["tarball"], self.client,
+        return Toolbox(self.layout, self.host, self.findings(), named, self.settings["tarball"], self.client,
                        self.environment.get("PATH", os.defpath))
 
     def temporary(self):
@@ -10406,7 +10445,7 @@ class Context:
         return "/tmp"
 
     def prover(self):
-        return Prover(self.notes(), self.temporary())
+        return Prover(self.findings(), self.temporary())
 
 
 # --- images -------------------------------------------------------------------------------------------
@@ -10677,8 +10716,8 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
 
 def tell_once(context, tell, text):
     """tell(text), which not every run of a batch has to repeat."""
-    if context.notes().recall(text) is None:
-        context.notes().remember(text, "")
+    if context.findings().recall(text) is None:
+        context.findings().remember(text, "")
         tell(text)
     else:
         say.debug(text)
@@ -11156,7 +11195,8 @@ def container_sizes(context):
 def find_rubbish(context, age=0):
     """[(path, bytes on disk)] of what no image and no container needs, and nobody changed for `age` seconds."""
     import time
-    paths = [image.path for image in context.images.unfinished()] + context.images.unused_files()
+    unfinished = context.images.unfinished()
+    paths = [image.path for image in unfinished] + context.images.unused_files()
     paths += context.containers.rubbish() + context.containers.dangling_names()
     for mark, container in abandoned_runs(context):
         paths += [mark.path] + ([container.path] if container else [])
@@ -11166,10 +11206,10 @@ def find_rubbish(context, age=0):
         paths += left_behind(place)
     # The blobs of images that are not finished count with them
     files = {file for image in context.images.list() for file in image.links().values()}
-    for image in context.images.unfinished():
+    for image in unfinished:
         paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
     ages = {path: time.time() - os.lstat(path).st_mtime for path in paths if os.path.lexists(path)}
-    found = [path for path in ages if ages[path] >= age] + context.notes().stale()
+    found = [path for path in ages if ages[path] >= age] + context.findings().stale()
     for kind in WorkArea, SharedNamespaces, FakechrootEngine:
         found += kind.abandoned(context.temporary())
     found += WorkArea.abandoned(layout.containers)
@@ -11443,16 +11483,6 @@ def load_images(context, source, name="", platform=None):
             members.close()
 
 
-def has_linked(blob, source):
-    """Whether a NewBlob could be made another name of a file, which most file systems can do within themselves."""
-    try:
-        blob.link(source)
-        return True
-    except OSError as error:
-        say.debug("%s: %s, so it is copied" % (source, error.strerror))
-        return False
-
-
 def plain_blob(context, blob):
     """A NewBlob with the content of another one, not compressed."""
     plain = context.blobs.new()
@@ -11472,8 +11502,8 @@ def import_blob(context, source, is_moved):
     blob = context.blobs.new()
     try:
         is_file = os.path.isfile(source) and not os.path.islink(source) and os.path.getsize(source) > 0
-        if is_moved and is_file and has_linked(blob, source):
-            blob.read_back()
+        if is_moved and is_file:
+            blob.take(source)
         else:
             for piece in tree_pieces(source):
                 blob.write(piece)
@@ -12018,43 +12048,6 @@ def choose_engine(context, mode, spec, container=None):
         raise
 
 
-def parse_processors(text):
-    """The processors of --cpuset-cpus, as in 0-3,8, as a set of numbers."""
-    import re
-    found = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
-        numbers = range(int(match.group(1)), int(match.group(2) or match.group(1)) + 1) if match else ()
-        if not numbers:
-            raise UsageError("--cpuset-cpus=%s: write numbers and ranges, as in 0-3,8" % text)
-        found.update(numbers)
-    return found
-
-
-def parse_limit(text):
-    """(number of the limit, soft, hard) of --ulimit=NAME=SOFT[:HARD], -1 being none. getrlimit(2)"""
-    import re
-    import resource
-    name, _, values = text.partition("=")
-    number = getattr(resource, "RLIMIT_" + name.upper(), None)
-    words = values.split(":") if values else []
-    if number is None or len(words) not in (1, 2) or not all(re.fullmatch("-?[0-9]{1,18}", word) for word in words):
-        raise UsageError("--ulimit=%s: write NAME=SOFT[:HARD], for instance nofile=1024:4096" % text)
-    return number, int(words[0]), int(words[-1])
-
-
-HOST_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
-
-
-def parse_host(text):
-    """The line for /etc/hosts of --add-host=NAME:ADDRESS."""
-    import re
-    match = re.match(r"^([%s]+)[:=](?:\[?([0-9a-fA-F.:]+)\]?|host-gateway)$" % HOST_NAME_CHARACTERS, text)
-    if not match:
-        raise UsageError("--add-host=%s: write NAME:ADDRESS" % text)
-    return "%s\t%s\n" % (match.group(2) or "127.0.0.1", match.group(1))         # the network is the host's own
-
-
 def parse_devices(options):
     """(GpuRequest or None, Mounts of devices, (kind, name) of those that CDI files name) of --gpus and --device."""
     gpus = None if options.gpus is None else GpuRequest.parse(options.gpus)
@@ -12248,9 +12241,9 @@ def link_mounts(context, edits, is_needed):
     if not edits.files:
         return []
     try:
-        return edits.link_mounts(context.notes().keep_links(edits.links()))
+        return edits.link_mounts(context.findings().keep_links(edits.links()))
     except OSError as error:
-        what = "links to the host's files cannot be kept in %s: %s" % (context.notes().directory, error.strerror)
+        what = "links to the host's files cannot be kept in %s: %s" % (context.findings().directory, error.strerror)
         if is_needed:
             raise EngineError(what, "UDOCKER_DIR names a store that can be written to")
         say.warning(what)
@@ -12281,14 +12274,14 @@ MPI_SURVEY_AGE = 86400      # seconds for which a survey of the host's MPI is be
 def survey_mpi(context, library):
     """The survey of a MpiLibrary of the host: the noted one, else a new one. JSON, as names may hold anything."""
     import json
-    notes, status = context.notes(), os.stat(library.path)
+    findings, status = context.findings(), os.stat(library.path)
     variables = [context.environment.get(name, "") for name in ("LD_LIBRARY_PATH",) + library.VARIABLES]
     subject = "mpi %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
                                    " ".join(variables))
-    text = notes.recall(subject, MPI_SURVEY_AGE)
+    text = findings.recall(subject, MPI_SURVEY_AGE)
     if not text:
         text = json.dumps(library.survey(context.environment, context.host.machine))
-        notes.remember(subject, text)
+        findings.remember(subject, text)
     return json.loads(text)
 
 
@@ -12514,7 +12507,7 @@ def mount_tree(context, file, launcher):
     key = "%s\n%s" % (step.key if step else new_token(), file.identity)
     try:
         # What is in the directory keeps it from being replaced by that of another run
-        mount = TreeMount(file, context.notes().keep_links({"squashfs": "mounted here"}))
+        mount = TreeMount(file, context.findings().keep_links({"squashfs": "mounted here"}))
         SharedNamespaces(context.temporary(), key, step.local_size if step else 1).join(Kernel(), mount.make)
     except OSError as error:
         raise EngineError("%s: %s" % (error.filename, error.strerror))
@@ -13638,12 +13631,17 @@ def is_listed_container(container, filters, processes):
     return all(passes[key](value) for key, value in filters)
 
 
-def platform_text(thing):
-    """The platform of an image or container, as the older udocker spells what is not known."""
+def readable_config(thing):
+    """The config of an image or container, an empty one where it cannot be read: udocker verify tells."""
     try:
-        return str(thing.config().platform or "unknown/unknown")
+        return thing.config()
     except (Error, OSError):
-        return "unknown/unknown"
+        return ImageConfig({})
+
+
+def platform_text(config):
+    """The platform that a config names, as the older udocker spells what is not known."""
+    return str(config.platform or "unknown/unknown")
 
 
 FORMAT_OPTION = Option("--format", value="TEMPLATE", meaning="one line each, for scripts: json, or a template as in "
@@ -13683,13 +13681,14 @@ def time_ago(moment):
 def image_record(image):
     """What --format shows of an image."""
     name, _, tag = str(image).rpartition("@" if "@" in str(image) else ":")
+    config = readable_config(image)
     try:
-        config, size = image.config(), sum(os.stat(path).st_size for path, _ in image.layers())
-    except (Error, OSError):        # damaged: udocker verify tells
-        config, size = ImageConfig({}), None
+        size = sum(os.stat(path).st_size for path, _ in image.layers())
+    except (Error, OSError):
+        size = None
     created = config.document.get("created")
     return {"Repository": name, "Tag": tag, "Digest": image.digest, "ID": image_id(image), "Size": size,
-            "CreatedAt": created, "CreatedSince": time_ago(created), "Platform": platform_text(image),
+            "CreatedAt": created, "CreatedSince": time_ago(created), "Platform": platform_text(config),
             "Protected": image.is_protected, "Path": image.path}
 
 
@@ -13697,13 +13696,10 @@ def container_record(context, container, has_size, processes):
     """What --format shows of a container, the own_processes() of this host being known; how large it is takes a walk
     through its tree."""
     import time
-    try:
-        config = container.config()
-    except (Error, OSError):
-        config = ImageConfig({})
+    config = readable_config(container)
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(container.made_at))
     record = {"ID": container.id, "Names": ",".join(container.names), "Image": container.image_name,
-              "Mode": container.mode or context.default_mode, "Platform": platform_text(container),
+              "Mode": container.mode or context.default_mode, "Platform": platform_text(config),
               "Protected": container.is_protected, "Path": container.root, "Ports": "", "CreatedAt": created,
               "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command)}
     record["State"] = record["Status"] = container_state(container, processes)["Status"]
@@ -13715,7 +13711,7 @@ def image_lines(image, arguments):
     mark = "P" if image.is_protected else "."
     line = "%s    %s" % (image, mark)
     if arguments.platform:
-        line = "%-18s %s %s" % (platform_text(image), mark, image)
+        line = "%-18s %s %s" % (platform_text(readable_config(image)), mark, image)
     yield (line + ("    " + image.digest if arguments.digests else "")).rstrip()
     if not arguments.long:
         return
@@ -13760,22 +13756,40 @@ def command_images(context, arguments):
         say.result("\n".join(lines))
 
 
-@command("history", "IMAGE", options=(Option("--no-trunc", meaning="do not shorten what made a layer"),),
-         examples=("udocker history busybox",))
+HISTORY_HEADINGS = heading_record("Size Comment", ID="IMAGE", CreatedAt="CREATED AT", CreatedSince="CREATED",
+                                  CreatedBy="CREATED BY")
+
+
+def history_records(image):
+    """What --format shows of the steps that an image was built in, newest first."""
+    sizes, records = [os.stat(path).st_size for path, _ in image.layers() if os.path.exists(path)], []
+    steps = image.config().history
+    layers = sum(not step.get("empty_layer") for step in steps)
+    for step in steps + [{}] * (len(sizes) - layers):       # layers that nobody says anything about
+        created, made_by, comment = [str(step.get(key) or "") for key in ("created", "created_by", "comment")]
+        size = sizes.pop(0) if sizes and not step.get("empty_layer") else 0
+        records.append({"ID": "<missing>", "CreatedAt": created, "CreatedSince": time_ago(created),
+                        "CreatedBy": made_by, "Size": size, "Comment": comment})
+    for record in records[-1:]:         # as docker has it, which knows no images in between
+        record["ID"] = image_id(image)
+    return records[::-1]
+
+
+@command("history", "IMAGE", options=(
+    Option("--no-trunc", meaning="do not shorten what made a layer"), LIST_FORMAT_OPTION),
+         examples=("udocker history busybox", "udocker history --format='{{.CreatedBy}}' busybox"))
 def command_history(context, arguments):
     """Show the steps that an image was built in, newest first, with the size of the layer each brought."""
-    image = find_image(context, arguments.image)
-    sizes = [human_size(os.stat(path).st_size) for path, _ in image.layers() if os.path.exists(path)]
-    size = say.result_size()
-    width = None if arguments.no_trunc else max((size[0] if size else 80) - 32, 20)
-    lines = []
-    for step in image.config().history:
-        has_layer = not step.get("empty_layer") and sizes
-        made_by = shortened(str(step.get("created_by") or step.get("comment") or "-"), width)
-        lines.append("%-20.19s %10s %s" % (printable(str(step.get("created") or "-")),
-                                           sizes.pop(0) if has_layer else "0 B", made_by))
-    lines += ["%-20s %10s -" % ("-", size) for size in sizes]       # layers that nobody says anything about
-    say.result("\n".join(["%-20s %10s %s" % ("CREATED", "SIZE", "CREATED BY")] + lines[::-1]))
+    records, size = history_records(find_image(context, arguments.image)), say.result_size()
+    if arguments.format not in (None, "table"):
+        lines = formatted(arguments.format, records, HISTORY_HEADINGS)
+    else:
+        width = None if arguments.no_trunc else max((size[0] if size else 80) - 32, 20)
+        lines = ["%-20s %10s %s" % ("CREATED", "SIZE", "CREATED BY")] + ["%-20.19s %10s %s" % (
+            printable(record["CreatedAt"]) or "-", human_size(record["Size"]),
+            shortened(record["CreatedBy"] or record["Comment"] or "-", width)) for record in records]
+    if lines:
+        say.result("\n".join(lines))
 
 
 @command("create", "IMAGE", options=REGISTRY_OPTIONS + (
@@ -13801,7 +13815,7 @@ def container_row(context, container, arguments):
     if arguments.size:
         marks += "%6d " % (container.size() / 1e6)
     if arguments.platform:
-        marks += "%-18s " % platform_text(container)
+        marks += "%-18s " % platform_text(readable_config(container))
     return container.id, marks, str(container.names), printable(container.image_name)
 
 
@@ -13842,7 +13856,7 @@ def container_lines(context, containers, arguments):
     Option("--platform", "-p", meaning="also show the platform"),
     Option("--quiet", "-q", meaning="show ids only"),
     Option("--filter", "-f", value="KEY=VALUE", repeatable=True,
-           meaning="only containers that match: name=, id= or ancestor="),
+           meaning="only containers that match: name=, id=, ancestor= or status="),
     Option("--last", "-n", value="NUMBER", meaning="only so many, those made last, newest first"),
     Option("--latest", "-l", meaning="only the one made last"),
     LIST_FORMAT_OPTION,
@@ -14347,7 +14361,7 @@ def command_df(context, arguments):
     Option("--volumes", meaning="as docker has it: there are no volumes to remove")),
          examples=("udocker prune --dry-run", "udocker prune"))
 def command_prune(context, arguments):
-    """Remove what no image and no container needs: what interrupted commands left, blobs without an image, notes.
+    """Remove what no image and no container needs: what interrupted commands left, blobs without an image.
 
     Images and containers stay.
     """
@@ -14478,8 +14492,7 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
           "there is no daemon to talk to: leave it out"),
          ("-l --log-level", "-q tells errors only, -D everything")],
     "history": [("-q --quiet", "udocker images --long lists the layers"),
-                ("-H --human", "sizes always are for people: leave it out"),
-                ("--format", "udocker inspect --format='{{json .History}}' IMAGE prints all of it")],
+                ("-H --human", "sizes always are for people: leave it out")],
     "kill": [("-1 -2 -3 -6 -9 -H -I -K -Q -T -U", "write --signal=TERM, or -s 15")],
     "import": [("-m --message", "an image that is imported has no history: leave it out")],
     "inspect": [("-s --size", "udocker df and udocker ps --size show sizes")],

@@ -64,7 +64,7 @@ class Nothing(Bubblewrap):
         return udocker.Invocation("/bin/sh", spec.argv, spec.environment)
 executable, directory = sys.argv[1:]
 host = udocker.Host()
-prover = udocker.Prover(udocker.Notes(udocker.Layout(directory), host, directory), directory)
+prover = udocker.Prover(udocker.Findings(udocker.Layout(directory), host, directory), directory)
 for engine in Bubblewrap, Nothing:
     print(prover.refusal(engine(engine.__name__, host, executable, directory)))
 """
@@ -80,10 +80,10 @@ def test_an_engine_that_needs_no_more_than_a_program_and_its_words(tmp_path, bro
 
 REFUSED = """import sys, udocker
 host, directory = udocker.Host(), sys.argv[1]
-notes = udocker.Notes(udocker.Layout(directory), host, directory)
+findings = udocker.Findings(udocker.Layout(directory), host, directory)
 host.uid += 1
 try:
-    udocker.Prover(notes, directory).check(udocker.NamespaceEngine("N1", host))
+    udocker.Prover(findings, directory).check(udocker.NamespaceEngine("N1", host))
 except udocker.EngineError as error:
     print(error.message, error.hint, sep="\\n")
 """
@@ -255,8 +255,8 @@ class Toolkit:
         self.layout = program_under_test.Layout(str(directory / "store"))
         self.layout.make()
         host = program_under_test.Host()
-        notes = program_under_test.Notes(self.layout, host, str(directory))
-        self.box = program_under_test.Toolbox(self.layout, host, notes, {}, source, None, "")
+        findings = program_under_test.Findings(self.layout, host, str(directory))
+        self.box = program_under_test.Toolbox(self.layout, host, findings, {}, source, None, "")
         self.box.builds = lambda kind: [tool]
 
 

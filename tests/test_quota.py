@@ -369,6 +369,15 @@ def test_history(udocker):
     assert lines[-1].split()[:2] == ["2020-01-01T00:00:00", str(len(layers[0].blob))] and "ADD file" in lines[-1]
     assert lines[-2].split()[1:3] == ["0", "B"]
     assert "x" * 500 in udocker.ok("history", "--no-trunc", image.reference).out
+    template = "{{.ID}}|{{.CreatedAt}}|{{.CreatedSince}}|{{.Size}}|{{.Comment}}"
+    newest, *others, oldest = udocker.ok("history", "--format=" + template, image.reference).out.splitlines()
+    sizes = [len(layer.blob) for layer in layers]
+    assert newest == "%s|5||0|more steps than layers" % image.document["config"]["digest"]
+    assert others == ["<missing>|||%d|" % sizes[1], "<missing>|2020-01-02T00:00:00Z|%s|0|" % (
+        oldest.split("|")[2])]
+    assert re.fullmatch(r"<missing>\|2020-01-01T00:00:00Z\|\d+ years ago\|%d\|" % sizes[0], oldest)
+    head = udocker.ok("history", "--format=table {{.CreatedBy}}\\t{{.Size}}", image.reference).out.splitlines()[0]
+    assert head.split() == ["CREATED", "BY", "SIZE"]
 
 
 @pytest.mark.parametrize("columns", [200, 100, 80, 60])
