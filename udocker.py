@@ -916,10 +916,11 @@ class Kernel:
             return
         except OSError:
             pass
-        # Flags that the host has locked must be repeated: ST_NOSUID 2, ST_NODEV 4, ST_NOEXEC 8,
-        # ST_NOATIME 1024 and ST_NODIRATIME 2048 have the values of MS_*, ST_RELATIME has not.
+        # Flags that the host has locked must be repeated; all of these but the last have the values of MS_*
         present = os.statvfs(target).f_flag
-        locked = present & (2 | 4 | 8 | 1024 | 2048) | ((1 << 21) if present & 4096 else 0)
+        locked = present & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME)
+        if present & os.ST_RELATIME:
+            locked |= 1 << 21
         self.mount(None, target, self.BIND | self.REMOUNT | self.READ_ONLY | locked)
 
     def pivot_root(self):
@@ -1483,6 +1484,7 @@ class Lock:
         """Let others have it."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
+            self.descriptor = -1
 
     def __enter__(self):
         self.acquire()
@@ -1919,6 +1921,24 @@ def remove_tree(path):
     os.rmdir(path)
 
 
+def remove_locked(path, lock):
+    """Remove a directory in which its own lock lies, a Lock that is held: it goes last, and is let go before, as NFS
+    keeps what is removed and still open under another name. OSError where something else in it is kept so."""
+    import time
+    for name in os.listdir(path):
+        if name != os.path.basename(lock.path):
+            remove_tree(path + "/" + name)
+    lock.release()
+    deadline = time.monotonic() + 1         # file systems in user space hear of it a moment later
+    while os.path.lexists(path):
+        try:
+            remove_tree(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EBUSY) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 class WorkArea:
     """A directory for what is needed while one run lasts, in a `with` block or from make() to remove().
 
@@ -1939,13 +1959,15 @@ class WorkArea:
             self.lock.acquire()
             os.rename(new, self.path)
         except BaseException:
+            self.lock.release()
             remove_tree(new)
             self.remove()
             raise
 
     def remove(self):
         try:
-            remove_tree(self.path)
+            if os.path.lexists(self.path):
+                remove_locked(self.path, self.lock)
         finally:
             self.lock.release()
 
@@ -2022,6 +2044,10 @@ def open_source(name, directory):
         if directory is not None:
             error.filename = os.path.join(os.readlink("/proc/self/fd/%d" % directory), name)
         raise
+
+
+# What file systems say that have no hard links, or too many to this file already: a copy reads the same
+NO_HARD_LINK = (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
 
 
 def copy_file(source, path, status, source_directory=None, directory=None):
@@ -2183,8 +2209,13 @@ class TreeCopy:
                 self.first_names[key] = where
             return
         head, _, first = self.first_names[key].rpartition("/")
-        with Closing(self.target.open(head)) as directory:
-            os.link(first, base, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
+        try:
+            with Closing(self.target.open(head)) as directory:
+                os.link(first, base, src_dir_fd=directory, dst_dir_fd=target, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINK:
+                raise
+            copy_file(name, base, status, source, target)
 
 
 class TreeMerge(TreeCopy):
@@ -4883,7 +4914,11 @@ class ContainerStore:
         try:
             for name in names:
                 remove_file(self.layout.container(name))
-            remove_tree(hidden)
+            remove_locked(hidden, lock)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+                raise
+            say.warning("%s: something in it is still open; a later udocker prune removes the rest" % container.id)
         finally:
             lock.release()
 
@@ -5032,7 +5067,7 @@ class NewContainer:
 
     def __exit__(self, *_):
         if os.path.lexists(self.path):
-            remove_tree(self.path)
+            remove_locked(self.path, self.lock)
         self.lock.release()
 
 
@@ -5728,8 +5763,7 @@ class LayerUnpacker:
         try:
             self._replace(path, lambda: os.link(source, path, follow_symlinks=False))
         except OSError as error:
-            # File systems without hard links, or with too many on this file: a copy reads the same
-            if error.errno not in (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EXDEV):
+            if error.errno not in NO_HARD_LINK:
                 raise
             copy_file(source, path, status)
 
@@ -9669,6 +9703,9 @@ class RuncEngine(ExecutableEngine):
                      "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"], "armv7l": ["SCMP_ARCH_ARM"],
                      "ppc64le": ["SCMP_ARCH_PPC64LE"]}
 
+    # statvfs(3), as options of mount(8)
+    LOCKED_FLAGS = ((os.ST_NOSUID, "nosuid"), (os.ST_NODEV, "nodev"), (os.ST_NOEXEC, "noexec"),
+                    (os.ST_NOATIME, "noatime"), (os.ST_NODIRATIME, "nodiratime"), (os.ST_RELATIME, "relatime"))
     KILLER = b"libcontainer/cgroups/rootless."      # of what is in runC 1.0.0-rc3 and -rc4 alone
 
     def probe(self, area, token):
@@ -9838,7 +9875,10 @@ class RuncEngine(ExecutableEngine):
         if isinstance(mount, MemoryMount):
             return {"destination": mount.guest, "source": "tmpfs", "type": "tmpfs",
                     "options": ["nosuid", "nodev"] + mount.options.split(",")}
-        options = ["rbind", "rprivate"] + (["ro"] if mount.is_read_only else [])
+        options = ["rbind", "rprivate"]
+        if mount.is_read_only:          # flags that the host has locked, as those of home directories, must be repeated
+            present = os.statvfs(mount.real_source).f_flag
+            options += ["ro"] + [name for flag, name in RuncEngine.LOCKED_FLAGS if present & flag]
         return {"destination": mount.guest, "source": mount.real_source, "type": "bind", "options": options}
 
     def _emulation(self):

@@ -1,0 +1,113 @@
+"""Stores on file systems that are not like a local disk."""
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+
+import pytest
+
+from conftest import FAKECHROOT_MODES, STOCK, need
+from program import Program
+
+
+@pytest.fixture(scope="module")
+def busybox_tar(tmp_path_factory):
+    """The archive of a tree with busybox."""
+    path = tmp_path_factory.mktemp("tree") / "busybox.tar"
+    with tarfile.open(str(path), "w") as archive:
+        for name in "busybox", "sh", "ls", "sleep":
+            archive.add(need("busybox"), "bin/" + name)
+    return path
+
+
+@pytest.fixture
+def nfs(tmp_path):
+    """The program with a home where what is removed and still open keeps a name in its directory, which is not empty
+    then: so NFS has it, and libfuse, with which this one is made."""
+    program, stop = need("unionfs"), need("fusermount")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse cannot be opened")
+    below, home = tmp_path / "below", tmp_path / "home"
+    for directory in below, home:
+        directory.mkdir()
+    subprocess.run([program, "%s=RW" % below, str(home)], check=True)
+    try:
+        check_lingering(home)
+        yield Program(home)
+        assert list(below.rglob(".fuse_hidden*")) == []
+    finally:
+        subprocess.run([stop, "-u", "-z", str(home)], check=True)
+        shutil.rmtree(str(below))
+
+
+def check_lingering(home):
+    """That it is such a home."""
+    (home / "directory").mkdir()
+    with (home / "directory/file").open("w"):
+        (home / "directory/file").unlink()
+        with pytest.raises(OSError):
+            (home / "directory").rmdir()
+    while os.listdir(str(home / "directory")):
+        time.sleep(0.01)
+    (home / "directory").rmdir()
+
+
+def left_in(program):
+    """What is in the directory of the containers, hidden or not."""
+    return os.listdir(str(program.store / "containers"))
+
+
+def test_what_is_removed_is_gone(nfs, mode, busybox_tar):
+    nfs.ok("import", busybox_tar, "lab/busy:1")
+    box = nfs.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode, UDOCKER_TMPDIR=str(nfs.home))
+    assert box.ok("run", "--rm", "lab/busy:1", "/bin/sh", "-c", "echo hello >/file; ls /file").out == "/file\n"
+    assert left_in(nfs) == []
+    box.ok("create", "--name=first", "lab/busy:1")
+    box.ok("clone", "--name=second", "first")
+    box.ok("cp", "-", "second:/", input=busybox_tar.read_bytes())
+    box.fails(125, "run", "--name=first", "lab/busy:1", "/bin/ls")
+    box.ok("run", "--add-host=there:127.0.0.1", "second", "/bin/ls")
+    assert len(left_in(nfs)) == 4
+    for name in "first", "second":
+        result = box.ok("rm", name)
+        assert not result.err
+    box.ok("rmi", "lab/busy:1")
+    assert left_in(nfs) == [] and os.listdir(str(nfs.store / "layers")) == []
+    assert [name for name in os.listdir(str(nfs.home)) if name.startswith("udocker-")] == []
+    assert nfs.with_env(UDOCKER_TMPDIR=str(nfs.home)).ok("prune").out == "0 B freed\n"
+
+
+def test_volumes_of_a_home_whose_flags_are_locked(nfs, mode, busybox_tar):
+    """nosuid and nodev, as homes are mounted with: for who is root in a namespace they are there to stay."""
+    (nfs.home / "data").mkdir()
+    nfs.ok("import", "--tocontainer", "--name=made", busybox_tar)
+    box = nfs.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    words = ["run", "-v", "%s:/data:ro" % (nfs.home / "data"), "made", "/bin/sh", "-c", "echo x >/data/file"]
+    if mode == "P1":
+        box.fails(125, *words)
+    else:
+        result = box(*words)
+        assert result.status and "Read-only file system" in result.err, result
+    words[2] = words[2][:-3]
+    box.ok(*words)
+    assert (nfs.home / "data/file").read_text() == "x\n"
+
+
+@pytest.mark.skipif(not STOCK, reason="there is no libfakechroot")
+def test_the_copy_that_a_converted_container_is_exported_from_is_gone(nfs, debian):
+    nfs.ok("pull", debian)
+    nfs.ok("create", "--name=made", debian)
+    nfs.ok("setup", "--execmode=" + FAKECHROOT_MODES[0], "made")
+    nfs.ok("export", "-o", nfs.home / "made.tar", "made")
+    assert len(left_in(nfs)) == 2
+    nfs.ok("rm", "made")
+    assert left_in(nfs) == []
+
+
+def test_what_somebody_reads_in_a_removed_container(nfs, busybox_tar):
+    """The rest of it goes when that is closed, and prune comes."""
+    identity = nfs.ok("import", "--tocontainer", "--name=made", busybox_tar).out.strip()
+    with (nfs.store / "containers" / identity / "ROOT/bin/sh").open("rb"):
+        assert "is still open" in nfs.ok("rm", "made").err
+        assert identity not in nfs.ok("ps").out
