@@ -1993,6 +1993,12 @@ OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def set_directory_mode(descriptor, mode):
+    """Set the mode of an open directory, which stays set-group-id where it came to be so in such a one: a project's,
+    whose quota counts what belongs to a group. chmod(2)"""
+    os.fchmod(descriptor, mode & 0o1777 | os.fstat(descriptor).st_mode & stat.S_ISGID)
+
+
 def set_time(target, mtime, directory=None):
     """Set the time of a descriptor, or of a path or name in a directory, which is not followed; `mtime` is in
     nanoseconds."""
@@ -2182,7 +2188,7 @@ class TreeCopy:
                 os.close(descriptor)
         for where, status in reversed(self.directories):
             with Closing(self.target.open(where)) as descriptor:
-                os.fchmod(descriptor, status.st_mode & 0o1777)
+                set_directory_mode(descriptor, status.st_mode)
                 set_time(descriptor, status.st_mtime_ns)
 
     def _place(self, name, status, source, where, base, target):
@@ -4790,6 +4796,34 @@ class Container:
         return allocated_size(self.root)
 
 
+class Reading:
+    """In a `with` block a container's tree is read: rm and setup wait for its end, where locks work. NotFoundError at
+    its end where the container was removed all the same, and so was not read as a whole."""
+
+    def __init__(self, container):
+        self.container = container
+        self.lock = Lock(container.path + "/lock", is_shared=True)
+
+    def __enter__(self):
+        try:
+            self.lock.acquire()
+        except OSError as error:        # somebody else's, or gone
+            say.debug("%s: %s" % (self.lock.path, error.strerror))
+        return self
+
+    def check(self):
+        """NotFoundError where the container is gone: what was read so far is not all of it."""
+        if not os.path.lexists(self.container.root):
+            raise NotFoundError("%s: another command removed this container while it was read" % self.container.id)
+
+    def __exit__(self, failure, *_):
+        try:
+            if failure is None:
+                self.check()
+        finally:
+            self.lock.release()
+
+
 class ContainerStore:
     """Containers by id; their names are links to them."""
 
@@ -5797,7 +5831,7 @@ class LayerUnpacker:
         for path in sorted(filter(is_real.get, self.directories), key=len, reverse=True):
             mode, mtime = self.directories[path]
             with Closing(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as descriptor:
-                os.fchmod(descriptor, mode & 0o1777 | 0o700)
+                set_directory_mode(descriptor, mode | stat.S_IRWXU)
                 set_time(descriptor, mtime)
 
     @staticmethod
@@ -6161,14 +6195,16 @@ class TarWriter:
 
     def add_tree(self, tree, prefix="", start="", left_out=None):
         """Everything below `start` of an OpenTree, but not the entry `left_out` there. Owners are root, as they are
-        inside a container; sockets and devices are left out."""
+        inside a container; sockets and devices are left out, and what directories inherited from that of a project."""
+        inherited = os.stat(tree.path).st_mode & stat.S_ISGID
         for relative, status, directory, name in tree.walk(start):
             inside = relative[len(start):].lstrip("/")
             if (inside or prefix) and inside.partition("/")[0] != left_out:
-                self._add_entry(name_below(prefix, inside), status, directory, name)
+                mode = stat.S_IMODE(status.st_mode) & ~(inherited if stat.S_ISDIR(status.st_mode) else 0)
+                self._add_entry(name_below(prefix, inside), mode, status, directory, name)
 
-    def _add_entry(self, place, status, directory, name):
-        header = self._header(place, 0, stat.S_IMODE(status.st_mode))
+    def _add_entry(self, place, mode, status, directory, name):
+        header = self._header(place, 0, mode)
         header.mtime = status.st_mtime_ns // 1000000000
         if status.st_mtime_ns % 1000000000:
             sign, parts = "-" if status.st_mtime_ns < 0 else "", divmod(abs(status.st_mtime_ns), 1000000000)
@@ -9228,6 +9264,7 @@ class Engine:
     modes = ()
     tool_kind = ""      # of TOOL_KINDS what it needs
     shown_kernel = ""   # what the proof shows programs in the place of the host's kernel
+    flaw = ""           # what goes wrong in it now and then, whatever the proof says
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
     def __init__(self, mode, host):
@@ -9302,10 +9339,25 @@ class PRootEngine(ExecutableEngine):
     }
     # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without them the C
     # library falls back to calls that every PRoot knows. udocker's own 5.1.1 knows statx, and aborts under a new apt
-    NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
+    NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2")
+    # In PRoots since 5.2, and udocker's 5.1.1: what one says that gives a program started by clone(CLONE_VM), as
+    # posix_spawn(3) has it, a heap of its own. Others empty the heap of the parent, which then dies; they get it right
+    # with clone3, which they do not know, but then threads do not share one
+    SPAWN_MARK = b"can't allocate heap"
 
     def identity(self):
         return super().identity() + (self.shown_kernel and " another kernel")
+
+    @found_once
+    def content(self):
+        """The bytes of the executable."""
+        return read_file(self.executable, 1 << 28)
+
+    @property
+    def flaw(self):
+        return "" if self.SPAWN_MARK in self.content else (
+            "this PRoot is older than 5.2 and mixes up the memory of some programs that start others or have many "
+            "threads, which then die or go wrong")
 
     def check(self, spec):
         """EngineError where `spec` asks for what PRoot cannot do."""
@@ -9332,7 +9384,7 @@ class PRootEngine(ExecutableEngine):
         area = WorkArea(self.temporary) if spec.memory_mounts else None
         spec = self._with_directories(spec, area)
         environment.update(self._program_names(spec))
-        ends_with_command = self._has_option("--kill-on-exit")
+        ends_with_command = b"--kill-on-exit" in self.content       # older ones lack it
         argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
         argv += self._emulation(spec, program) + ["-r", os.path.realpath(spec.root), "-w", spec.directory]
         for mount in spec.mounts:
@@ -9378,11 +9430,6 @@ class PRootEngine(ExecutableEngine):
         words = (system.sysname, spec.host_name, spec.kernel or system.release, system.version, system.machine)
         return "\\".join(("",) + words + ("(none)", "0", ""))
 
-    def _has_option(self, option):
-        """Whether this PRoot knows an option: older ones lack some."""
-        with open(self.executable, "rb") as file:
-            return option.encode("ascii") in file.read()
-
     def _program_names(self, spec):
         """The variable by which a container's UUTILS find out which of them they are."""
         pieces = spec.tree.has_directory(UUTILS) and embedded_program(self.executable)
@@ -9415,7 +9462,7 @@ class PRootEngine(ExecutableEngine):
                 GuestTree(spec.root, outer).make_mount_point(mount.guest, mount.is_directory)
             except OSError as error:
                 say.debug("%s: %s" % (mount.guest, error.strerror))
-        Kernel().answer_calls(self.NEWER_CALLS, errno.ENOSYS)
+        Kernel().answer_calls(self.NEWER_CALLS + (() if self.flaw else ("clone3",)), errno.ENOSYS)
 
     def explain(self, report):
         if self.shown_kernel:       # Debian's 5.1.0 does not let glibc since 2.33 ask for the size of a library
@@ -9844,7 +9891,10 @@ class RuncEngine(ExecutableEngine):
         if spec.step:
             environment = dict(JobStep.CAREFUL, **environment)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        process = {"terminal": has_terminal, "user": {"uid": account.uid, "gid": account.gid}, "args": words,
+        umask = os.umask(0o077)
+        os.umask(umask)
+        user = {"uid": account.uid, "gid": account.gid, "umask": umask}
+        process = {"terminal": has_terminal, "user": user, "args": words,
                    "env": ["%s=%s" % pair for pair in environment.items()], "cwd": spec.directory,
                    "noNewPrivileges": True,
                    # runC, being a Go program, raises the soft limit for itself
@@ -11120,6 +11170,9 @@ def change_mode(container, code, is_forced=False):
                           "convert it back with the udocker that did it: udocker setup --execmode=P1")
     if container.mode and MODES[container.mode].steps:
         conversion.check_own()
+    if not is_forced and not conversion.is_done(MODES[code].steps) and not TreeProcesses(container.root).is_empty():
+        raise ConflictError("%s: a command runs in this container, and would lose its libraries" % container.id,
+                            "udocker kill %s ends it; --force converts the container all the same" % container.id)
     with Lock(container.path + "/lock"), Naming(container.root), Work("converting to %s" % code):
         if MODES[code].steps or conversion.states():
             conversion.change(MODES[code].steps, is_forced)
@@ -11207,9 +11260,11 @@ def clone_container(context, word, name=None, takes_over=False):
     settle(source)
     prepare_container(context, name, takes_over)
     with NewContainer(context.layout) as new, Naming(context.layout.containers), Work("copying %s" % word):
-        copy_tree(source, new, steps_of(source))
-        copy = new.publish(source.config(), source.image_name, name, source.mode, takes_over)
-        copy.needs_gpus = source.needs_gpus
+        with Reading(source):
+            copy_tree(source, new, steps_of(source))
+            config, image_name, mode, needs_gpus = source.config(), source.image_name, source.mode, source.needs_gpus
+        copy = new.publish(config, image_name, name, mode, takes_over)
+        copy.needs_gpus = needs_gpus
         return copy
 
 
@@ -11370,8 +11425,13 @@ def engines_here(context, code):
     engine_class, host, temporary = ENGINE_OF_MODE[code], context.host, context.temporary()
     if not engine_class.tool_kind:
         return [(engine_class(code, host, temporary), "proved")]
-    return [(engine_class(code, host, path, temporary), "proved with " + path)
-            for path in context.toolbox().executables_here(engine_class.tool_kind)]
+    engines = [engine_class(code, host, path, temporary)
+               for path in context.toolbox().executables_here(engine_class.tool_kind)]
+    return [(engine, "proved with %s%s" % (engine.executable, engine.flaw and "; but " + engine.flaw))
+            for engine in engines]
+
+
+FLAW_HINT = "udocker install %s fetches one without that"
 
 
 def examine_mode(context, code):
@@ -11386,7 +11446,7 @@ def examine_mode(context, code):
     for engine, detail in engines:
         refusal = prover.refusal(engine)
         if not refusal:
-            return ModeReport(code, True, detail)
+            return ModeReport(code, True, detail, engine.flaw and FLAW_HINT % code)
         refusals.append(refusal)
     if refusals:
         return ModeReport(code, False, "; ".join(sorted({reason for reason, _ in refusals})), refusals[0][1])
@@ -11692,33 +11752,40 @@ def write_tree(file, root, notes=(), place="", prefix=""):
     writer.close()
 
 
-def squash_tree(destination, *what):
-    """write_tree() into a squashfs; ToolError where there is nothing that makes one."""
+def squash(destination, write):
+    """Make a squashfs of the tar that write(file) writes; ToolError where there is nothing that makes one."""
     program = Host.find_executable("mksquashfs")
     if not program:
         raise ToolError("there is no mksquashfs, which makes a squashfs", SQUASHFS_HINT)
     with Naming(destination), NewFile(destination) as new:
         try:
             feed_program([program, "-", process_path(new.fileno()), "-tar", "-noappend", "-all-root", "-no-progress",
-                          "-quiet", "-root-mode", "755", "-processors", str(len(os.sched_getaffinity(0)))],
-                         lambda file: write_tree(file, *what))
+                          "-quiet", "-root-mode", "755", "-processors", str(len(os.sched_getaffinity(0)))], write)
         except ToolError as error:          # older ones end with another word
             raise ToolError("%s: %s" % (destination, error.message),
                             "" if "FATAL ERROR" in error.message else SQUASHFS_HINT)
 
 
-def write_container(container, root, destination, is_clone, is_squashfs):
-    """Write the tree at `root` as that of a container."""
-    notes = [(name, read_file(container.path + "/" + name)) for name in Container.NOTES]
+def write_container(reading, root, destination, is_clone, is_squashfs):
+    """Write the tree at `root` as that of a container, during its Reading."""
+    path = reading.container.path
+    notes = [(name, read_file(path + "/" + name)) for name in Container.NOTES]
     notes = [(name, data) for name, data in notes if data]
-    if is_squashfs:
-        squash_tree(destination, root, notes, NOTES_PLACE)
-        return
-    with Naming(output_name(destination)), open_output(destination) as file:
-        if is_clone:
+
+    def write(file):
+        if is_squashfs:
+            write_tree(file, root, notes, NOTES_PLACE)
+        elif is_clone:
             write_tree(file, root, notes, prefix="ROOT")
         else:
             write_tree(file, root)
+        reading.check()
+
+    if is_squashfs:
+        squash(destination, write)
+        return
+    with Naming(output_name(destination)), open_output(destination) as file:
+        write(file)
 
 
 def export_container(context, word, destination, is_clone=False, is_squashfs=False):
@@ -11729,13 +11796,13 @@ def export_container(context, word, destination, is_clone=False, is_squashfs=Fal
     raise_on_signals()
     container = context.containers.get(word)
     settle(container)
-    with Work("exporting %s" % word):
+    with Work("exporting %s" % word), Reading(container) as reading:
         if not Conversion(container.path).states():
-            write_container(container, container.root, destination, is_clone, is_squashfs)
+            write_container(reading, container.root, destination, is_clone, is_squashfs)
             return
         with NewContainer(context.layout) as copy:          # of the tree as it was before
             copy_tree(container, copy)
-            write_container(container, copy.root, destination, is_clone, is_squashfs)
+            write_container(reading, copy.root, destination, is_clone, is_squashfs)
 
 
 def portable_image(image):
@@ -11800,9 +11867,11 @@ class CopyEnd:
         self.is_guest = bool(colon) and "/" not in word and word not in (".", "..")
         self.has_slash = text.endswith("/")
         self.is_content = text.endswith("/.") or guest == "."       # docker's way to say: what is in the directory
+        self.reading = None
         if self.is_guest:
             container = context.containers.get(word)
             settle(container)
+            self.reading = Reading(container)
             self.tree = GuestTree(os.path.realpath(container.root))
             self.path = "/" + guest
         else:
@@ -11823,10 +11892,15 @@ class CopyEnd:
         return OpenTree(self.tree.root), resolved.strip("/")
 
     def __enter__(self):
+        """The container is neither removed nor converted meanwhile."""
+        if self.reading:
+            self.reading.__enter__()
         return self
 
-    def __exit__(self, _, error, __):
+    def __exit__(self, failure, error, trace):
         """Errors of files in the tree name them as the user does."""
+        if self.reading:
+            self.reading.__exit__(failure, error, trace)
         name = getattr(error, "filename", None)
         if self.is_guest and isinstance(name, str) and name.startswith(self.tree.root + "/"):
             error.filename = self.text.partition(":")[0] + ":" + name[len(self.tree.root):]
@@ -11857,7 +11931,7 @@ def copy_out(context, source_text, is_followed=False):
     tree, start = source.place(is_followed)
     if Conversion(os.path.dirname(tree.path)).states():
         say.warning("programs and links are copied as they were converted; cp to a file gives them as they were")
-    with Naming(Say.OUTPUT), open_output("-") as file:
+    with Naming(Say.OUTPUT), open_output("-") as file, source:
         writer = TarWriter(file)
         writer.add_tree(tree, "" if source.is_content else os.path.basename(start), start)
         writer.close()
@@ -11970,11 +12044,13 @@ def find_with_executable(context, engine_class, code, spec):
     return engine
 
 
-def find_namespaces(context):
-    """A proved NamespaceEngine."""
+def find_namespaces(context, spec=None):
+    """A proved NamespaceEngine, for a RunSpec where one is given."""
     prover = context.prover()
     engine = NamespaceEngine("N1", context.host, prover.temporary)
     prover.check(engine)
+    if spec:
+        engine.check(spec)
     return engine
 
 
@@ -12038,8 +12114,7 @@ def find_engine(context, code, spec, container):
 def stand_in(context, spec, refusal):
     """A proved NamespaceEngine for what PRoot, for the reason given, cannot run; an error that names both reasons."""
     try:
-        engine = find_namespaces(context)
-        engine.check(spec)
+        engine = find_namespaces(context, spec)
     except EngineError as error:
         raise type(error)("neither mode P1 nor mode N1 can run this. P1: %s. N1: %s" % (
             refusal.message, error.message), error.hint or refusal.hint)
@@ -12048,13 +12123,21 @@ def stand_in(context, spec, refusal):
 
 
 def find_default_engine(context, spec, container):
-    """The proved engine where nobody chose a mode: PRoot, or N1 for what that cannot run, or where it is missing."""
+    """The proved engine where nobody chose a mode: PRoot, or N1 for what that cannot run, or where it is missing or has
+    a flaw."""
     try:
         engine = find_engine(context, context.default_mode, spec, container)
         engine.check(spec)
-        return engine
     except (EngineError, ToolError) as error:
         return stand_in(context, spec, error)
+    if engine.flaw:
+        try:
+            better = find_namespaces(context, spec)
+            say.debug("mode N1 is used: " + engine.flaw)
+            return better
+        except EngineError as error:
+            say.debug("%s, and mode N1 cannot run this: %s" % (engine.flaw, error.message))
+    return engine
 
 
 def is_mode_free(context):
@@ -12468,6 +12551,15 @@ def check_working_directory(spec):
                           "--workdir= names another one")
 
 
+def warn_of_foreign_tree(context, spec):
+    """Ids that namespaces do not know can own nothing that an overlay changes: EOVERFLOW. user_namespaces(7)"""
+    status = os.stat(spec.root)
+    is_own = (status.st_uid, status.st_gid) == (context.host.uid, context.host.gid)
+    if spec.is_ephemeral and not is_own and is_first_rank(context.environment):
+        say.warning("--ephemeral: the container is another user's or group's, so nothing in it can be changed even so; "
+                    "in a squashfs of it (udocker export --squashfs) all can, and --tmpfs=PATH gives one directory")
+
+
 def build_spec(context, root, config, argv, request):
     """The RunSpec for a tree and what was asked."""
     config = ImageConfig({}) if request.options.nometa else config
@@ -12485,6 +12577,7 @@ def build_spec(context, root, config, argv, request):
     add_devices(context, request, spec)
     warn_of_lone_ranks(context, request, spec, add_mpi(context, request, spec) if request.options.mpi else None)
     check_working_directory(spec)
+    warn_of_foreign_tree(context, spec)
     return spec
 
 
@@ -12720,6 +12813,9 @@ def write_container_id(path, container):
         file.write(container.id.encode())
 
 
+CRASHES = (134, 139)        # what shells say of SIGABRT and SIGSEGV
+
+
 def run_in_tree(context, spec, mode, title, request, container):
     """Run a RunSpec in the engine for `mode`: returns its exit status, or becomes the command.
 
@@ -12738,7 +12834,10 @@ def run_in_tree(context, spec, mode, title, request, container):
             say.info("running %s in mode %s" % (title, engine.mode))
         if not (options.rm or options.init or area or invocation.needs_supervisor):
             invocation.execute()
-        return Supervisor(invocation, guardian=request.guardian).run()
+        status = Supervisor(invocation, guardian=request.guardian).run()
+        if engine.flaw and status in CRASHES:
+            say.warning("it may be the engine that this died of: %s; %s" % (engine.flaw, FLAW_HINT % engine.mode))
+        return status
     finally:
         if area:
             area.remove()

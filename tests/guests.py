@@ -78,12 +78,24 @@ static void start_with_an_empty_environment(void)
     wait(NULL);
 }
 
+static void grow_after_a_spawn(void)
+{
+    static char *pieces[20000];
+    for (int round = 0; round < 2; round++) {
+        pclose(popen("exit 0", "r"));
+        for (int count = 0; count < 20000; count++)
+            pieces[count] = memset(malloc(1000), count, 1000);
+    }
+    puts(pieces[19999][999] == (char)19999 ? "grown" : "spoilt");
+}
+
 int main(int count, char **words)
 {
     for (int place = 1; place < count; place++) {
         if (!strcmp(words[place], "thread")) start_thread();
         if (!strcmp(words[place], "socket")) speak_through_a_socket();
         if (!strcmp(words[place], "fork")) fork_often();
+        if (!strcmp(words[place], "spawn")) grow_after_a_spawn();
         if (!strcmp(words[place], "maps")) find_the_libraries();
         if (!strcmp(words[place], "bare")) start_with_an_empty_environment();
     }

@@ -67,6 +67,7 @@ BEHAVIOURS = {
         "F1": LOADER, "F2": OTHER_LOADER, "F1-udocker": OTHER_LOADER, "F2-udocker": LOADER}),
     "libraries": row("lab calls maps", "below the tree's path\n", unless={"[NR]*": ("elsewhere\n", 0)}),
     "threads and forks": row("lab calls thread fork", "thread\n50 children\n"),
+    "a spawn, and a heap that grows": row("lab calls spawn", "grown\n"),
     "sockets": row("lab calls socket", "socket\n"),
     "pipeline": row("lab sh -c 'echo c b a | tr \" \" \"\\n\" | sort | head -n 2'", "a\nb\n"),
     "words": row("lab sh -c 'printf \"<%s>\" \"$@\"' sh '' 'a b' '*' '$HOME' --help -- '`id`' '\\' '\"' \"'\" 'x\ny'",
@@ -167,6 +168,21 @@ def test_descriptors_reach_the_command(every):
         with os.fdopen(here) as reader:
             assert reader.read() == "through\n"
         assert process.wait(PATIENCE) == 0
+
+
+def test_the_umask(every):
+    with every.start("run", "lab", "sh", "-c", "umask", stdout=subprocess.PIPE,
+                     preexec_fn=lambda: os.umask(0o027)) as process:
+        assert process.stdout.read() == b"0027\n"
+
+
+def test_a_conversion_below_a_running_command_is_refused(every):
+    """It would take its libraries away."""
+    other = "P1" if every.mode.startswith("F") else "F1"
+    with running(every, "lab", "sh", "-c", "echo ready; while :; do :; done") as process:
+        assert "a command runs in this container" in every.fails(1, "setup", "--execmode=" + other, "lab").err
+        process.kill()
+    assert every.ok("setup", "lab").out == every.mode.partition("-")[0] + "\n"
 
 
 def test_a_signal_reaches_the_command(every):

@@ -383,6 +383,42 @@ def test_a_clone_has_its_own_files_and_the_same_mode(udocker):
     assert listing(root_of(udocker, "a"))[b"etc/motd"][2] == b"hello\n"
 
 
+def is_waiting_for_a_lock(process):
+    """As the kernel tells it of flock(2). proc(5)"""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line.split() and str(process.pid) in line.split() for line in lines)
+
+
+def test_rm_waits_for_who_reads(udocker):
+    """An archive of a container that goes meanwhile is whole."""
+    udocker.ok("import", "--tocontainer", "--name=made", "-", input=tar(
+        *[file("file-%d" % number, bytes(1 << 20)) for number in range(4)]))
+    with udocker.start("export", "made", stdout=subprocess.PIPE) as export:
+        begin = export.stdout.read(1)           # the rest does not fit into the pipe
+        with udocker.start("rm", "made", stdout=subprocess.DEVNULL) as removal:
+            while removal.poll() is None and not is_waiting_for_a_lock(removal):
+                pass
+            archive = begin + export.stdout.read()
+            assert export.wait() == 0 and removal.wait() == 0
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        assert [member.size for member in members] == [1 << 20] * 4
+
+
+def test_what_was_read_of_a_container_that_goes_is_not_taken_for_all_of_it(udocker):
+    """Where locks do not reach, as from one machine to another."""
+    udocker.ok("import", "--tocontainer", "--name=made", "-", input=tar(
+        *[file("file-%d" % number, bytes(1 << 20)) for number in range(4)]))
+    with udocker.start("export", "made", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+        export.stdout.read(1)
+        Path(root_of(udocker, "made")).parent.rename(udocker.home / "elsewhere")
+        export.stdout.read()
+        assert b"removed this container while it was read" in export.stderr.read() and export.wait() == 1
+    container = program_under_test.Container(str(udocker.home / "elsewhere"))
+    with pytest.raises(program_under_test.NotFoundError):
+        with program_under_test.Reading(container):
+            Path(container.path).rename(udocker.home / "gone")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("words", [["load", "-i", "-"], ["import", "-", "a:1"], ["import", "--tocontainer", "-"]])
 def test_a_signal_ends_the_wait_for_an_archive(udocker, words, number):

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +112,24 @@ def test_what_somebody_reads_in_a_removed_container(nfs, busybox_tar):
     with (nfs.store / "containers" / identity / "ROOT/bin/sh").open("rb"):
         assert "is still open" in nfs.ok("rm", "made").err
         assert identity not in nfs.ok("ps").out
+
+
+def test_the_group_of_a_projects_directory(udocker, tmp_path):
+    """What is made in it belongs to its group, which is what quotas of projects count; an archive has nothing of it."""
+    containers = udocker.store / "containers"
+    containers.mkdir(parents=True)
+    containers.chmod(0o2755)
+    with tarfile.open(str(tmp_path / "tree.tar"), "w") as archive:
+        for name, mode in ("./", 0o755), ("open/", 0o1777), ("open/deep/", 0o750):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            archive.addfile(entry)
+    udocker.ok("import", "--tocontainer", "--name=made", tmp_path / "tree.tar")
+    udocker.ok("clone", "--name=copy", "made")
+    for name in "made", "copy":
+        root = Path(udocker.ok("inspect", "-p", name).out.strip())
+        modes = {path: os.stat(str(root / path)).st_mode & 0o7777 for path in (".", "open", "open/deep")}
+        assert modes == {".": 0o2755, "open": 0o3777, "open/deep": 0o2750}
+    udocker.ok("export", "-o", tmp_path / "out.tar", "made")
+    with tarfile.open(str(tmp_path / "out.tar")) as archive:
+        assert {entry.name: entry.mode for entry in archive} == {"open": 0o1777, "open/deep": 0o750}

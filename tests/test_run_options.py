@@ -92,6 +92,15 @@ def test_apts_setting_is_in_trees_that_may_change_alone(box, mode, tmp_path, opt
     assert "root" in box.ok("run", *show).out or mode == "P1"
 
 
+def test_ephemeral_changes_of_what_is_not_ones_own(namespace_box):
+    """The kernel makes no copy of what belongs to ids that a namespace does not know; its words tell nobody why."""
+    words = ["--location=/usr", "busybox", "/bin/sh", "-c", ">/share/new || echo no"]
+    result = namespace_box.ok("run", "--ephemeral", *words)
+    assert result.out == "no\n" and "another user's" in result.err
+    own = namespace_box.ok("run", "--ephemeral", "busybox", "sh", "-c", ">/etc/new && echo yes")
+    assert own.out == "yes\n" and not own.err
+
+
 def test_many_ephemeral_commands_share_a_tree(namespace_box):
     script = "test ! -e /mine && echo %d > /mine && sleep 0.2 && cat /mine"
     crowd = [namespace_box.start("run", "--ephemeral", "busybox", "sh", "-c", script % number, stdout=-1)
