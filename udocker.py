@@ -191,7 +191,8 @@ def human_size(count):
 def similar(word, choices):
     """The beginning of a hint: the choice that `word` may be a slip of, "" where none is near."""
     import difflib
-    found = difflib.get_close_matches(word, choices, 1, 0.75)
+    found = [choice for choice in choices if sorted(choice) == sorted(word)]        # as in rnu
+    found = found or difflib.get_close_matches(word, choices, 1, 0.75)
     return "did you mean %s? " % found[0] if found else ""
 
 
@@ -1205,7 +1206,11 @@ class Supervisor:
         import fcntl
         ends = []
         for low in os.pipe():
-            ends.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, self.invocation.last_descriptor + 1))
+            try:
+                ends.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, self.invocation.last_descriptor + 1))
+            except OSError:
+                raise EngineError("descriptor %d is open, and there can be none above it" % (
+                    self.invocation.last_descriptor), "close it, or raise the limit: ulimit -n")
             os.close(low)
         return ends
 
@@ -1258,7 +1263,9 @@ class Supervisor:
         # (si_code above 0: from the kernel): only what was sent to us alone is passed on, unless the command has left.
         if self.invocation.is_detached and not self.successor:
             self.held.append(received.si_signo)
-        elif received.si_code <= 0 or self.successor:
+        elif self.successor and received.si_code > 0:       # to the group that it has become the leader of
+            send_signal(-self.successor, received.si_signo)
+        elif received.si_code <= 0:
             send_signal((Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid, received.si_signo)
         if received.si_signo not in (self.signal.SIGUSR1, self.signal.SIGUSR2):
             self.ending_signal = received.si_signo
@@ -2922,6 +2929,12 @@ class ImageConfig:
         return self._text("User")
 
     @property
+    def labels(self):
+        """{name: value}"""
+        found = self._run.get("Labels")
+        return {name: str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+    @property
     def platform(self):
         return Platform.of_document(self.document)
 
@@ -4196,29 +4209,43 @@ class Findings:
     def remember(self, subject, finding):
         """Keep a finding about `subject`."""
         try:
-            make_directory(os.path.dirname(self.directory))
-            make_directory(self.directory, 0o700)
+            self._make_directory()
             write_atomic(self._path(subject), os.fsencode(self._key(subject) + finding))
         except OSError as error:
             say.debug("%s: %s" % (self.directory, error))
+
+    def _make_directory(self):
+        make_directory(os.path.dirname(self.directory))
+        make_directory(self.directory, 0o700)
+
+    def _renew(self, path):
+        """Let what is used not become stale."""
+        import time
+        if time.time() - os.stat(path).st_mtime > self.RENEWAL_AGE:
+            os.utime(path)
+
+    def keep_file(self, data):
+        """The path of a file that holds `data` (bytes), the same in all runs; OSError where none can be kept."""
+        import zlib
+        path = "%s/file-%08x-%d" % (self.directory, zlib.crc32(data), len(data))
+        if read_file(path) != data:
+            self._make_directory()
+            write_atomic(path, data)
+        self._renew(path)
+        return path
 
     def keep_links(self, links):
         """The path of a directory that holds these symbolic links, {name: target}, and no others.
 
         The same links are the same directory, which is there whole or not at all: many processes may ask at once.
         """
-        import time
         text = "\n".join("%s %s" % link for link in sorted(links.items()))
         path = "%s/links-%s" % (self.directory, sha256_digest(os.fsencode(text))[-32:])
-        try:
-            if time.time() - os.stat(path).st_mtime > self.RENEWAL_AGE:
-                os.utime(path)
+        if os.path.isdir(path):
+            self._renew(path)
             return path
-        except FileNotFoundError:
-            pass
         new = new_path(self.directory)
-        make_directory(os.path.dirname(self.directory))
-        make_directory(self.directory, 0o700)
+        self._make_directory()
         try:
             for name, target in links.items():
                 make_directory(os.path.dirname("%s/%s" % (new, name)))
@@ -6026,12 +6053,14 @@ class ImageArchive:
 
     def _docker_images(self):
         """https://github.com/moby/docker-image-spec : manifest.json"""
-        others, found = self._other_images(), []
+        others, found, known = self._other_images(), [], {}
         for entry in parse_json(self.members.document("manifest.json"), "manifest.json", list):
             if not isinstance(entry, dict) or not isinstance(entry.get("Config"), str):
                 raise DocumentError("manifest.json: an entry names no config")
             config = self._needed(entry["Config"])
-            layers = [self._needed(name) for name in strings_of(entry.get("Layers"))]
+            # The older udocker names the layers of an image that it saves under two names once
+            names = known.setdefault(entry["Config"], strings_of(entry.get("Layers")))
+            layers = [self._needed(name) for name in strings_of(entry.get("Layers")) or names]
             blobs = {blob.digest: blob for blob in [config] + layers}
             made = self._checked_manifest(entry["Config"], config, layers)
             names_of = {}
@@ -8162,6 +8191,21 @@ class Account:
                                 "--hostauth shows it the host's; a number UID:GID needs no entry")
         return int(group)
 
+    def missing_lines(self, tree, host):
+        """[(guest path, line)] of what passwd and group in a GuestTree, where they are, lack of this account, if it is
+        the caller's own; names are the host's. passwd(5), group(5)"""
+        import grp
+        if self.uid != host.uid or self.uid == 0 or not host.account:
+            return []
+        try:
+            group = grp.getgrgid(self.gid).gr_name
+        except KeyError:
+            group = self.name
+        line = "%s:x:%d:%d::%s:/bin/sh" % (self.name or host.account.pw_name, self.uid, self.gid, self.home or "/")
+        return [(guest, line) for guest, width, number, line in (
+            ("/etc/passwd", 7, self.uid, line), ("/etc/group", 4, self.gid, "%s:x:%d:" % (group, self.gid)))
+            if tree.read(guest) and str(number) not in [entry[2] for entry in self._entries(tree.read(guest), width)]]
+
     @staticmethod
     def _is_id(text):
         return 0 < len(text) <= 10 and not text.strip("0123456789") and int(text) < 0xFFFFFFFF
@@ -8199,7 +8243,7 @@ def read_variables(path, environment):
     """The variables of a file, as docker reads --env-file: lines as they are, without quotes or expansion."""
     import re
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             lines = [line.rstrip("\r") for line in file.read().split("\n")]
     except OSError as error:
         raise NotFoundError("%s: %s" % (path, error.strerror))
@@ -8327,7 +8371,8 @@ class RunSpec:
     def _host_hint(self, name):
         """How a program that is not in the container appears there, "" where the host has none of that path either."""
         directory = os.path.dirname(os.path.abspath(name))
-        if not os.path.isfile(name) or name.startswith("/") and os.path.exists(self.tree.path(directory)):
+        if not os.path.isfile(name) or name.startswith("/") and (
+                directory in DEFAULT_PATH.split(":") or os.path.exists(self.tree.path(directory))):
             return ""
         option = "" if name.startswith("/") else " --workdir=" + directory
         return "it is the host's: --volume=%s%s brings it in" % (directory, option)
@@ -9265,6 +9310,7 @@ class Engine:
     tool_kind = ""      # of TOOL_KINDS what it needs
     shown_kernel = ""   # what the proof shows programs in the place of the host's kernel
     flaw = ""           # what goes wrong in it now and then, whatever the proof says
+    always_shown = ()   # guest paths of the host's that appear whether they are asked for or not
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
     def __init__(self, mode, host):
@@ -9742,6 +9788,7 @@ class RuncEngine(ExecutableEngine):
     tool_kind = "runc"
     modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
     lacks = dict(NamespaceEngine.lacks, **{"--ephemeral": PRootEngine.lacks["--ephemeral"]})
+    always_shown = ("/proc", "/dev")        # neither runC nor crun does without
     # What docker gives by default: without CAP_SYS_ADMIN nobody inside makes a read-only volume writable
     CAPABILITIES = ["CAP_" + name for name in (
         "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
@@ -9911,7 +9958,7 @@ class RuncEngine(ExecutableEngine):
         """The mounts of config.json."""
         mounts = [self._mount(mount) for mount in outer_first(spec.mounts + spec.memory_mounts)
                   if not mount.guest.startswith("/proc/")]
-        for path in "/proc", "/dev":        # neither runC nor crun does without
+        for path in self.always_shown:
             if not any(mount.guest == path for mount in spec.mounts):
                 mounts.insert(0, self._mount(Mount(path, path)))
         if has_terminal:
@@ -10310,6 +10357,11 @@ class FakechrootEngine(Engine):
 ENGINES = (PRootEngine, FakechrootEngine, NamespaceEngine, RuncEngine)
 MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
 ENGINE_OF_MODE = {mode.code: engine for engine in ENGINES for mode in engine.modes}
+
+
+def has_steps(code):
+    """Whether a mode is one of those that trees are converted for."""
+    return code in MODES and bool(MODES[code].steps)
 
 
 # --- what works, and what runs ------------------------------------------------------------------------
@@ -11005,7 +11057,7 @@ def unpack_layer(context, unpacker, image, path, digest, diff_id):
 def convert_new(context, new):
     """Convert a NewContainer for the default mode, where that needs it; returns that mode, else "" for the default."""
     code = context.default_mode
-    if code not in MODES or not MODES[code].steps:
+    if not has_steps(code):
         return ""
     Conversion(new.path, new.published_root).change(MODES[code].steps)
     return code
@@ -12275,6 +12327,22 @@ def guest_environment(context, request, config, account, tree):
     return environment
 
 
+def add_account(context, request, spec):
+    """The command sees passwd and group with its own account: many programs end where they cannot tell who they are.
+    They are files of our own, as those of the container belong to the image."""
+    for guest, line in spec.account.missing_lines(spec.tree, context.host):
+        taken = request.excluded.union(mount.guest for mount in spec.mounts)
+        if taken & {guest, "/etc"}:
+            continue
+        text = spec.tree.read(guest)
+        try:
+            path = context.findings().keep_file(os.fsencode(text + "\n" * (not text.endswith("\n")) + line + "\n"))
+        except OSError as error:
+            say.debug("%s: %s" % (guest, error))
+            continue
+        spec.mounts = arrange_mounts(spec.mounts + [Mount(path, guest, is_required=False)])
+
+
 # What batch systems and users tell libraries for GPUs, which goes inside with the GPUs
 GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_MPS_PIPE_DIRECTORY", "ROCR_VISIBLE_DEVICES",
                  "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK")
@@ -12501,13 +12569,24 @@ def warn_of_lone_ranks(context, request, spec, standing_in):
         say.warning(reason)
 
 
+def given_entrypoint(text, tree):
+    """The words of --entrypoint: for docker the name of one program, for the older udocker a line of them."""
+    if " " not in text or os.path.exists(tree.path(text)):
+        return [text] if text else []
+    import shlex
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError("--entrypoint=%s: %s" % (text, str(error).lower()))
+
+
 def guest_command(request, config, argv, tree):
     """The words to execute: entrypoint and command as docker combines them, else a shell."""
     entrypoint = request.options.entrypoint
     if entrypoint is None:
         words = config.entrypoint + (argv or config.command)
     else:
-        words = ([entrypoint] if entrypoint else []) + argv
+        words = given_entrypoint(entrypoint, tree) + argv
     if not words:
         words = [shell for shell in ("/bin/bash", "/bin/sh") if os.path.exists(tree.path(shell))][:1]
     if not words:
@@ -12598,6 +12677,9 @@ def locate_foreign_tree(context, word, directory):
     home = os.path.dirname(root)
     if os.path.isdir(root + "/ROOT"):
         root, home = root + "/ROOT", root
+    if Conversion(home).states():
+        raise EngineError("%s: it is converted for a Fakechroot mode, and so runs as a container of its store" % root,
+                          "udocker setup --execmode=P1 CONTAINER gives its tree back as it was")
     if os.path.exists(home + "/container.json"):
         return root, Container(home).config()
     return root, known_config(context, word)
@@ -12827,8 +12909,13 @@ def run_in_tree(context, spec, mode, title, request, container):
         if area:
             area.make()
             add_hosts(spec, request.host_lines, area)
+        if not has_steps(mode or context.default_mode):         # Fakechroot hardly knows volumes at other places
+            add_account(context, request, spec)
         engine = choose_engine(context, mode, spec, container)
         apply_limits(request)
+        shown = set(engine.always_shown) - {mount.guest for mount in spec.mounts}
+        if shown:
+            say.warning("mode %s shows %s all the same" % (engine.mode, " and ".join(sorted(shown))))
         invocation = engine.invocation(spec)
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (title, engine.mode))
@@ -13231,6 +13318,7 @@ class Template:
     https://pkg.go.dev/text/template
     """
 
+    MAPS = ("labels", "volumes", "exposedports")        # which may lack anything
     FUNCTIONS = {"json": 1, "len": 1, "println": 1, "lower": 1, "upper": 1, "join": 2, "index": 2}     # operands
 
     def __init__(self, text):
@@ -13330,8 +13418,12 @@ class Template:
             return word[1:-1]
         if not word.startswith("."):
             return int(word)
+        above = ""
         for key in filter(None, word.split(".")):
             keys = {name.lower(): name for name in dot} if isinstance(dot, dict) else {}
+            above, is_of_map = key.lower(), above in self.MAPS
+            if is_of_map and above not in keys:
+                return None
             if key.lower() not in keys:
                 hint = "--format=json shows all that there is; here there are: " + ", ".join(sorted(keys.values()))
                 raise NotFoundError("--format: there is no %s" % word, hint if keys else "")
@@ -13345,7 +13437,7 @@ class Template:
                 "json": compact_json, "len": len,
                 "println": lambda value: go_text(value) + "\n", "lower": str.lower, "upper": str.upper,
                 "join": lambda items, between: between.join(map(go_text, items)),
-                "index": lambda items, key: items[key],
+                "index": lambda items, key: items.get(key, "") if isinstance(items, dict) else items[key],
             }[name](*operands)
         except (TypeError, LookupError, AttributeError):
             raise NotFoundError("--format: there is no %s of %s" % (name, " and ".join(map(go_text, operands))))
@@ -13508,6 +13600,8 @@ PLATFORM_OPTION = Option("--platform", value="OS/ARCH", meaning="image for this 
 
 REGISTRY_OPTIONS = LOOKUP_OPTIONS + (PLATFORM_OPTION,)
 
+TRUST_OPTION = Option("--disable-content-trust",
+                      meaning="as docker has it: digests are always checked, signatures never")
 FORCE_NAME_OPTION = Option("--force", meaning="take the name over from the container that has it")
 PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always", choices=PULL_POLICIES)
 
@@ -13580,7 +13674,7 @@ def stream_or_file(arguments, path):
     return path or "-"
 
 
-@command("pull", "IMAGE", options=REGISTRY_OPTIONS + (QUIET_OPTION,), examples=(
+@command("pull", "IMAGE", options=REGISTRY_OPTIONS + (QUIET_OPTION, TRUST_OPTION), examples=(
     "udocker pull busybox", "udocker pull fedora:latest", "udocker pull quay.io/centos/centos:stream9",
     "udocker pull --registry=https://registry.access.redhat.com rhel7",
     "udocker pull --httpproxy=socks5://user:pass@host:port busybox"))
@@ -13733,17 +13827,33 @@ def command_logout(context, arguments):
         context.keystore().clear()
 
 
-IMAGE_FILTERS, CONTAINER_FILTERS = ("reference", "dangling"), ("name", "id", "ancestor", "status")
+IMAGE_FILTERS, CONTAINER_FILTERS = ("reference", "dangling", "label"), ("name", "id", "ancestor", "status", "label")
+
+
+def readable_config(thing):
+    """The config of an image or container, an empty one where it cannot be read: udocker verify tells."""
+    try:
+        return thing.config()
+    except (Error, OSError):
+        return ImageConfig({})
+
+
+def has_label(thing, text):
+    """Whether an image or container has the label NAME, or NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    labels = readable_config(thing).labels
+    return name in labels and (not equals or labels[name] == value)
 
 
 def is_listed_image(image, filters):
-    """Whether an image passes all filters: a name or pattern, or dangling, which none of ours is."""
+    """Whether an image passes all filters: a name or pattern, a label, or dangling, which none of ours is."""
     if not filters:
         return True
     from fnmatch import fnmatchcase
-    names = (str(image), image.name)
-    return all(value == "false" if key == "dangling" else any(fnmatchcase(name, value) for name in names)
-               for key, value in filters)
+    passes = {
+        "dangling": lambda value: value == "false", "label": lambda value: has_label(image, value),
+        "reference": lambda value: any(fnmatchcase(name, value) for name in (str(image), image.name))}
+    return all(passes[key](value) for key, value in filters)
 
 
 def is_of_name(image, text):
@@ -13762,20 +13872,13 @@ def has_name_like(names, pattern):
 
 
 def is_listed_container(container, filters, processes):
-    """Whether a container passes all filters: its name, the beginning of its id, its image, its status."""
+    """Whether a container passes all filters: its name, the beginning of its id, its image, its status, a label."""
     passes = {
         "name": lambda value: has_name_like(container.names, value), "id": container.id.startswith,
         "ancestor": lambda value: container.image_name in (value, value + ":latest"),
+        "label": lambda value: has_label(container, value),
         "status": lambda value: value == container_state(container, processes)["Status"]}
     return all(passes[key](value) for key, value in filters)
-
-
-def readable_config(thing):
-    """The config of an image or container, an empty one where it cannot be read: udocker verify tells."""
-    try:
-        return thing.config()
-    except (Error, OSError):
-        return ImageConfig({})
 
 
 def platform_text(config):
@@ -13798,7 +13901,7 @@ def heading_record(names, **others):
 
 IMAGE_HEADINGS = heading_record("Repository Tag Digest Size Platform Protected Path", ID="IMAGE ID",
                                 CreatedAt="CREATED AT", CreatedSince="CREATED")
-CONTAINER_HEADINGS = heading_record("Names Image Mode Platform Protected Path Size Command State Status Ports",
+CONTAINER_HEADINGS = heading_record("Names Image Mode Platform Protected Path Size Command State Status Ports Labels",
                                     ID="CONTAINER ID", CreatedAt="CREATED AT", RunningFor="CREATED")
 
 
@@ -13840,7 +13943,8 @@ def container_record(context, container, has_size, processes):
     record = {"ID": container.id, "Names": ",".join(container.names), "Image": container.image_name,
               "Mode": container.mode or context.default_mode, "Platform": platform_text(config),
               "Protected": container.is_protected, "Path": container.root, "Ports": "", "CreatedAt": created,
-              "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command)}
+              "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command),
+              "Labels": ",".join("%s=%s" % pair for pair in config.labels.items())}
     record["State"] = record["Status"] = container_state(container, processes)["Status"]
     return dict(record, Size=container.size()) if has_size else record
 
@@ -13870,7 +13974,8 @@ def image_lines(image, arguments):
     Option("--platform", "-p", meaning="also show the platform"),
     Option("--digests", meaning="also show the digest of the manifest"),
     Option("--quiet", "-q", meaning="show names only"),
-    Option("--filter", "-f", value="KEY=VALUE", repeatable=True, meaning="only images that match: reference=PATTERN"),
+    Option("--filter", "-f", value="KEY=VALUE", repeatable=True,
+           meaning="only images that match: reference=PATTERN or label=NAME[=VALUE]"),
     LIST_FORMAT_OPTION,
     Option("--all", "-a", meaning="as docker has it: all are always shown"),
     Option("--no-trunc", meaning="as docker has it: nothing is ever shortened")),
@@ -13995,7 +14100,7 @@ def container_lines(context, containers, arguments):
     Option("--platform", "-p", meaning="also show the platform"),
     Option("--quiet", "-q", meaning="show ids only"),
     Option("--filter", "-f", value="KEY=VALUE", repeatable=True,
-           meaning="only containers that match: name=, id=, ancestor= or status="),
+           meaning="only containers that match: name=, id=, ancestor=, status= or label="),
     Option("--last", "-n", value="NUMBER", meaning="only so many, those made last, newest first"),
     Option("--latest", "-l", meaning="only the one made last"),
     LIST_FORMAT_OPTION,
@@ -14236,7 +14341,7 @@ def inspected(context, word, kind, has_state):
                             "udocker ps and udocker images list those there are")
     digests = ["%s@%s" % (image.name, image.digest)] if image.digest else []
     return image, {"Id": image_id(image), "RepoTags": [str(image)], "RepoDigests": digests,
-                   "RootFS": image.config().document.get("rootfs")}
+                   "RootFS": {"Type": "layers", "Layers": image.config().diff_ids}}
 
 
 # What an image does not say is empty for docker's templates, and no error
@@ -14637,8 +14742,7 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
     "inspect": [("-s --size", "udocker df and udocker ps --size show sizes")],
     "prune": [("-a --all", "images and containers stay: udocker rmi and udocker rm remove those that you name"),
               ("--filter", "it removes what nobody needs, whatever its age or label: leave it out")],
-    "pull": [("-a --all-tags", "udocker search --list-tags NAME lists the tags: pull those that you need"),
-             ("--disable-content-trust", "digests are always checked, signatures never: leave it out")],
+    "pull": [("-a --all-tags", "udocker search --list-tags NAME lists the tags: pull those that you need")],
     "rm": [("-l --link", "containers have no links: udocker rmname NAME takes a name away")],
     "rmi": [("--no-prune", "what another image needs always stays: leave it out")],
     "run": [("--link", "what listens in another container is reached at 127.0.0.1: --add-host=NAME:127.0.0.1 names it"),

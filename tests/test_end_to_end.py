@@ -438,6 +438,7 @@ def test_name_and_rmname(created):
     ("rm", "CONTAINER is missing", ""),
     ("name busy", "NAME is missing", ""),
     ("rmname a b c", "'b' is too much", ""),
+    ("rnu busy", "'rnu'", "run"), ("sp", "'sp'", "ps"),
     ("create --name", "--name", ""),
     ("run --rm=maybe busy", "--rm", ""),
     ("run -itX busy", "-X in -itX", ""),

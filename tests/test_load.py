@@ -105,6 +105,16 @@ def test_load_of_docker_save_before_25(udocker, link):
     assert tree[b"etc/motd"][2:] == (b"hello\n", tree[b"etc/issue"][3]) and tree[b"link"][2] == b"/etc"
 
 
+def test_load_of_an_image_that_the_older_udocker_saved_under_two_names(udocker):
+    """It names the layers once."""
+    members = docker_24(BOTH)
+    first = json.loads(members["manifest.json"].decode())[0]
+    listed = [first, dict(first, RepoTags=["lab/other:2"], Layers=[])]
+    members = dict(members, **{"manifest.json": json_bytes(listed)})
+    assert udocker.ok("load", input=archive(members)).out == "lab/made:1.0\nlab/other:2\n"
+    assert config_digest(udocker, "lab/other:2") == digest_of(BOTH.config)
+
+
 @pytest.mark.parametrize("pack", sorted(PACKERS))
 @pytest.mark.parametrize("members", [docker_24(BOTH), docker_25((BOTH, ["lab/made:1.0"]))], ids=["24", "25"])
 def test_load_of_a_compressed_archive(udocker, pack, members):

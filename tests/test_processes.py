@@ -342,6 +342,19 @@ def test_the_command_has_the_callers_terminal(box, terminal, options):
     assert terminal.read_rest() == "%d %d\ndone\n" % (ROWS, COLUMNS)
 
 
+def test_ctrl_c_ends_a_pipeline_whose_output_goes_elsewhere(box, terminal, tmp_path):
+    """Then runC has no terminal for it."""
+    with open(str(tmp_path / "output"), "wb") as output:
+        with box.start("run", "busybox", "sh", "-c", "echo ready; sleep 1000; echo lost", stdin=terminal._program,
+                       stdout=output, stderr=output, start_new_session=True,
+                       preexec_fn=terminal._take_control) as process:
+            while not (tmp_path / "output").read_bytes():
+                time.sleep(0.01)
+            terminal.type("\x03")
+            assert process.wait(PATIENCE) in (128 + signal.SIGINT, -signal.SIGINT)
+    assert (tmp_path / "output").read_bytes() == b"ready\n"
+
+
 def test_a_shell_at_the_terminal(box, terminal):
     with terminal.running(box, "-it", "busybox", "sh") as process:
         terminal.wait_for("# ")

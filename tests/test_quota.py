@@ -247,6 +247,9 @@ def test_prune_against_load(udocker, stocked, tmp_path):
     ("ps -q", "{id}\n"), ("ps -q -a", "{id}\n"), ("container ls -q", "{id}\n"), ("ps -q --filter name=bus", "{id}\n"),
     ("ps -q --filter name=^/?bus.$", "{id}\n"), ("ps -q -f name=^us", ""), ("ps -q -f status=running", ""),
     ("ps -q --filter name=other", ""), ("ps -q -f id={id}", "{id}\n"),
+    ("ps -q -f label=none", ""), ("images -q -f label=none=", ""),
+    ("ps --format={{{{.Labels}}}}", "\n"), ("inspect -f {{{{.Config.Labels.none}}}} busy", "<no value>\n"),
+    ("inspect -f {{{{len.RootFS.Layers}}}} lab/mine:1", None),
     ("ps -q -f ancestor={host}/lab/busybox", "{id}\n"),
     ("ps -p", "CONTAINER ID                         P M PLATFORM           NAMES              IMAGE\n"
               "{id} . W linux/{native} ['busy'] {host}/lab/busybox:latest\n"),

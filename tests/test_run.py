@@ -112,6 +112,16 @@ def test_a_command_replaces_cmd_but_not_the_entrypoint(box):
     assert output(box, "entry", "own").startswith("<own>\n1000\n")
 
 
+@pytest.mark.parametrize("entrypoint, words", [("sh -c", ["echo said"]), ("sh -c 'echo \"$@\"' first", ["said"])])
+def test_an_entrypoint_of_several_words(box, entrypoint, words):
+    """As the older udocker has it."""
+    assert output(box, "--entrypoint=" + entrypoint, "busybox", *words) == "said"
+
+
+def test_an_entrypoint_whose_quotes_do_not_end(box):
+    assert "--entrypoint" in box.fails(2, "run", "--entrypoint=sh 'x", "busybox").err
+
+
 @pytest.mark.parametrize("option", ["--entrypoint=/bin/echo", "--entrypoint=echo"])
 def test_entrypoint(box, option):
     assert output(box, option, "entry", "own") == "own"
@@ -142,6 +152,12 @@ def test_env_of_a_bare_name_passes_the_callers_value(box):
 
 def test_env_overrides_the_image(box):
     assert output(box, "-e", "LAB=other", "busybox", "sh", "-c", "echo $LAB") == "other"
+
+
+def test_env_file_that_begins_with_a_byte_order_mark(box, tmp_path):
+    """As editors of Windows write it."""
+    (tmp_path / "variables").write_bytes(b"\xef\xbb\xbfONE=1\r\nTWO=2\r\n")
+    assert output(box, "--env-file=%s" % (tmp_path / "variables"), "busybox", "sh", "-c", "echo $ONE,$TWO") == "1,2"
 
 
 def test_env_file(box, tmp_path):
@@ -344,7 +360,9 @@ def test_system_directories(box):
 def test_nosysdirs(box, mode):
     """runC and crun do not work without /proc and /dev."""
     shown = ["/sys"] if mode == "R1" else ["/dev", "/proc", "/sys"]
-    listing = output(box, "--nosysdirs", "busybox", "sh", "-c", 'ls -A "$@" /', "sh", *shown).split()
+    result = box.ok("run", "--nosysdirs", "busybox", "sh", "-c", 'ls -A "$@" /', "sh", *shown)
+    assert ("mode R1 shows /dev and /proc all the same" in result.err) == (mode == "R1")
+    listing = result.out.split()
     assert [part for part in listing if part.endswith(":")] == ["/:"] + [path + ":" for path in shown]
     assert listing[-len(shown):] == [path + ":" for path in shown], "nothing is in them"
 

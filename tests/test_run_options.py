@@ -1,10 +1,13 @@
 """docker's options of run in every mode: what they do, who refuses them, and what is told and left out."""
 import json
+import grp
 import os
+import pwd
 import resource
 import shutil
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -426,6 +429,20 @@ def test_fixperm(udocker, images):
     paths = root / "deep", root / "deep/er", root / "deep/er/file", outside
     assert [path.stat().st_mode & 0o777 for path in paths] == [0o700, 0o755, 0o640, 0o400]
     assert "0 files" in udocker.ok("setup", "--fixperm", "box").err
+
+
+def test_ones_own_account_has_its_name(debian_box):
+    """Without --hostauth too; the files of the container stay as they are."""
+    own, etc = pwd.getpwuid(os.getuid()), Path(debian_box.ok("inspect", "-p", "debian").out.strip()) / "etc"
+    before = [(etc / name).read_text() for name in ("passwd", "group")]
+    script = "id -un; id -gn; getent passwd $(id -u); echo ~%s" % own.pw_name
+    for user in own.pw_name, str(os.getuid()):
+        lines = debian_box.ok("run", "--user=" + user, "debian", "sh", "-c", script).out.splitlines()
+        assert lines == [own.pw_name, grp.getgrgid(own.pw_gid).gr_name,
+                         "%s:x:%d:%d::/:/bin/sh" % (own.pw_name, own.pw_uid, own.pw_gid), "/"]
+    assert before == [(etc / name).read_text() for name in ("passwd", "group")]
+    words = ["--user=%d" % own.pw_uid, "-v", "/etc/hostname:/etc/passwd", "debian", "cat", "/etc/passwd"]
+    assert debian_box.ok("run", *words).out == Path("/etc/hostname").read_text()
 
 
 @pytest.mark.parametrize("user, expected", [("1000:1001", "1000 1001"), ("5", "5 60"), ("0:7", "0 7")])
