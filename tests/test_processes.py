@@ -348,10 +348,13 @@ def test_ctrl_c_ends_a_pipeline_whose_output_goes_elsewhere(box, terminal, tmp_p
         with box.start("run", "busybox", "sh", "-c", "echo ready; sleep 1000; echo lost", stdin=terminal._program,
                        stdout=output, stderr=output, start_new_session=True,
                        preexec_fn=terminal._take_control) as process:
-            while not (tmp_path / "output").read_bytes():
-                time.sleep(0.01)
-            terminal.type("\x03")
-            assert process.wait(PATIENCE) in (128 + signal.SIGINT, -signal.SIGINT)
+            try:
+                while not (tmp_path / "output").read_bytes():
+                    time.sleep(0.01)
+                terminal.type("\x03")
+                assert process.wait(PATIENCE) in (128 + signal.SIGINT, -signal.SIGINT)
+            finally:
+                process.kill()
     assert (tmp_path / "output").read_bytes() == b"ready\n"
 
 
