@@ -11911,15 +11911,17 @@ def tag_image(context, source, target):
 # --- cp -----------------------------------------------------------------------------------------------
 
 class CopyEnd:
-    """One end of `cp`: PATH of the host, or CONTAINER:PATH; where its entry lies, found without leaving the tree."""
+    """One end of `cp`: PATH of the host, or CONTAINER:PATH; where its entry lies, found without leaving the tree.
+    `reading` is to be a `with` block around what is done with it."""
 
     def __init__(self, context, text):
+        import contextlib
         word, colon, guest = text.partition(":")
         self.text = text
         self.is_guest = bool(colon) and "/" not in word and word not in (".", "..")
         self.has_slash = text.endswith("/")
         self.is_content = text.endswith("/.") or guest == "."       # docker's way to say: what is in the directory
-        self.reading = None
+        self.reading = contextlib.ExitStack()           # nothing
         if self.is_guest:
             container = context.containers.get(word)
             settle(container)
@@ -11944,15 +11946,10 @@ class CopyEnd:
         return OpenTree(self.tree.root), resolved.strip("/")
 
     def __enter__(self):
-        """The container is neither removed nor converted meanwhile."""
-        if self.reading:
-            self.reading.__enter__()
         return self
 
-    def __exit__(self, failure, error, trace):
+    def __exit__(self, _, error, __):
         """Errors of files in the tree name them as the user does."""
-        if self.reading:
-            self.reading.__exit__(failure, error, trace)
         name = getattr(error, "filename", None)
         if self.is_guest and isinstance(name, str) and name.startswith(self.tree.root + "/"):
             error.filename = self.text.partition(":")[0] + ":" + name[len(self.tree.root):]
@@ -11983,7 +11980,7 @@ def copy_out(context, source_text, is_followed=False):
     tree, start = source.place(is_followed)
     if Conversion(os.path.dirname(tree.path)).states():
         say.warning("programs and links are copied as they were converted; cp to a file gives them as they were")
-    with Naming(Say.OUTPUT), open_output("-") as file, source:
+    with Naming(Say.OUTPUT), open_output("-") as file, source.reading:
         writer = TarWriter(file)
         writer.add_tree(tree, "" if source.is_content else os.path.basename(start), start)
         writer.close()
@@ -11999,7 +11996,7 @@ def copy_in(context, target_text):
     tree, place = target.place(True)
     # On the file system of the tree, where it can be, and where prune looks
     parent = context.layout.containers if os.access(context.layout.containers, os.W_OK) else context.temporary()
-    with Naming(target_text), WorkArea(parent) as area, target:
+    with Naming(target_text), WorkArea(parent) as area, target, target.reading:
         unpacker = LayerUnpacker(area.path + "/content", has_whiteouts=False)
         os.mkdir(area.path + "/content", 0o755)
         unpacker.apply_pieces(tree_pieces("-"))
@@ -12042,7 +12039,7 @@ def copy_between(context, source_text, target_text, is_followed=False):
     if source_kind == "directory" and (paths[1] + "/").startswith(paths[0].rstrip("/") + "/"):
         raise ConflictError("%s: a directory cannot be copied into itself" % source_text,
                             "choose a target outside of it")
-    with Naming(target_text), source, target:
+    with Naming(target_text), source, target, source.reading, target.reading:
         mend = Conversion(os.path.dirname(source_tree.path)).reverter(start, place) if source.is_guest else None
         TreeMerge(source_tree, target_tree, target.beside, mend, target.is_guest).copy(start, place)
 

@@ -139,7 +139,7 @@ def test_a_copy_where_there_are_no_hard_links(stocked):
     (source / "first").write_text("content")
     os.link(str(source / "first"), str(source / "second"))
     assert stocked.run(["cp", source, "gone:/with"]).status == 0
-    without = [at for at in range(1, stocked.counter.value + 1)
+    without = [at for at in range(2, stocked.counter.value + 1)         # the first one is for a lock
                if stocked.run(["cp", source, "gone:/without-%d" % at], at=at, do=errno.EPERM).status == 0]
     assert len(without) == 1
     for name, is_same in ("with", True), ("without-%d" % without[0], False):
@@ -401,9 +401,9 @@ def test_a_copy_from_a_converted_container_that_is_killed_leaves_nothing_convert
         assert copied.items() <= before.items(), at
 
 
-@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("number", range(2, 8))
 def test_a_copy_that_finds_no_room_leaves_nothing(stocked, number):
-    """In the place of a file that is there."""
+    """In the place of a file that is there. The first call is for a lock, which can be done without."""
     result = stocked.run(["cp", stocked.directory / "tree.tar", "kept:/etc/passwd"], at=number, do=errno.ENOSPC)
     assert result.status == 1 and ".new-" not in result.err and result.err.count("\n") == 2, result
     assert stocked.strange_names() == []
