@@ -1789,9 +1789,11 @@ def read_file(path, limit=16 << 20):
     except (FileNotFoundError, NotADirectoryError):
         return b""
     with Closing(descriptor):
-        pieces, missing = [], limit if stat.S_ISREG(os.fstat(descriptor).st_mode) else 0
+        status = os.fstat(descriptor)
+        size = min(limit, status.st_size)       # 0 of what the kernel makes up
+        pieces, missing = [], (size or limit) if stat.S_ISREG(status.st_mode) else 0
         while missing and (not pieces or pieces[-1]):
-            pieces.append(os.read(descriptor, min(missing, 1 << 16)))
+            pieces.append(os.read(descriptor, min(missing, size or 1 << 16)))
             missing -= len(pieces[-1])
         return b"".join(pieces)
 
@@ -12171,15 +12173,24 @@ def stand_in(context, spec, refusal):
     return engine
 
 
+def is_hit_by_flaw(engine, spec):
+    """Whether the flaw of an old PRoot is sure to kill what the container's programs start: glibc spawns by clone(2)
+    since 2.24, and by clone3(2) since 2.34."""
+    if not engine.flaw:
+        return False
+    guest = GuestSystem(GuestTree(os.path.realpath(spec.root)))
+    data = b"" if guest.is_musl or not guest.libc else read_file(guest.tree.path(guest.libc))
+    return b"\0GLIBC_2.24\0" in data and b"\0GLIBC_2.34\0" not in data
+
+
 def find_default_engine(context, spec, container):
-    """The proved engine where nobody chose a mode: PRoot, or N1 for what that cannot run, or where it is missing or has
-    a flaw."""
+    """The proved engine where nobody chose a mode: PRoot, or N1 for what that cannot run, or where it is missing."""
     try:
         engine = find_engine(context, context.default_mode, spec, container)
         engine.check(spec)
     except (EngineError, ToolError) as error:
         return stand_in(context, spec, error)
-    if engine.flaw:
+    if is_hit_by_flaw(engine, spec):
         try:
             better = find_namespaces(context, spec)
             say.debug("mode N1 is used: " + engine.flaw)
