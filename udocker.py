@@ -1930,6 +1930,9 @@ def remove_tree(path):
     os.rmdir(path)
 
 
+STILL_OPEN = (errno.ENOTEMPTY, errno.EBUSY)     # what NFS answers where something in a directory is
+
+
 def remove_locked(path, lock):
     """Remove a directory in which its own lock lies, a Lock that is held: it goes last, and is let go before, as NFS
     keeps what is removed and still open under another name. OSError where something else in it is kept so."""
@@ -1943,7 +1946,7 @@ def remove_locked(path, lock):
         try:
             remove_tree(path)
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EBUSY) or time.monotonic() > deadline:
+            if error.errno not in STILL_OPEN or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
@@ -1977,6 +1980,10 @@ class WorkArea:
         try:
             if os.path.lexists(self.path):
                 remove_locked(self.path, self.lock)
+        except OSError as error:
+            if error.errno not in STILL_OPEN:
+                raise
+            say.debug("%s: %s" % (self.path, error.strerror))       # prune takes it
         finally:
             self.lock.release()
 
@@ -4979,7 +4986,7 @@ class ContainerStore:
                 remove_file(self.layout.container(name))
             remove_locked(hidden, lock)
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+            if error.errno not in STILL_OPEN:
                 raise
             say.warning("%s: something in it is still open; a later udocker prune removes the rest" % container.id)
         finally:

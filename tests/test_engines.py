@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
+import guests
 import udocker as program_under_test
 from conftest import need, working
 from program import Program, in_main_thread
@@ -50,6 +52,37 @@ def test_the_default_falls_back_to_namespaces_with_one_line(namespace_box, conta
 def test_the_default_takes_the_mode_that_can_do_what_is_asked(namespace_box, containers, proot, tmp_path):
     result = containers("run", "-v", "%s:/data:ro" % tmp_path, "busybox", "touch", "/data/x")
     assert result.status != 0 and "Read-only" in result.err and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("spelling, is_hit", [(b"", False), (b"GLIBC_2.3X", True)], ids=["new glibc", "old glibc"])
+def test_who_goes_before_an_old_proot(udocker, broken_modes, tmp_path, spelling, is_hit):
+    """Which kills what programs of some glibcs start: here one that seems to be of them."""
+    need("gcc")
+    tree = guests.build(tmp_path / "tree", tmp_path)
+    if spelling:
+        libc, = [path for path in tree.rglob("libc.so.6") if path.is_file()]
+        libc.write_bytes(libc.read_bytes().replace(b"GLIBC_2.34\0", spelling + b"\0"))
+    proot = Path(need("proot")).read_bytes().replace(b"can't allocate heap", b"")
+    for name, data in ("old", proot), ("new", proot + b"can't allocate heap"):
+        path = tmp_path / name
+        path.write_bytes(data)
+        path.chmod(0o755)
+        command = ["run", "--location=%s" % tree, "none", "/bin/static"]
+        talk = udocker("-D", *command, env={"UDOCKER_USE_PROOT_EXECUTABLE": str(path)}).err
+        assert ("mode N1 is used" in talk) == (is_hit and name == "old" and not broken_modes["N1"]), talk
+        if not broken_modes["P1"]:
+            doctor = udocker("doctor", env={"UDOCKER_USE_PROOT_EXECUTABLE": str(path)}).out
+            assert ("udocker install P1" in doctor) == (name == "old")
+
+
+@pytest.mark.parametrize("status, is_told", [(139, True), (7, False)])
+def test_what_an_old_proot_may_have_killed(containers, broken_modes, status, is_told):
+    proot = Path(need("proot"))
+    if b"can't allocate heap" in proot.read_bytes():
+        pytest.skip("this PRoot is no old one")
+    box = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=working("P1", broken_modes))
+    result = box("run", "busybox", "sh", "-c", "exit %d" % status)
+    assert result.status == status and ("udocker install P1" in result.err) == is_told
 
 
 BUBBLEWRAP = """import sys, udocker
