@@ -1445,10 +1445,12 @@ class Lock:
     Any number of processes hold a shared one at a time, and nobody holds an exclusive one meanwhile.
     """
 
-    def __init__(self, path, is_shared=False, is_patient=True, needs_file=False, is_own=False):
+    def __init__(self, path, is_shared=False, is_patient=True, needs_file=False, is_own=False, waiting=""):
         """Without `is_patient`, ConflictError where others hold it; with `needs_file`, OSError where there is no room
-        for one; with `is_own`, where it is another user's, who might hold it for ever."""
+        for one; with `is_own`, where it is another user's, who might hold it for ever. `waiting` is told the user who
+        has to wait."""
         self.path = path
+        self.waiting = waiting
         self.needs_file = needs_file
         self.is_own = is_own
         self.is_shared = is_shared
@@ -1479,6 +1481,8 @@ class Lock:
                     os.close(self.descriptor)
                     raise ConflictError("another udocker is at work in this store", "try again when it has ended")
                 say.debug("waiting for the lock %s" % self.path)
+                if self.waiting:
+                    say.info(self.waiting)
                 fcntl.flock(self.descriptor, kind)
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
@@ -4831,6 +4835,10 @@ class Container:
         """Allocated bytes of the tree, hard links counted once."""
         return allocated_size(self.root)
 
+    def lock(self):
+        """The Lock for who removes or converts it."""
+        return Lock(self.path + "/lock", waiting="waiting for another udocker, which reads or converts %s" % self.id)
+
 
 class Reading:
     """In a `with` block a container's tree is read: rm and setup wait for its end, where locks work. NotFoundError at
@@ -4975,7 +4983,7 @@ class ContainerStore:
         """Remove a container with its names and its tree; at no moment is half of one listed."""
         names = [name for listed in self.list() if listed.id == container.id for name in listed.names]
         hidden = self.layout.container(Layout.REMOVED + new_token())
-        lock = Lock(container.path + "/lock")           # keeps another command's sweep() away
+        lock = container.lock()         # keeps another command's sweep() away
         try:
             lock.acquire()
             os.rename(container.path, hidden)
@@ -11234,7 +11242,7 @@ def change_mode(container, code, is_forced=False):
     if not is_forced and not conversion.is_done(MODES[code].steps) and not TreeProcesses(container.root).is_empty():
         raise ConflictError("%s: a command runs in this container, and would lose its libraries" % container.id,
                             "udocker kill %s ends it; --force converts the container all the same" % container.id)
-    with Lock(container.path + "/lock"), Naming(container.root), Work("converting to %s" % code):
+    with container.lock(), Naming(container.root), Work("converting to %s" % code):
         if MODES[code].steps or conversion.states():
             conversion.change(MODES[code].steps, is_forced)
         container.mode = code
@@ -11254,7 +11262,7 @@ def settle(container):
     if container.mode and container.mode not in MODES or conversion.is_done(steps_of(container)):
         return
     try:
-        with Lock(container.path + "/lock") as lock, Naming(container.root):
+        with container.lock() as lock, Naming(container.root):
             steps = steps_of(container)
             if lock.is_held and not conversion.is_done(steps):      # without locks nobody knows who is at work
                 say.warning("the last setup of %s was cut short, and is undone" % container.id)

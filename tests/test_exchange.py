@@ -383,21 +383,14 @@ def test_a_clone_has_its_own_files_and_the_same_mode(udocker):
     assert listing(root_of(udocker, "a"))[b"etc/motd"][2] == b"hello\n"
 
 
-def is_waiting_for_a_lock(process):
-    """As the kernel tells it of flock(2). proc(5)"""
-    lines = Path("/proc/locks").read_text().splitlines()
-    return any("->" in line.split() and str(process.pid) in line.split() for line in lines)
-
-
 def test_rm_waits_for_who_reads(udocker):
     """An archive of a container that goes meanwhile is whole."""
     udocker.ok("import", "--tocontainer", "--name=made", "-", input=tar(
         *[file("file-%d" % number, bytes(1 << 20)) for number in range(4)]))
     with udocker.start("export", "made", stdout=subprocess.PIPE) as export:
         begin = export.stdout.read(1)           # the rest does not fit into the pipe
-        with udocker.start("rm", "made", stdout=subprocess.DEVNULL) as removal:
-            while removal.poll() is None and not is_waiting_for_a_lock(removal):
-                pass
+        with udocker.start("rm", "made", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as removal:
+            assert b"waiting for another udocker" in removal.stderr.readline()
             archive = begin + export.stdout.read()
             assert export.wait() == 0 and removal.wait() == 0
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
