@@ -2656,8 +2656,13 @@ class Reference:
                     yield host + "/" + name
             yield names[-1]
 
+    @property
+    def suffix(self):
+        """What follows the name: a colon and the tag, or an @ and the digest."""
+        return "@" + self.digest if self.digest else ":" + self.tag
+
     def __str__(self):
-        return self.name + ("@" + self.digest if self.digest else ":" + self.tag)
+        return self.name + self.suffix
 
 
 class Platform:
@@ -10709,8 +10714,8 @@ def fetch_manifest(registry, repository, version, platform, known):
     raise DocumentError("%s/%s: indexes within indexes without end" % (registry.name, repository))
 
 
-def first_that_exists(registry, repositories, ask):
-    """ask(repository) for the first repository that the registry has."""
+def first_that_exists(registry, repositories, ask, suffix=""):
+    """(repository, ask(repository)) for the first repository that the registry has; errors name it with the suffix."""
     for repository in repositories:
         try:
             return repository, ask(repository)
@@ -10718,8 +10723,8 @@ def first_that_exists(registry, repositories, ask):
             if repository != repositories[-1] and error.status in (401, 403, 404):
                 continue
             if error.status == 404:
-                raise NotFoundError("%s/%s: %s" % (registry.name, repository, error.message.partition(": ")[2]),
-                                    "check the name and the tag")
+                raise NotFoundError("%s/%s%s: %s" % (
+                    registry.name, repository, suffix, error.message.partition(": ")[2]), "check the name and the tag")
             raise
 
 
@@ -10745,7 +10750,7 @@ def inspect_manifest(context, reference, platform=None, address=""):
             return fetch_manifest(registry, repository, reference.version, platform, {})[0]
         return registry.manifest(repository, reference.version)
 
-    return parse_json(first_that_exists(registry, repositories, ask)[1], str(reference))
+    return parse_json(first_that_exists(registry, repositories, ask, reference.suffix)[1], str(reference))
 
 
 def fetch_blob(context, registry, repository, descriptor, progress, failures):
@@ -10926,7 +10931,7 @@ def pull_image(context, reference, platform=None, address="", use=None):
         known = {manifest_digest(data): data for data in (image.read("index"), image.read("manifest"))
                  if data} if image else {}
         repository, (data, index) = first_that_exists(registry, repositories, lambda repository: fetch_manifest(
-            registry, repository, reference.version, wanted, known))
+            registry, repository, reference.version, wanted, known), reference.suffix)
         manifest = parse_manifest(data, str(reference))
         digests = [descriptor.digest for descriptor in manifest.blobs]
         fetch_config(context, registry, repository, manifest, wanted, platform is not None, reference)

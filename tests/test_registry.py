@@ -231,6 +231,12 @@ def test_a_blob_that_is_missing_is_told(puller, faulty, which):
     puller.refused(faulty.image.reference, told=["404"])
 
 
+def test_a_tag_that_is_missing_is_named(puller, faulty):
+    name = faulty.image.reference.rpartition(":")[0]
+    puller.refused(name + ":absent", told=[name + ":absent: HTTP 404", "check the name and the tag"])
+    puller.refused(name + "@sha256:" + "0" * 64, told=["@sha256:0000"])
+
+
 # Redirects
 
 @pytest.fixture
