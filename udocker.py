@@ -761,34 +761,35 @@ class SystemCalls:
     architecture words: AUDIT_ARCH_* of include/uapi/linux/audit.h.
     """
 
-    GENERIC = {
+    NEW = {         # the same everywhere since Linux 5.1
+        "io_uring_setup": 425, "open_tree": 428, "clone3": 435, "openat2": 437, "faccessat2": 439, "mount_setattr": 442,
+        "fchmodat2": 452, "setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466,
+        "open_tree_attr": 467, "file_getattr": 468, "file_setattr": 469,
+    }
+    GENERIC = dict(NEW, **{
         "mknodat": 33, "pivot_root": 41, "fchownat": 54, "fchown": 55, "capset": 91, "setregid": 143, "setgid": 144,
         "setreuid": 145, "setuid": 146, "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152,
-        "setgroups": 159, "statx": 291, "clone3": 435, "openat2": 437, "faccessat2": 439, "mount_setattr": 442,
-        "fchmodat2": 452,
-    }
-    OLD_32_BIT = {
+        "setgroups": 159, "execveat": 281, "statx": 291,
+    })
+    OLD_32_BIT = dict(NEW, **{
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
         "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 170, "chown": 182,
         "capset": 185, "lchown32": 198, "setreuid32": 203, "setregid32": 204, "setgroups32": 206, "fchown32": 207,
         "setresuid32": 208, "setresgid32": 210, "chown32": 212, "setuid32": 213, "setgid32": 214,
-        "setfsuid32": 215, "setfsgid32": 216, "clone3": 435, "openat2": 437, "faccessat2": 439,
-        "mount_setattr": 442, "fchmodat2": 452,
-    }
-    X86_64 = {
+        "setfsuid32": 215, "setfsgid32": 216,
+    })
+    X86_64 = dict(NEW, **{
         "chown": 92, "fchown": 93, "lchown": 94, "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114,
         "setgroups": 116, "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
-        "mknod": 133, "pivot_root": 155, "mknodat": 259, "fchownat": 260, "statx": 332, "clone3": 435,
-        "openat2": 437, "faccessat2": 439, "mount_setattr": 442, "fchmodat2": 452,
-    }
-    I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, statx=383)
-    ARM = dict(OLD_32_BIT, pivot_root=218, mknodat=324, fchownat=325, statx=397)
-    PPC64 = {
+        "mknod": 133, "pivot_root": 155, "mknodat": 259, "fchownat": 260, "execveat": 322, "statx": 332,
+    })
+    I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, execveat=358, statx=383)
+    ARM = dict(OLD_32_BIT, pivot_root=218, mknodat=324, fchownat=325, execveat=387, statx=397)
+    PPC64 = dict(NEW, **{
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
         "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 169, "chown": 181,
-        "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "statx": 383, "clone3": 435,
-        "openat2": 437, "faccessat2": 439, "mount_setattr": 442, "fchmodat2": 452,
-    }
+        "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "execveat": 362, "statx": 383,
+    })
     # machine: the tables of its own and of the programs that it also runs
     BY_MACHINE = {
         "x86_64": ((0xC000003E, X86_64), (0x40000003, I386)), "i686": ((0x40000003, I386),),
@@ -9405,9 +9406,11 @@ class PRootEngine(ExecutableEngine):
         "--read-only": ("cannot make the container's tree read-only", "modes N1 and R1 can: " + SETUP_HINT % "N1"),
         "--ephemeral": ("cannot keep changes away from the container's tree", "mode N1 can: " + SETUP_HINT % "N1"),
     }
-    # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without them the C
-    # library falls back to calls that every PRoot knows. udocker's own 5.1.1 knows statx, and aborts under a new apt
-    NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2")
+    # Newer than the PRoots in use, which would let them through untranslated, to the host's files: without them
+    # programs fall back to calls that every PRoot knows. udocker's own 5.1.1 knows statx, and aborts under a new apt
+    NEWER_CALLS = ("statx", "openat2", "faccessat2", "fchmodat2", "execveat", "io_uring_setup", "open_tree",
+                   "open_tree_attr", "setxattrat", "getxattrat", "listxattrat", "removexattrat", "file_getattr",
+                   "file_setattr")
     # In PRoots since 5.2, and udocker's 5.1.1: what one says that gives a program started by clone(CLONE_VM), as
     # posix_spawn(3) has it, a heap of its own. Others empty the heap of the parent, which then dies; they get it right
     # with clone3, which they do not know, but then threads do not share one
@@ -10016,7 +10019,8 @@ class RuncEngine(ExecutableEngine):
             if Host.sysctl(name) == refusing:
                 return "%s needs user namespaces, and %s is %s" % (
                     os.path.basename(self.executable), name, refusing), ""
-        return report, ""
+        is_old_crun = self.is_crun and "gid_map" in report      # it asks newgidmap first, and spoils the map itself
+        return report, "the package uidmap has newgidmap, without which this crun does nothing" * is_old_crun
 
 
 class FakechrootLibrary:
@@ -12193,14 +12197,19 @@ def stand_in(context, spec, refusal):
     return engine
 
 
-def is_hit_by_flaw(engine, spec):
-    """Whether the flaw of an old PRoot is sure to kill what the container's programs start: glibc spawns by clone(2)
-    since 2.24, and by clone3(2) since 2.34."""
-    if not engine.flaw:
-        return False
+def flaw_that_hits(engine, spec):
+    """What of a PRoot is sure to kill programs of a container, in words; "" where nothing is known.
+
+    Old ones: glibc spawns by clone(2) since 2.24, and by clone3(2) since 2.34. Newer ones die where the first brk(2) of
+    a program is that of its child or thread, as with musl before 1.2, which calls it late.
+    """
     guest = GuestSystem(GuestTree(os.path.realpath(spec.root)))
-    data = b"" if guest.is_musl or not guest.libc else read_file(guest.tree.path(guest.libc))
-    return b"\0GLIBC_2.24\0" in data and b"\0GLIBC_2.34\0" not in data
+    if not guest.libc or guest.is_musl == bool(engine.flaw):
+        return ""
+    data = read_file(guest.tree.path(guest.libc))
+    if guest.is_musl:
+        return "this PRoot dies of some programs of musl before 1.2" if b"\0" + b"1.1." in data else ""
+    return engine.flaw if b"\0GLIBC_2.24\0" in data and b"\0GLIBC_2.34\0" not in data else ""
 
 
 def find_default_engine(context, spec, container):
@@ -12210,13 +12219,14 @@ def find_default_engine(context, spec, container):
         engine.check(spec)
     except (EngineError, ToolError) as error:
         return stand_in(context, spec, error)
-    if is_hit_by_flaw(engine, spec):
+    flaw = flaw_that_hits(engine, spec)
+    if flaw:
         try:
             better = find_namespaces(context, spec)
-            say.debug("mode N1 is used: " + engine.flaw)
+            say.debug("mode N1 is used: " + flaw)
             return better
         except EngineError as error:
-            say.debug("%s, and mode N1 cannot run this: %s" % (engine.flaw, error.message))
+            say.debug("%s, and mode N1 cannot run this: %s" % (flaw, error.message))
     return engine
 
 

@@ -18,11 +18,14 @@ SCRIPTS = {
 LINKS = {"srv/absolute": "/etc/marker", "srv/over": "../../../../../../etc/marker", "srv/directory": "/etc"}
 # A program that does what shells cannot; each of its words is one thing to be done
 CALLS = r"""
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -78,6 +81,20 @@ static void start_with_an_empty_environment(void)
     wait(NULL);
 }
 
+static void execute_at(void)
+{
+    char *words[] = {"/etc/marker", NULL};
+    syscall(SYS_execveat, AT_FDCWD, "/etc/marker", words, words + 1, 0);
+    puts(errno == ENOSYS || errno == EACCES ? "as inside" : "elsewhere");
+}
+
+static void set_up_io_uring(void)
+{
+    long parameters[64] = {0};
+    if (syscall(425, 1, parameters) < 0 && errno == ENOSYS)
+        puts("there is none");
+}
+
 static void grow_after_a_spawn(void)
 {
     static char *pieces[20000];
@@ -96,6 +113,8 @@ int main(int count, char **words)
         if (!strcmp(words[place], "socket")) speak_through_a_socket();
         if (!strcmp(words[place], "fork")) fork_often();
         if (!strcmp(words[place], "spawn")) grow_after_a_spawn();
+        if (!strcmp(words[place], "execveat")) execute_at();
+        if (!strcmp(words[place], "io_uring")) set_up_io_uring();
         if (!strcmp(words[place], "maps")) find_the_libraries();
         if (!strcmp(words[place], "bare")) start_with_an_empty_environment();
     }

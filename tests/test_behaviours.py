@@ -68,6 +68,9 @@ BEHAVIOURS = {
     "libraries": row("lab calls maps", "below the tree's path\n", unless={"[NR]*": ("elsewhere\n", 0)}),
     "threads and forks": row("lab calls thread fork", "thread\n50 children\n"),
     "a spawn, and a heap that grows": row("lab calls spawn", "grown\n"),
+    # Calls that PRoot does not know, and would let through to the host's files
+    "execveat": row("lab calls execveat", "as inside\n", unless={"F*": ("elsewhere\n", 0)}),
+    "io_uring": row("lab sh -c 'calls io_uring || true'", "", unless={"P*": ("there is none\n", 0)}),
     "sockets": row("lab calls socket", "socket\n"),
     "pipeline": row("lab sh -c 'echo c b a | tr \" \" \"\\n\" | sort | head -n 2'", "a\nb\n"),
     "words": row("lab sh -c 'printf \"<%s>\" \"$@\"' sh '' 'a b' '*' '$HOME' --help -- '`id`' '\\' '\"' \"'\" 'x\ny'",

@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -73,6 +74,29 @@ def test_who_goes_before_an_old_proot(udocker, broken_modes, tmp_path, spelling,
         if not broken_modes["P1"]:
             doctor = udocker("doctor", env={"UDOCKER_USE_PROOT_EXECUTABLE": str(path)}).out
             assert ("udocker install P1" in doctor) == (name == "old")
+
+
+@pytest.mark.parametrize("version, is_old", [(b"1.1.24", True), (b"1.2.3", False)])
+def test_who_goes_before_a_new_proot(udocker, broken_modes, tmp_path, version, is_old):
+    """Which dies of some programs of old musls: here something that calls itself one."""
+    tree = tmp_path / "tree"
+    for name in "bin", "lib":
+        (tree / name).mkdir(parents=True)
+    shutil.copy(need("busybox"), str(tree / "bin/static"))
+    shell = bytearray(Path("/bin/sh").read_bytes())
+    place = shell.index(b"/lib64/ld-linux-x86-64.so.2\0") if b"/lib64/ld-linux-x86-64.so.2\0" in shell else None
+    if place is None:
+        pytest.skip("the loader here has another name")
+    shell[place:place + 28] = b"/lib/ld-musl-x86_64.so.1".ljust(28, b"\0")
+    (tree / "bin/sh").write_bytes(shell)
+    (tree / "lib/ld-musl-x86_64.so.1").write_bytes(bytes(shell) + b"\0" + version + b"\0")
+    for name, mark in ("old", b""), ("new", b"can't allocate heap"):
+        path = tmp_path / name
+        path.write_bytes(Path(need("proot")).read_bytes().replace(b"can't allocate heap", b"") + mark)
+        path.chmod(0o755)
+        talk = udocker("-D", "run", "--location=%s" % tree, "none", "/bin/static", "true",
+                       env={"UDOCKER_USE_PROOT_EXECUTABLE": str(path)}).err
+        assert ("mode N1 is used" in talk) == (is_old and name == "new" and not broken_modes["N1"]), talk
 
 
 @pytest.mark.parametrize("status, is_told", [(139, True), (7, False)])
