@@ -1889,7 +1889,8 @@ def left_behind(directory, pattern="^[.]new-"):
 def _empty_directory(name, parent, top):
     """Empty a directory of `parent`: the directories in it go to `top`, under the new names that are returned.
 
-    Where a disk or a quota is full there may be no room for a name at the top: those are emptied where they are.
+    Where a disk or a quota is full there may be no room for a name at the top, and directories of the lower layer of an
+    overlay cannot be renamed: those are emptied where they are.
     """
     moved = []
     with Closing(open_directory(name, parent)) as inner:
@@ -1903,7 +1904,7 @@ def _empty_directory(name, parent, top):
                     os.rename(child, new, src_dir_fd=inner, dst_dir_fd=top)
                     moved.append(new)
                 except OSError as error:
-                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EXDEV):
                         raise
                     moved += _empty_directory(child, inner, top)
                     os.rmdir(child, dir_fd=inner)
@@ -2030,6 +2031,14 @@ def set_time(target, mtime, directory=None):
         os.utime(target, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=False)
 
 
+def set_link_time(path, mtime, directory=None):
+    """The same for a link, where the file system can: by SFTP it would be that of the file it leads to."""
+    try:
+        set_time(path, mtime, directory)
+    except OSError as error:
+        say.debug("%s: its time is not set: %s" % (os.fsdecode(path), error.strerror))
+
+
 def _copy_data(reader, writer, size):
     """Copy `size` bytes from one file to another: at once where the file system shares blocks, and holes as holes."""
     if size <= 1 << 16:         # what is said below costs more than it saves
@@ -2081,7 +2090,7 @@ def copy_file(source, path, status, source_directory=None, directory=None):
     """Make `path` a copy of a file or link of which `status` is known; both may be names in open directories."""
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
-        set_time(path, status.st_mtime_ns, directory)
+        set_link_time(path, status.st_mtime_ns, directory)
         return
     with Closing(open_source(source, source_directory)) as reader, \
             Closing(os.open(path, NEW_FILE, 0o600, dir_fd=directory)) as writer:
@@ -2383,6 +2392,18 @@ class GuestTree:
             return read_file(self.path(guest)).decode("utf-8", "surrogateescape")
         except OSError:
             return ""
+
+    def can_have(self, guest):
+        """Whether something is at `guest`, or the caller could make it."""
+        try:
+            path = self.path(guest)
+        except OSError:         # links in a circle
+            return False
+        if os.path.lexists(path):
+            return True
+        while not os.path.isdir(path):
+            path = os.path.dirname(path)
+        return os.access(path, os.W_OK)
 
     def make_mount_point(self, guest, is_directory):
         """The host path of a directory or file at `guest`, made where it is missing.
@@ -3299,7 +3320,8 @@ def choose_transport(curl_executable, timeout, environment):
     try:
         return PycurlTransport(timeout, environment.get("CURL_CA_BUNDLE") or environment.get("SSL_CERT_FILE", ""),
                                environment.get("SSL_CERT_DIR", ""))
-    except ImportError:
+    except Exception as error:      # it is missing, or for another Python
+        say.debug("pycurl: %s" % error)
         found = Host.find_executable("curl")
         if not found:
             raise ToolError("neither pycurl nor the curl executable is there, so nothing can be downloaded",
@@ -4216,7 +4238,7 @@ class Findings:
         if not text.startswith(key):
             return None
         finding = text[len(key):]
-        return finding if not finding or time.time() - written_at < failure_age else None
+        return finding if not finding or 0 <= time.time() - written_at < failure_age else None
 
     def stale(self):
         """Paths of the findings that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
@@ -4631,9 +4653,9 @@ class ImageStore:
         """All images, by name."""
         return sorted((image for image in self._all() if image.is_finished), key=str)
 
-    def _all(self, top=None):
+    def _all(self, top=None, is_strict=False):
         """Images below `top`, finished or not: the directories with files in them. One may lie in another, as those of
-        lab:app and lab/app:latest do."""
+        lab:app and lab/app:latest do. Those that cannot be seen are left out or, with `is_strict`, a ConflictError."""
         top = top or self.layout.repos
         pending = [top]
         while pending:
@@ -4647,6 +4669,12 @@ class ImageStore:
                         else:
                             has_files = True
             except (FileNotFoundError, NotADirectoryError):
+                continue
+            except PermissionError:
+                if is_strict:
+                    raise ConflictError("%s: what is in it cannot be seen, and may need any blob" % path,
+                                        "its owner lets others see it with: chmod -R go+rX")
+                say.warning("%s: left out, as you may not look into it" % path)
                 continue
             if has_files and path != top:
                 parent, version = os.path.split(path)
@@ -4736,7 +4764,8 @@ class ImageStore:
 
     def files_in_use(self):
         """The names of the files in layers/ that images have links to, also those that are not finished."""
-        return {file for top in self.layout.all_repos() for image in self._all(top) for file in image.links().values()}
+        return {file for top in self.layout.all_repos() for image in self._all(top, is_strict=True)
+                for file in image.links().values()}
 
     def unused_files(self):
         """Paths of what udocker put into layers/ and no image has a link to."""
@@ -4802,7 +4831,10 @@ class Container:
         return self.path + "/ROOT"
 
     def _note(self, file_name):
-        return read_file(self.path + "/" + file_name).decode("utf-8", "replace").strip()
+        try:
+            return read_file(self.path + "/" + file_name).decode("utf-8", "replace").strip()
+        except PermissionError:         # somebody else's
+            return ""
 
     @property
     def image_name(self):
@@ -4995,6 +5027,10 @@ class ContainerStore:
             os.rename(container.path, hidden)
         except FileNotFoundError:
             raise NotFoundError("%s: no such container: another command just removed it" % container.id)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            hidden = container.path         # of the lower layer of an overlay, which cannot be renamed
         try:
             for name in names:
                 remove_file(self.layout.container(name))
@@ -5224,14 +5260,17 @@ class ByteStream:
 
 def inflating_module():
     """The module that inflates: Python's zlib, or of those that do the same faster one that the user has."""
-    try:
-        from isal import isal_zlib as module            # pylint: disable=import-error
-    except ImportError:
+    from importlib import import_module
+    for name in "isal.isal_zlib", "zlib_ng.zlib_ng":
         try:
-            from zlib_ng import zlib_ng as module       # pylint: disable=import-error
+            module = import_module(name)
+            module.decompressobj        # what is only called so has none
+            return module
         except ImportError:
-            import zlib as module
-    return module
+            pass
+        except Exception as error:      # one for another Python, say
+            say.debug("%s: %s" % (name, error))
+    return import_module("zlib")
 
 
 def _inflated(pieces):
@@ -5294,7 +5333,7 @@ def _unpacked_zstd(pieces):
         pass
     try:
         import zstandard
-    except ImportError:
+    except Exception:           # it is missing, or for another Python
         program = Host.find_executable("zstd")
         if not program:
             raise ToolError("this is compressed with zstd, which this machine cannot read",
@@ -5742,7 +5781,7 @@ class LayerUnpacker:
             self._place_directory(path, entry)
         elif entry.kind == TarEntry.SYMBOLIC_LINK:
             self._replace(path, os.symlink, entry.link, path)
-            set_time(path, entry.mtime)
+            set_link_time(path, entry.mtime)
         elif entry.kind == TarEntry.HARD_LINK:
             self._place_hard_link(path, entry)
         elif entry.kind == TarEntry.FIFO:
@@ -8772,7 +8811,7 @@ class LinkStep(ConversionStep):
             mtime = os.lstat(path).st_mtime_ns
             os.unlink(path)
             os.symlink(record["old"], path)
-            set_time(path, mtime)
+            set_link_time(path, mtime)
 
     def _revert_name(self, path, record, is_whole):
         place = self.open_parent(path)
@@ -8810,7 +8849,7 @@ class LinkStep(ConversionStep):
             remove_file(new)
             if first == path or not self._has_become(first, target, new):
                 os.symlink(target, new)
-                set_time(new, mtime)
+                set_link_time(new, mtime)
             os.rename(new, name, dst_dir_fd=directory)
             set_time(directory, above.st_mtime_ns)
         except BaseException:
@@ -9502,8 +9541,10 @@ class PRootEngine(ExecutableEngine):
         return "\\".join(("",) + words + ("(none)", "0", ""))
 
     def _program_names(self, spec):
-        """The variable by which a container's UUTILS find out which of them they are."""
-        pieces = spec.tree.has_directory(UUTILS) and embedded_program(self.executable)
+        """The variable by which a container's UUTILS find out which of them they are, and by which an old PRoot finds
+        its loader where it cannot be told another directory than /tmp."""
+        is_lost = self.temporary != "/tmp" and b"PROOT_TMP_DIR" not in self.content
+        pieces = (is_lost or spec.tree.has_directory(UUTILS)) and embedded_program(self.executable)
         if not pieces:
             return {}
         self.loader = unnamed_program(pieces, self.temporary)
@@ -9979,10 +10020,23 @@ class RuncEngine(ExecutableEngine):
                 "bounding", "effective", "permitted", "inheritable")}
         return process
 
+    @staticmethod
+    def _possible_mounts(spec):
+        """The mounts, outer ones first, whose place is there or can be made in the tree, as runC does; EngineError for
+        one that is required and cannot be."""
+        tree, found = GuestTree(spec.root), []
+        for mount in outer_first(spec.mounts + spec.memory_mounts):
+            is_inner = any(mount.guest.startswith(outer.guest + "/") for outer in found)
+            if is_inner or tree.can_have(mount.guest):
+                found.append(mount)
+            elif isinstance(mount, MemoryMount) or mount.is_required:
+                raise EngineError("%s: there is no such place in the container, whose tree you may not write to" % (
+                    mount.guest), "mode N1 makes one for itself: " + SETUP_HINT % "N1")
+        return found
+
     def _mounts(self, spec, bundle, has_terminal):
         """The mounts of config.json."""
-        mounts = [self._mount(mount) for mount in outer_first(spec.mounts + spec.memory_mounts)
-                  if not mount.guest.startswith("/proc/")]
+        mounts = [self._mount(mount) for mount in self._possible_mounts(spec) if not mount.guest.startswith("/proc/")]
         for path in self.always_shown:
             if not any(mount.guest == path for mount in spec.mounts):
                 mounts.insert(0, self._mount(Mount(path, path)))
@@ -10400,6 +10454,12 @@ class Prover:
     """
 
     TIMEOUT = 20        # seconds: an engine that hangs is no engine
+    # What says nothing of the engine, and what to do about it
+    LIMITS = {errno.ENOSPC: "UDOCKER_TMPDIR= names another directory for what is short-lived",
+              errno.EDQUOT: "UDOCKER_TMPDIR= names another directory for what is short-lived",
+              errno.EAGAIN: "there can be no more processes: see ulimit -u", errno.EMFILE: "see ulimit -n",
+              errno.ENFILE: "too many files are open on this host", errno.ENOMEM: "see ulimit -v",
+              errno.EFBIG: "see ulimit -f"}
     # The programs of the proof are the host's own
     PROGRAM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/nix", "/gnu")
     HIDDEN = "/etc"     # what every host has and the proof does not show
@@ -10428,16 +10488,23 @@ class Prover:
         report = self.findings.recall(subject)
         if report is None:
             say.debug("proving mode %s" % engine.mode)
-            report = self._prove(engine)
+            try:
+                report = self._prove(engine)
+            except OSError as error:        # of this moment, and no finding
+                is_disk = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                return "it cannot be tried%s: %s" % (
+                    is_disk * (" in " + self.temporary), error.strerror), self.LIMITS[error.errno]
             self.findings.remember(subject, report)
         return engine.explain(report) if report else None
 
     def _prove(self, engine):
-        """"" when it is proved, else what the attempt said."""
+        """"" when it is proved, else what the attempt said; OSError where one of the LIMITS is in its way."""
         try:
             with WorkArea(self.temporary) as area:
                 return self._try(engine, area.path)
         except (Error, OSError) as error:
+            if getattr(error, "errno", None) in self.LIMITS:
+                raise
             return str(error)
 
     def _try(self, engine, area):
@@ -10452,7 +10519,9 @@ class Prover:
         if status == 42 and made == token:
             return ""
         talk = read_file(log, 1000).decode("utf-8", "replace").strip().splitlines()
-        return printable(talk[-1]) if talk else "a command did not stay in its root (status %d)" % status
+        # PRoot's first line says what, and its last only where to read about it
+        told = [line for line in talk if "error" in line and "fatal" not in line] + talk[-1:]
+        return printable(told[0]) if told else "a command did not stay in its root (status %d)" % status
 
     def _attempt(self, engine, area, token, log):
         mounts = [Mount(path, path) for path in self.PROGRAM_DIRECTORIES if os.path.isdir(path)]
@@ -12112,8 +12181,9 @@ def find_with_executable(context, engine_class, code, spec):
             raise
         say.debug(error.message)
     if not engine:
-        raise reasons[0] if reasons else EngineRefusedError("there is no %s for a machine of type %s" % (
-            TOOL_KINDS[engine_class.tool_kind].title, context.host.machine), "put one into the search path")
+        raise reasons[-1 if code == "R1" else 0] if reasons else EngineRefusedError(        # runC's, after crun's
+            "there is no %s for a machine of type %s" % (
+                TOOL_KINDS[engine_class.tool_kind].title, context.host.machine), "put one into the search path")
     if engine.mode != code:
         say.warning("%s, so P2 is used, which is slower" % reasons[-1].message)
     return engine
@@ -12936,6 +13006,13 @@ def write_container_id(path, container):
 CRASHES = (134, 139)        # what shells say of SIGABRT and SIGSEGV
 
 
+def check_executable(spec):
+    """CommandNotExecutableError where the file system of the tree lets nothing be executed."""
+    if os.statvfs(spec.root).f_flag & os.ST_NOEXEC and not spec.is_ephemeral:
+        raise CommandNotExecutableError("%s: mounted noexec, so that no program in it can be executed" % spec.root,
+                                        "UDOCKER_CONTAINERS= names another place; in mode N1 --ephemeral does without")
+
+
 def run_in_tree(context, spec, mode, title, request, container):
     """Run a RunSpec in the engine for `mode`: returns its exit status, or becomes the command.
 
@@ -12947,6 +13024,7 @@ def run_in_tree(context, spec, mode, title, request, container):
         if area:
             area.make()
             add_hosts(spec, request.host_lines, area)
+        check_executable(spec)
         if not has_steps(mode or context.default_mode):         # Fakechroot hardly knows volumes at other places
             add_account(context, request, spec)
         engine = choose_engine(context, mode, spec, container)
@@ -14614,7 +14692,11 @@ def command_kill(context, arguments):
          examples=("udocker df", "udocker df --format='{{.Total.Images}}'"))
 def command_df(context, arguments):
     """Show what takes up space on disk: images, with what each shares with no other, containers, rubbish."""
-    images, containers, rubbish = image_sizes(context), container_sizes(context), find_rubbish(context)
+    images, containers, rubbish = image_sizes(context), container_sizes(context), []
+    try:
+        rubbish = find_rubbish(context)
+    except ConflictError as error:      # nobody knows what is rubbish
+        say.warning(error.message)
     blobs = {file for image, _, _ in images for file in image.links().values()}
     totals = {"Images": sum(allocated_size(context.layout.blob(file)) for file in blobs),
               "Containers": sum(size for _, size in containers), "Rubbish": sum(size for _, size in rubbish)}

@@ -1,5 +1,6 @@
 """Stores on file systems that are not like a local disk."""
 import os
+import resource
 import shutil
 import subprocess
 import tarfile
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import FAKECHROOT_MODES, STOCK, need
-from program import Program
+from program import Program, in_main_thread
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +134,79 @@ def test_the_group_of_a_projects_directory(udocker, tmp_path):
     udocker.ok("export", "-o", tmp_path / "out.tar", "made")
     with tarfile.open(str(tmp_path / "out.tar")) as archive:
         assert {entry.name: entry.mode for entry in archive} == {"open": 0o1777, "open/deep": 0o750}
+
+
+def test_a_place_where_nothing_may_be_executed(udocker, mode, tmp_path):
+    """A file system in memory, mounted so by who is root in a namespace."""
+    script = """mount -t tmpfs -o noexec none "$1" && cp /bin/true "$1" && shift && exec "$@" """
+    words = udocker.command("run", "--location=%s" % tmp_path, "none", "/true")
+    process = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(tmp_path)]
+                             + words[:-4] + ["--allow-root"] + words[-4:], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             env=udocker.environment({"UDOCKER_DEFAULT_EXECUTION_MODE": mode}))
+    if b"unshare:" in process.stdout or b"mount:" in process.stdout:
+        pytest.skip("there are no namespaces here: %s" % process.stdout)
+    told = process.stdout.decode()
+    assert process.returncode == 126 and "mounted noexec" in told and "--ephemeral" in told, told
+
+
+def test_a_tree_that_may_not_be_written_to_lacks_places(udocker, mode, busybox_tar):
+    """Those that come by themselves are left out; the others are made in memory, or missed with a word."""
+    identity = udocker.ok("import", "--tocontainer", "--name=made", busybox_tar).out.strip()
+    root = udocker.store / "containers" / identity / "ROOT"
+    (root / "etc").mkdir()
+    for path in root / "etc", root:
+        path.chmod(0o555)
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    if mode != "R1" or {"proc", "dev"} <= set(os.listdir(str(root))):
+        assert box.ok("run", "made", "/bin/sh", "-c", "echo here").out == "here\n"
+    if mode == "R1":
+        assert "there is no such place" in box.fails(125, "run", "-v", "/etc:/new", "made", "/bin/sh").err
+    root.chmod(0o755)
+
+
+def test_what_somebody_else_keeps_to_himself_is_left_out(udocker, busybox_tar):
+    """In a store that several share; blobs that it may need stay."""
+    for name in "lab/own:1", "lab/other:1":
+        udocker.ok("import", busybox_tar, name)
+    identity = udocker.ok("create", "lab/other:1").out.strip()
+    closed = [udocker.store / "repos/lab/other", udocker.store / "containers" / identity]
+    for path in closed:
+        path.chmod(0)
+    try:
+        for words in ["images"], ["info"], ["df"], ["ps", "-m", "-p"]:
+            result = udocker.ok(*words)
+            assert "lab/own:1" in result.out or words[0] in ("info", "ps")
+        assert "left out" in udocker.ok("images").err and identity in udocker.ok("ps").out
+        result = udocker("prune")
+        assert result.status == 1 and "cannot be seen" in result.err
+        assert "no blob is removed" in udocker.ok("rmi", "lab/own:1").err
+    finally:
+        for path in closed:
+            path.chmod(0o755)
+    udocker.ok("run", identity, "/bin/sh", "-c", ":")
+
+
+def test_directories_that_cannot_be_renamed(tmp_path):
+    """As those of the lower layer of an overlay: they are emptied where they are."""
+    (tmp_path / "tree/first/second/third").mkdir(parents=True)
+    (tmp_path / "tree/first/second/file").write_text("")
+    script = """import errno, os, sys, udocker
+def rename(*_, **__):
+    raise OSError(errno.EXDEV, "cross-device")
+os.rename = rename
+udocker.remove_tree(sys.argv[1])
+"""
+    in_main_thread(script, tmp_path / "tree")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_is_no_finding_about_a_mode(udocker, mode, busybox_tar):
+    """What cannot be tried now is tried again."""
+    udocker.ok("import", "--tocontainer", "--name=made", busybox_tar)
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    words = ["run", "made", "/bin/sh", "-c", ":"]
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    result = box(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard)))
+    assert result.status == 125 and "it cannot be tried" in result.err and "ulimit -f" in result.err
+    box.ok(*words)

@@ -132,3 +132,16 @@ def test_pip_install(tmp_path, where):
                     "--disable-pip-version-check", "--no-warn-script-location", *options, str(source)],
                    check=True, stdout=subprocess.PIPE, env=dict(os.environ, HOME=str(tmp_path)))
     assert_works(program(tmp_path, prefix / "bin" / "udocker").with_env(**env))
+
+
+@pytest.mark.parametrize("content", ["x = = 1\n", "", "raise OSError('for another machine')\n"])
+def test_modules_that_are_for_another_python(udocker, images, tmp_path, content):
+    """An environment's PYTHONPATH: what udocker can do without, it does without."""
+    for name in "isal", "zlib_ng", "pycurl", "zstandard":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(content)
+    other = udocker.with_env(PYTHONPATH=str(tmp_path))
+    reference = images.host + "/lab/busybox"
+    other.ok("pull", reference)
+    other.ok("create", "--name=made", reference)
+    assert "inflating" in other("doctor").out and "transport: " in other.ok("version").out
