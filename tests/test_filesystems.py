@@ -13,6 +13,9 @@ from conftest import FAKECHROOT_MODES, STOCK, need
 from program import Program, in_main_thread
 
 
+PATIENCE = 20       # seconds until what is expected must have come
+
+
 @pytest.fixture(scope="module")
 def busybox_tar(tmp_path_factory):
     """The archive of a tree with busybox."""
@@ -37,6 +40,9 @@ def nfs(tmp_path):
     try:
         check_lingering(home)
         yield Program(home)
+        deadline = time.monotonic() + PATIENCE          # what is closed is told libfuse a moment later
+        while list(below.rglob(".fuse_hidden*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert list(below.rglob(".fuse_hidden*")) == []
     finally:
         subprocess.run([stop, "-u", "-z", str(home)], check=True)
