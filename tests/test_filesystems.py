@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import guests
 from conftest import FAKECHROOT_MODES, STOCK, need
 from program import Program, in_main_thread
-
 
 PATIENCE = 20       # seconds until what is expected must have come
 
@@ -103,9 +103,11 @@ def test_volumes_of_a_home_whose_flags_are_locked(nfs, mode, busybox_tar):
 
 
 @pytest.mark.skipif(not STOCK, reason="there is no libfakechroot")
-def test_the_copy_that_a_converted_container_is_exported_from_is_gone(nfs, debian):
-    nfs.ok("pull", debian)
-    nfs.ok("create", "--name=made", debian)
+def test_the_copy_that_a_converted_container_is_exported_from_is_gone(nfs, tmp_path):
+    need("gcc")
+    with tarfile.open(str(tmp_path / "tree.tar"), "w") as archive:
+        archive.add(str(guests.build(tmp_path / "tree", tmp_path)), ".")
+    nfs.ok("import", "--tocontainer", "--name=made", tmp_path / "tree.tar")
     nfs.ok("setup", "--execmode=" + FAKECHROOT_MODES[0], "made")
     nfs.ok("export", "-o", nfs.home / "made.tar", "made")
     assert len(left_in(nfs)) == 2
