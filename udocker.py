@@ -10455,11 +10455,11 @@ class Prover:
 
     TIMEOUT = 20        # seconds: an engine that hangs is no engine
     # What says nothing of the engine, and what to do about it
-    LIMITS = {errno.ENOSPC: "UDOCKER_TMPDIR= names another directory for what is short-lived",
-              errno.EDQUOT: "UDOCKER_TMPDIR= names another directory for what is short-lived",
-              errno.EAGAIN: "there can be no more processes: see ulimit -u", errno.EMFILE: "see ulimit -n",
-              errno.ENFILE: "too many files are open on this host", errno.ENOMEM: "see ulimit -v",
-              errno.EFBIG: "see ulimit -f"}
+    FULL = (errno.ENOSPC, errno.EDQUOT)
+    LIMITS = dict.fromkeys(FULL, "UDOCKER_TMPDIR= names another directory for what is short-lived")
+    LIMITS.update({errno.EAGAIN: "there can be no more processes: see ulimit -u", errno.EMFILE: "see ulimit -n",
+                   errno.ENFILE: "too many files are open on this host", errno.ENOMEM: "see ulimit -v",
+                   errno.EFBIG: "see ulimit -f"})
     # The programs of the proof are the host's own
     PROGRAM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/usr", "/nix", "/gnu")
     HIDDEN = "/etc"     # what every host has and the proof does not show
@@ -10491,9 +10491,8 @@ class Prover:
             try:
                 report = self._prove(engine)
             except OSError as error:        # of this moment, and no finding
-                is_disk = error.errno in (errno.ENOSPC, errno.EDQUOT)
-                return "it cannot be tried%s: %s" % (
-                    is_disk * (" in " + self.temporary), error.strerror), self.LIMITS[error.errno]
+                place = " in " + self.temporary if error.errno in self.FULL else ""
+                return "it cannot be tried%s: %s" % (place, error.strerror), self.LIMITS[error.errno]
             self.findings.remember(subject, report)
         return engine.explain(report) if report else None
 
@@ -12273,10 +12272,11 @@ def flaw_that_hits(engine, spec):
     Old ones: glibc spawns by clone(2) since 2.24, and by clone3(2) since 2.34. Newer ones die where the first brk(2) of
     a program is that of its child or thread, as with musl before 1.2, which calls it late.
     """
-    guest = GuestSystem(GuestTree(os.path.realpath(spec.root)))
-    if not guest.libc or guest.is_musl == bool(engine.flaw):
+    tree = GuestTree(os.path.realpath(spec.root))
+    if ("musl" in GuestLibraries(tree).shell_loader()) == bool(engine.flaw):        # every run asks: quickly, mostly
         return ""
-    data = read_file(guest.tree.path(guest.libc))
+    guest = GuestSystem(tree)
+    data = read_file(tree.path(guest.libc)) if guest.libc else b""
     if guest.is_musl:
         return "this PRoot dies of some programs of musl before 1.2" if b"\0" + b"1.1." in data else ""
     return engine.flaw if b"\0GLIBC_2.24\0" in data and b"\0GLIBC_2.34\0" not in data else ""
