@@ -1569,6 +1569,11 @@ def line_of_json(value):
         return json.dumps(value)
 
 
+# How a file is opened that must be what its status said, and one that must not be there yet
+OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 class Closing:
     """A descriptor that is closed at the end of a `with` block, which gets it."""
 
@@ -1772,11 +1777,10 @@ def unnamed_program(pieces, directory):
     """A descriptor of a program of these (offset, bytes), to be executed at its process_path() as long as it is open.
     It is made in `directory` and has no name there any more."""
     path = new_path(directory)
-    with open(path, "xb", buffering=0) as file:
+    with Closing(os.open(path, NEW_FILE, 0o700)) as descriptor:
         try:
             for offset, data in pieces:
-                write_all_at(file.fileno(), data, offset)
-            os.fchmod(file.fileno(), 0o700)
+                write_all_at(descriptor, data, offset)
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.unlink(path)
@@ -2010,15 +2014,32 @@ class WorkArea:
             else Lock.is_free(path + "/lock"))]
 
 
-# How a file is opened that must be what its status said, and one that must not be there yet
-OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+def make_link(target, path, directory=None):
+    """symlink(2); Error where the file system has no links, and so is none for a store."""
+    try:
+        os.symlink(target, path, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise
+        raise Error("%s: this file system has no symbolic links" % os.fsdecode(path),
+                    "images and containers need them: UDOCKER_DIR or --repo=DIR takes a store elsewhere")
+
+
+def set_mode(target, mode, directory=None):
+    """chmod(2) of a descriptor, or of a path or name in a directory. File systems that have access control lists alone,
+    as filesets of GPFS may, refuse every mode, and give what is made there one of their own."""
+    try:
+        os.chmod(target, mode, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise
+        say.debug("%s: its mode is not set: %s" % (target, error.strerror))
 
 
 def set_directory_mode(descriptor, mode):
     """Set the mode of an open directory, which stays set-group-id where it came to be so in such a one: a project's,
-    whose quota counts what belongs to a group. chmod(2)"""
-    os.fchmod(descriptor, mode & 0o1777 | os.fstat(descriptor).st_mode & stat.S_ISGID)
+    whose quota counts what belongs to a group."""
+    set_mode(descriptor, mode & 0o1777 | os.fstat(descriptor).st_mode & stat.S_ISGID)
 
 
 def set_time(target, mtime, directory=None):
@@ -2089,14 +2110,14 @@ NO_HARD_LINK = (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno
 def copy_file(source, path, status, source_directory=None, directory=None):
     """Make `path` a copy of a file or link of which `status` is known; both may be names in open directories."""
     if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
+        make_link(os.readlink(source, dir_fd=source_directory), path, directory)
         set_link_time(path, status.st_mtime_ns, directory)
         return
     with Closing(open_source(source, source_directory)) as reader, \
-            Closing(os.open(path, NEW_FILE, 0o600, dir_fd=directory)) as writer:
+            Closing(os.open(path, NEW_FILE, status.st_mode & 0o777 | 0o600, dir_fd=directory)) as writer:
         try:
             _copy_data(reader, writer, status.st_size)
-            os.fchmod(writer, status.st_mode & 0o777)
+            set_mode(writer, status.st_mode & 0o777)
             set_time(writer, status.st_mtime_ns)
         except BaseException:
             os.unlink(path, dir_fd=directory)
@@ -2233,8 +2254,8 @@ class TreeCopy:
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
             self._make_file(name, status, source, where, base, target)
         elif stat.S_ISFIFO(status.st_mode):
-            os.mkfifo(base, 0o600, dir_fd=target)
-            os.chmod(base, status.st_mode & 0o777, dir_fd=target)
+            os.mkfifo(base, status.st_mode & 0o777, dir_fd=target)
+            set_mode(base, status.st_mode & 0o777, target)
             set_time(base, status.st_mtime_ns, target)
 
     def _make_file(self, name, status, source, where, base, target):
@@ -4388,7 +4409,7 @@ class BlobPart:
 
     def commit(self):
         """Publish the verified blob."""
-        os.fchmod(self.file.descriptor, 0o644)
+        set_mode(self.file.descriptor, 0o644)
         os.rename(self.path, self.blob_path)
 
     def __exit__(self, *_):
@@ -4479,7 +4500,7 @@ class NewBlob:
         if self.path and has_size(target, self.size):
             self.close()
         elif self.path:
-            os.chmod(self.path, 0o644)
+            set_mode(self.path, 0o644)
             os.rename(self.path, target)
             self.path = ""
         return self.digest
@@ -4721,7 +4742,7 @@ class ImageStore:
         for digest in digests:
             target = self.layout.blob(digest)
             try:        # a store in one place can be moved
-                os.symlink(os.path.relpath(target, path) if is_inside else target, path + "/" + digest)
+                make_link(os.path.relpath(target, path) if is_inside else target, path + "/" + digest)
             except FileExistsError:
                 pass
 
@@ -4792,7 +4813,7 @@ class ImageStore:
             path = self.layout.image(reference.name, reference.version)
             make_directory(path)
             for name, file in image.links().items():
-                os.symlink(os.path.relpath(self.layout.blob(file), path), path + "/" + name)
+                make_link(os.path.relpath(self.layout.blob(file), path), path + "/" + name)
             for name in ("ancestry", "v1", "TAG"):
                 write_atomic(path + "/" + name, image.read(name))
         return Image(reference.name, reference.version, path, self.blobs)
@@ -5780,7 +5801,7 @@ class LayerUnpacker:
         elif entry.kind == TarEntry.DIRECTORY:
             self._place_directory(path, entry)
         elif entry.kind == TarEntry.SYMBOLIC_LINK:
-            self._replace(path, os.symlink, entry.link, path)
+            self._replace(path, make_link, entry.link, path)
             set_link_time(path, entry.mtime)
         elif entry.kind == TarEntry.HARD_LINK:
             self._place_hard_link(path, entry)
@@ -8736,7 +8757,7 @@ class ConversionStep:
             return
         with Closing(descriptor):
             set_time(descriptor, mtime)
-            os.fchmod(descriptor, mode)
+            set_mode(descriptor, mode)
 
     def open_parent(self, path):
         """(descriptor of the directory, name in it) of a path in the tree; None where it is gone."""
@@ -8845,7 +8866,7 @@ class LinkStep(ConversionStep):
         new = "%s/%slink" % (self.directory, Layout.NEW)
         above = os.fstat(directory)
         try:
-            os.fchmod(directory, stat.S_IMODE(above.st_mode) | stat.S_IRWXU)
+            set_mode(directory, stat.S_IMODE(above.st_mode) | stat.S_IRWXU)
             remove_file(new)
             if first == path or not self._has_become(first, target, new):
                 os.symlink(target, new)
@@ -8856,7 +8877,7 @@ class LinkStep(ConversionStep):
             remove_file(new)
             raise
         finally:
-            os.fchmod(directory, stat.S_IMODE(above.st_mode))
+            set_mode(directory, stat.S_IMODE(above.st_mode))
             os.close(directory)
 
     def _has_become(self, first, target, new):
@@ -8925,7 +8946,7 @@ class FileStep(ConversionStep):
         """Overwrite parts of an open file, which keeps its mode and time."""
         for offset, data in edits:
             write_all_at(descriptor, data, offset)
-        os.fchmod(descriptor, mode)
+        set_mode(descriptor, mode)
         set_time(descriptor, mtime)
 
     def convert(self, record, data):

@@ -144,6 +144,46 @@ def test_the_group_of_a_projects_directory(udocker, tmp_path):
         assert {entry.name: entry.mode for entry in archive} == {"open": 0o1777, "open/deep": 0o750}
 
 
+def refusing(program, *calls):
+    """The program where the file system refuses these system calls."""
+    words = [need("strace"), "-f", "-qq", "-o", os.devnull, "-e", "inject=%s:error=EPERM" % ",".join(calls)]
+    return Program(program.home, words + program.entry, program.env)
+
+
+def test_where_modes_cannot_be_changed(udocker, tmp_path):
+    """As in a fileset of GPFS that has access control lists alone: files have the modes that they were made with."""
+    modes = {"./": 0o755, "bin/": 0o755, "bin/tool": 0o755, "data": 0o640}
+    with tarfile.open(str(tmp_path / "tree.tar"), "w") as archive:
+        for name, mode in modes.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE, mode
+            archive.addfile(entry)
+    box = refusing(udocker, "chmod", "fchmod", "fchmodat")
+    box.ok("import", "-", "lab/tree:1", input=(tmp_path / "tree.tar").read_bytes())
+    box.ok("create", "--name=made", "lab/tree:1")
+    box.ok("clone", "--name=copy", "made")
+    box.ok("cp", "made:/bin", "copy:/sbin")
+    roots = [Path(box.ok("inspect", "-p", name).out.strip()) for name in ("made", "copy")]
+    for root in roots:
+        assert {name: os.stat(str(root / name)).st_mode & 0o777 for name in modes} == modes
+    assert os.stat(str(roots[1] / "sbin/tool")).st_mode & 0o777 == 0o755
+    box.ok("rm", "made", "copy")
+    box.ok("rmi", "lab/tree:1")
+
+
+def test_where_there_are_no_links(udocker, busybox_tar, tmp_path):
+    box = refusing(udocker, "symlink", "symlinkat")
+    refusal = box.fails(1, "import", busybox_tar, "lab/busy:1")
+    assert "has no symbolic links" in refusal.err and "--repo=DIR" in refusal.err
+    with tarfile.open(str(tmp_path / "tree.tar"), "w") as archive:
+        entry = tarfile.TarInfo("link")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "target"
+        archive.addfile(entry)
+    refusal = box.fails(1, "import", "--tocontainer", tmp_path / "tree.tar")
+    assert "ROOT/link: this file system has no symbolic links" in refusal.err
+    assert udocker.ok("ps", "-q").out == udocker.ok("images", "-q").out == ""
+
+
 def test_a_place_where_nothing_may_be_executed(udocker, mode, tmp_path):
     """A file system in memory, mounted so by who is root in a namespace."""
     script = """mount -t tmpfs -o noexec none "$1" && cp /bin/true "$1" && shift && exec "$@" """
