@@ -120,7 +120,9 @@ class TransferError(Error):
 
     # https://curl.se/libcurl/c/libcurl-errors.html: what a second attempt may cure
     PASSING = (16, 18, 52, 55, 56, 92, 95)
+    UNREACHED = (6, 7, 28, 35)
     retry_after = 0
+    was_reached = False         # the server, earlier
 
     def __init__(self, code, url, reason, hint=""):
         super().__init__("%s: %s" % (url, reason), hint)
@@ -128,8 +130,10 @@ class TransferError(Error):
 
     @property
     def is_passing(self):
-        """Whether it may go well the next time: not where nobody could be reached in all the time allowed for it."""
-        return self.code in self.PASSING or self.code == 28 and "too slow" in self.message
+        """Whether it may go well the next time: not where a server could not be reached in all the time allowed for it,
+        and never before."""
+        return (self.code in self.PASSING or self.code in self.UNREACHED and self.was_reached
+                or self.code == 28 and "too slow" in self.message)
 
 
 class RegistryError(TransferError):
@@ -3364,6 +3368,7 @@ class HttpClient:
         self.insecure = insecure
         self.retries = retries
         self.delay = delay
+        self.reached = set()        # (scheme, host, port) of servers that have answered
         self.sleep = time.sleep
         self.random = random.random
 
@@ -3376,7 +3381,7 @@ class HttpClient:
         for _ in range(self.MAX_REDIRECTS + 1):
             transfer = Transfer(url, method, fields, body, self.proxy or None, self.insecure, deliver)
             say.debug("%s %s" % (method, shown_url(url)))
-            self.transport.perform(transfer)
+            self._perform(transfer)
             say.debug("%d from %s" % (transfer.status, shown_url(url)))
             if transfer.status not in (301, 302, 303, 307, 308) or "location" not in transfer.fields:
                 return transfer
@@ -3384,6 +3389,14 @@ class HttpClient:
                 raise TransferError(1, shown_url(url), "a request with a body was redirected")
             url, fields = self._follow(url, transfer.field("location"), fields)
         raise TransferError(47, shown_url(url), "redirected in a circle")
+
+    def _perform(self, transfer):
+        try:
+            self.transport.perform(transfer)
+        except TransferError as error:
+            error.was_reached = bool(self.reached) and split_url(transfer.url) in self.reached
+            raise
+        self.reached.add(split_url(transfer.url))
 
     def _follow(self, url, location, fields):
         from urllib.parse import urljoin

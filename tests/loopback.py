@@ -45,9 +45,8 @@ class LoopbackServer:
         if certificate:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.load_cert_chain(certificate)
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(64)
+        self._rest = 0
+        self._listener = self._listen(0)
         self.port = self._listener.getsockname()[1]
         self.host = "127.0.0.1:%d" % self.port
         self._lock = threading.Lock()
@@ -70,20 +69,37 @@ class LoopbackServer:
     def stop(self):
         """Ends all connections and threads, then raises what went wrong in one of them."""
         self.stopping.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        self._hang_up(self._listener)
         self._threads[0].join()
         self._listener.close()
-        with self._lock:
-            for connection in self._connections:
-                self._hang_up(connection)
+        self._hang_up_all()
         for thread in self._threads[1:]:
             thread.join()
         for failure in self._failures:
             raise failure
 
+    def rest(self, seconds):
+        """Hangs up every connection, and takes none for so long."""
+        self._rest = seconds
+        self._hang_up(self._listener)
+        self._hang_up_all()
+
     def converse(self, connection):
         """Serves one client until it or the server has had enough."""
         raise NotImplementedError
+
+    @staticmethod
+    def _listen(port):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(64)
+        return listener
+
+    def _hang_up_all(self):
+        with self._lock:
+            for connection in self._connections:
+                self._hang_up(connection)
 
     @staticmethod
     def _hang_up(connection):
@@ -96,8 +112,12 @@ class LoopbackServer:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return      # stop() has shut the listener down
+            except OSError:         # stop() or rest() has shut the listener down
+                self._listener.close()
+                if self.stopping.wait(self._rest):
+                    return
+                self._listener = self._listen(self.port)
+                continue
             thread = threading.Thread(target=self._serve, args=(connection,))
             self._threads.append(thread)
             thread.start()

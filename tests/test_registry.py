@@ -376,6 +376,20 @@ def test_many_breaks_with_progress_are_no_failure(puller, faulty):
     assert sorted(ranges(faulty)) == ranges(faulty) and len(ranges(faulty)) == 11
 
 
+def test_a_server_that_is_away_for_a_moment(each_puller, faulty):
+    """Who answered before is asked again; who never did is not."""
+    def leave(_, good):
+        faulty.rest(0.5)
+        return good
+
+    puller = each_puller.with_env(UDOCKER_RETRIES="8")
+    faulty.once(faulty.large, leave)
+    talk = puller.pull(faulty.image.reference).err
+    assert talk.count("; again in ") > 1 and "onnect" in talk
+    faulty.rest(3600)
+    assert "; again in " not in puller.udocker.fails(1, "pull", "%s/other:1" % faulty.host).err
+
+
 def test_breaks_without_progress_end(puller, faulty):
     faulty.always(faulty.large, cut_after(0))
     puller.refused(faulty.image.reference)
