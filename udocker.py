@@ -1894,6 +1894,11 @@ def left_behind(directory, pattern="^[.]new-"):
     return [path for path, status in own_entries(directory, pattern) if status.st_ctime < limit]
 
 
+def path_in(directory, name):
+    """The path of a name in an open directory, for messages."""
+    return os.path.join(os.readlink("/proc/self/fd/%d" % directory), name)
+
+
 def _empty_directory(name, parent, top):
     """Empty a directory of `parent`: the directories in it go to `top`, under the new names that are returned.
 
@@ -1916,6 +1921,9 @@ def _empty_directory(name, parent, top):
                         raise
                     moved += _empty_directory(child, inner, top)
                     os.rmdir(child, dir_fd=inner)
+            except OSError as error:
+                error.filename = path_in(inner, child)
+                raise
     return moved
 
 
@@ -1941,6 +1949,9 @@ def remove_tree(path):
             except IsADirectoryError:
                 pending += _empty_directory(name, top, top)
                 os.rmdir(name, dir_fd=top)
+            except OSError as error:
+                error.filename = path_in(top, name)
+                raise
     os.rmdir(path)
 
 
@@ -2103,7 +2114,7 @@ def open_source(name, directory):
         return os.open(name, OLD_FILE, dir_fd=directory)
     except OSError as error:
         if directory is not None:
-            error.filename = os.path.join(os.readlink("/proc/self/fd/%d" % directory), name)
+            error.filename = path_in(directory, name)
         raise
 
 

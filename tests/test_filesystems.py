@@ -1,5 +1,6 @@
 """Stores on file systems that are not like a local disk."""
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -182,6 +183,13 @@ def test_where_there_are_no_links(udocker, busybox_tar, tmp_path):
     refusal = box.fails(1, "import", "--tocontainer", tmp_path / "tree.tar")
     assert "ROOT/link: this file system has no symbolic links" in refusal.err
     assert udocker.ok("ps", "-q").out == udocker.ok("images", "-q").out == ""
+
+
+def test_what_cannot_be_removed_is_named(udocker, busybox_tar):
+    """Whole, as who reads it must find it: one that the administrator made immutable, say."""
+    udocker.ok("import", "--tocontainer", "--name=made", busybox_tar)
+    refusal = refusing(udocker, "unlinkat").fails(1, "rm", "made")
+    assert re.search(r"error: /\S+/ROOT/bin: Operation not permitted", refusal.err)
 
 
 def test_a_place_where_nothing_may_be_executed(udocker, mode, tmp_path):
