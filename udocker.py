@@ -3339,7 +3339,8 @@ class CurlTransport:
         if transfer.method == "HEAD":
             options.append(("head", None))
         if transfer.request_body is not None:
-            options.append(("data-raw", transfer.request_body))
+            # data-raw is newer than the curl of RHEL 7, and differs for this first letter alone
+            options.append(("data-raw" if transfer.request_body.startswith("@") else "data", transfer.request_body))
         if transfer.proxy:
             options += [("proxy", transfer.proxy), ("noproxy", "")]
         if transfer.insecure:
