@@ -176,7 +176,7 @@ def printable(text):
     if text.isprintable():
         return text
     import re
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]",
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\udc80-\udc9f]",
                   lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
 
 
@@ -729,6 +729,15 @@ class Host:
         return best[1:]
 
     @staticmethod
+    def mounted_below(path):
+        """A path at or below `path`, which is free of links, where a file system is mounted; "" where none is."""
+        for line in filter(None, system_text("/proc/self/mountinfo").split("\n")):
+            point = line.split()[4].replace("\\040", " ")
+            if (point + "/").startswith(path + "/"):
+                return point
+        return ""
+
+    @staticmethod
     def children(pid):
         """The process ids of the children of `pid`, oldest first."""
         try:
@@ -746,6 +755,13 @@ class Host:
             if parent == pid:
                 found.append(int(name))
         return sorted(found)
+
+
+def current_umask():
+    """The mode bits that files which this process makes do not get. umask(2)"""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def new_token():
@@ -773,11 +789,11 @@ class SystemCalls:
     GENERIC = dict(NEW, **{
         "mknodat": 33, "pivot_root": 41, "fchownat": 54, "fchown": 55, "capset": 91, "setregid": 143, "setgid": 144,
         "setreuid": 145, "setuid": 146, "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152,
-        "setgroups": 159, "execveat": 281, "statx": 291,
+        "setgroups": 159, "execveat": 281, "statx": 291, "ioctl": 29,
     })
     OLD_32_BIT = dict(NEW, **{
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
-        "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 170, "chown": 182,
+        "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 170, "chown": 182, "ioctl": 54,
         "capset": 185, "lchown32": 198, "setreuid32": 203, "setregid32": 204, "setgroups32": 206, "fchown32": 207,
         "setresuid32": 208, "setresgid32": 210, "chown32": 212, "setuid32": 213, "setgid32": 214,
         "setfsuid32": 215, "setfsgid32": 216,
@@ -786,6 +802,7 @@ class SystemCalls:
         "chown": 92, "fchown": 93, "lchown": 94, "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114,
         "setgroups": 116, "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
         "mknod": 133, "pivot_root": 155, "mknodat": 259, "fchownat": 260, "execveat": 322, "statx": 332,
+        "ioctl": 16,
     })
     I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, execveat=358, statx=383)
     ARM = dict(OLD_32_BIT, pivot_root=218, mknodat=324, fchownat=325, execveat=387, statx=397)
@@ -793,6 +810,7 @@ class SystemCalls:
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
         "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 169, "chown": 181,
         "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "execveat": 362, "statx": 383,
+        "ioctl": 54,
     })
     # machine: the tables of its own and of the programs that it also runs
     BY_MACHINE = {
@@ -801,7 +819,11 @@ class SystemCalls:
         "armv7l": ((0x40000028, ARM),), "armv6l": ((0x40000028, ARM),), "armv8l": ((0x40000028, ARM),),
         "riscv64": ((0xC00000F3, GENERIC),), "ppc64le": ((0xC0000015, PPC64),),
     }
-    MODE_ARGUMENT = {"mknod": 1, "mknodat": 2}
+    # Calls that are answered only where this argument, in these of its bits, is one of two values: a mode for devices,
+    # and requests to type what whoever reads the terminal next will read, TIOCSTI and TIOCLINUX. ioctl_tty(2)
+    ARGUMENTS = {"mknod": (1, stat.S_IFMT(0xFFFF), (stat.S_IFCHR, stat.S_IFBLK)),
+                 "mknodat": (2, stat.S_IFMT(0xFFFF), (stat.S_IFCHR, stat.S_IFBLK)),
+                 "ioctl": (1, 0xFFFFFFFF, (0x5412, 0x541C))}
 
     def __init__(self, machine):
         self.tables = self.BY_MACHINE.get(machine, ())
@@ -813,8 +835,8 @@ class SystemCalls:
     def filter(self, names, answer):
         """A classic BPF program that answers the named calls with errno `answer`, 0 meaning success.
 
-        mknod and mknodat are answered for devices alone; everything else is allowed. Returns bytes, empty
-        where the machine is not known. https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html
+        Some are answered for certain ARGUMENTS alone; everything else is allowed. Returns bytes, empty where the
+        machine is not known. https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html
         """
         program = b"".join(self._block(arch, numbers, names, 0x00050000 | answer) for arch, numbers in self.tables)
         return program and program + self._instruction(0x06, 0, 0, 0x7FFF0000)
@@ -831,11 +853,12 @@ class SystemCalls:
         for name in names:
             if name not in numbers:
                 continue
-            if name in self.MODE_ARGUMENT:
-                low_half = 16 + 8 * self.MODE_ARGUMENT[name] + (4 if sys.byteorder == "big" else 0)
-                tests += (step(equal, 0, 6, numbers[name]) + step(word, 0, 0, low_half)
-                          + step(both, 0, 0, stat.S_IFMT(0xFFFF)) + step(equal, 1, 0, stat.S_IFCHR)
-                          + step(equal, 0, 1, stat.S_IFBLK) + step(give, 0, 0, verdict) + step(word, 0, 0, 0))
+            if name in self.ARGUMENTS:
+                index, bits, (first, second) = self.ARGUMENTS[name]
+                low_half = 16 + 8 * index + (4 if sys.byteorder == "big" else 0)
+                tests += (step(equal, 0, 6, numbers[name]) + step(word, 0, 0, low_half) + step(both, 0, 0, bits)
+                          + step(equal, 1, 0, first) + step(equal, 0, 1, second) + step(give, 0, 0, verdict)
+                          + step(word, 0, 0, 0))
             else:
                 tests += step(equal, 0, 1, numbers[name]) + step(give, 0, 0, verdict)
         body = step(word, 0, 0, 0) + tests
@@ -938,6 +961,11 @@ class Kernel:
         numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
         self._check(self.libc.prctl(self.ctypes.c_int(option), *numbers), what)
 
+    def let_look(self, may_look):
+        """Whether other processes of the caller may look into this one, and through it at its root and what it has
+        open; execve(2) allows it again. PR_SET_DUMPABLE(2const)"""
+        self._prctl("PR_SET_DUMPABLE", 4, int(may_look))
+
     def adopt_orphans(self):
         """Processes below this one whose parent ends become its children."""
         self._prctl("PR_SET_CHILD_SUBREAPER", 36, 1)
@@ -1028,6 +1056,24 @@ def send_signal(pid, number):
 
 # Of programs that are there and cannot be started, the commonest disappointment with images of musl
 LOADER_HINT = "it was made for another system than the container's: take an image that has it, or install it there"
+
+
+def inherited_descriptors():
+    """Those above standard error that a program started now would have."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if number > 2 and os.get_inheritable(number):
+                yield number
+        except OSError:         # the one that listed them
+            pass
+
+
+def keep_directories():
+    """Pass on no directory that is open, of those that a caller passed to udocker: through one of the host's, whatever
+    runs in another root sees all of the host."""
+    for number in list(inherited_descriptors()):
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            os.set_inheritable(number, False)
 
 
 class Invocation:
@@ -1710,6 +1756,11 @@ class NewFile:
     """
 
     def __init__(self, path):
+        if os.path.islink(path):        # the kernel refuses those that others put into /tmp, and realpath() would not
+            try:
+                os.stat(path)
+            except FileNotFoundError:
+                pass
         is_special = os.path.exists(path) and not os.path.isfile(path)      # /dev/stdout may lead to no path at all
         self.path = path if is_special else os.path.realpath(path)
         self.temporary = new_path(os.path.dirname(self.path))
@@ -1830,14 +1881,37 @@ def has_size(path, size):
 
 def make_directory(path, mode=0o755):
     """Make a directory and those above it, where missing: all of them with this mode, which a umask can only narrow."""
-    above = os.path.dirname(path)
-    if above and not os.path.exists(above):
-        make_directory(above, mode)
+    missing = [path]
+    while os.path.dirname(missing[-1]) and not os.path.exists(os.path.dirname(missing[-1])):
+        missing.append(os.path.dirname(missing[-1]))
+    for path in reversed(missing):
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:         # another process was faster
+            if not os.path.isdir(path):
+                raise
+
+
+def make_below(top, names, is_directory):
+    """Make a directory, or an empty file, to which `names` lead from the directory `top`, and those above it; OSError
+    where one of them is a link, which somebody may put there meanwhile."""
+    place = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    directory = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.mkdir(path, mode)
-    except FileExistsError:         # another process was faster
-        if not os.path.isdir(path):
-            raise
+        for position, name in enumerate(names, 1):
+            if position == len(names) and not is_directory:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644,
+                                 dir_fd=directory))
+                break
+            try:
+                os.mkdir(name, 0o755, dir_fd=directory)
+            except OSError:         # there already, or so opening it will tell
+                pass
+            below = os.open(name, place, dir_fd=directory)
+            os.close(directory)
+            directory = below
+    finally:
+        os.close(directory)
 
 
 def open_directory(name, parent=None):
@@ -1899,6 +1973,13 @@ def path_in(directory, name):
     return os.path.join(os.readlink("/proc/self/fd/%d" % directory), name)
 
 
+def check_device(directory, above, name):
+    """OSError where an open directory is on another file system than the one above it: somebody mounted that there, by
+    sshfs say, and what is in it belongs to no tree of ours."""
+    if os.fstat(directory).st_dev != os.fstat(above).st_dev:
+        raise OSError(errno.EBUSY, "a file system is mounted here", name)
+
+
 def _empty_directory(name, parent, top):
     """Empty a directory of `parent`: the directories in it go to `top`, under the new names that are returned.
 
@@ -1907,6 +1988,7 @@ def _empty_directory(name, parent, top):
     """
     moved = []
     with Closing(open_directory(name, parent)) as inner:
+        check_device(inner, top, name)
         for child in os.listdir(inner):
             try:
                 os.unlink(child, dir_fd=inner)
@@ -1940,7 +2022,8 @@ def remove_tree(path):
         return
     except IsADirectoryError:       # as Linux has it; POSIX also knows EPERM
         pass
-    with Closing(open_directory(path)) as top:
+    with Closing(open_directory(path)) as top, Closing(os.open(os.path.dirname(path), os.O_PATH)) as above:
+        check_device(top, above, path)
         pending = os.listdir(top)
         while pending:
             name = pending.pop()
@@ -2345,8 +2428,8 @@ class TreeMerge(TreeCopy):
         temporary = new_path(place)
         if not self.beside and os.path.dirname(where) not in self.swept:
             self.swept.add(os.path.dirname(where))
-            for path in left_behind(place, self.TEMPORARY):
-                remove_file(path)
+            for left in left_behind(place, self.TEMPORARY):
+                remove_file(left)
         try:
             with Naming(path):
                 self._make(name, status, source, where, temporary, None)
@@ -2379,11 +2462,15 @@ class GuestTree:
         """How links begin that Fakechroot modes converted."""
         return (self.published_root or os.path.realpath(self.root)) + "/" if self.root else "\0"
 
-    def _host_path(self, guest):
+    def _placed(self, guest):
+        """(host path of the volume or tree that a guest path is in, what follows there)."""
         for target, source in reversed(self.mounts):
             if guest == target or guest.startswith(target.rstrip("/") + "/"):
-                return source + guest[len(target.rstrip("/")):]
-        return self.root + guest
+                return source, guest[len(target.rstrip("/")):]
+        return self.root, guest
+
+    def _host_path(self, guest):
+        return "".join(self._placed(guest))
 
     def resolve(self, guest):
         """The guest path without links that `guest` leads to; components that do not exist are kept."""
@@ -2425,7 +2512,9 @@ class GuestTree:
     def read(self, guest):
         """The text of a file of the container, "" where it is missing or cannot be read."""
         try:
-            return read_file(self.path(guest)).decode("utf-8", "surrogateescape")
+            path = self.path(guest)
+            # What the kernel makes up, as /proc/self/environ, is about who reads it: nothing of it is the container's
+            return read_file(path).decode("utf-8", "surrogateescape") if os.stat(path).st_size else ""
         except OSError:
             return ""
 
@@ -2446,13 +2535,10 @@ class GuestTree:
 
         Many processes may do so at once in one tree: what is there already is fine.
         """
-        path = self.path(guest)
+        place, names = self._placed(self.resolve(guest))
+        path = place + names
         if not os.path.lexists(path):
-            if is_directory:
-                make_directory(path)
-            else:
-                make_directory(os.path.dirname(path))
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644))
+            make_below(place or "/", list(filter(None, names.split("/"))), is_directory)
         return path
 
 
@@ -2467,12 +2553,24 @@ def process_start(pid):
         return b""
 
 
+def socket_module():
+    """The module socket, by preference the part of it that does the work, as of signal_module()."""
+    try:
+        import _socket as module
+    except ImportError:         # not CPython
+        import socket as module
+    return module
+
+
 class SharedNamespaces:
     """Namespaces that several processes on this machine have in common, whichever of them comes first.
 
-    That one starts a holder, which makes them and does nothing else. The holder ends when all have joined, as their
-    members keep namespaces alive, or when patience ends. A file of the caller, in a directory of this machine, tells
-    who holds and how many have joined; its lock is held meanwhile.
+    That one starts a holder, which makes them, hands descriptors of them to each of the others, and ends when all have
+    come, as members keep namespaces alive, or when patience ends. A file of the caller, in a directory of this machine,
+    tells where the holder is asked and how many have come; its lock is held meanwhile.
+
+    What runs in them is a stranger's, and could look into any process there that is the caller's: so nobody can look
+    into the holder, nor into one that joins until it has become the command.
     """
 
     NAME = r"^udocker-job-[0-9a-f]{8}$"
@@ -2499,9 +2597,16 @@ class SharedNamespaces:
             namespaces = self._find(make)
             while namespaces is None:
                 namespaces = self._find(make)
-            for namespace in namespaces:
-                kernel.join(namespace)
-                os.close(namespace)
+            kernel.let_look(False)      # between the first and the last of them our root is the host's
+            try:
+                for namespace in namespaces:
+                    kernel.join(namespace)
+            except BaseException:
+                kernel.let_look(True)
+                raise
+            finally:
+                for namespace in namespaces:
+                    os.close(namespace)
 
     def _find(self, make):
         """Descriptors of the namespaces; None where the last one came while we waited, so that others begin anew."""
@@ -2511,80 +2616,117 @@ class SharedNamespaces:
                 return None
             if not status or status.st_nlink != 1:
                 raise OSError(errno.ENOLCK, "no lock of our own", self.path)
-            holder, started, joined = self._read(lock.descriptor)
-            namespaces = self._open(holder, started)
+            holder, joined = self._read(lock.descriptor)
+            namespaces = self._ask(holder) if holder else []
             if not namespaces:
                 try:
                     holder, joined = self._start(make), 0
                 except BaseException:
                     remove_file(self.path)
                     raise
-                started = process_start(holder)
-                namespaces = self._open(holder, started)
+                namespaces = self._ask(holder)
             if not namespaces:
                 raise OSError(errno.ESRCH, "the process that holds the namespaces has ended", self.path)
             if joined + 1 >= self.count:
                 remove_file(self.path)
-                os.kill(holder, 9)
             else:
                 os.ftruncate(lock.descriptor, 0)
-                os.pwrite(lock.descriptor, b"%d %s %d\n%s" % (holder, started, joined + 1, self.key), 0)
+                os.pwrite(lock.descriptor, b"%s %d\n%s" % (holder, joined + 1, self.key), 0)
         return namespaces
 
     def _read(self, descriptor):
-        """(id of the holder, when it was started, how many have joined); zeros where there is none of ours."""
+        """(address of the holder, how many have come); nothing where there is none of ours."""
         head, _, key = os.pread(descriptor, 1 << 20, 0).partition(b"\n")
         words = head.split()
-        if key != self.key or len(words) != 3:
-            return 0, b"", 0
-        return int(words[0]), words[1], int(words[2])
+        return (words[0], int(words[1])) if key == self.key and len(words) == 2 else (b"", 0)
 
-    def _open(self, pid, started):
-        """Descriptors of the namespaces of a process that are not our own; none where it has ended."""
-        opened = []
-        if started and process_start(pid) == started:
-            for kind in self.KINDS:
-                own, path = "/proc/self/ns/" + kind, "/proc/%d/ns/%s" % (pid, kind)
-                if os.readlink(path) != os.readlink(own):
-                    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        return opened
+    @staticmethod
+    def _is_own(socket, connection):
+        """Whether the caller is at the other end. unix(7), SO_PEERCRED: pid, uid, gid"""
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int.from_bytes(peer[4:8], sys.byteorder) == os.getuid()
+
+    def _ask(self, holder):
+        """Descriptors of the namespaces, from the holder at this address; none where it has ended. unix(7), SCM_RIGHTS
+        """
+        socket = socket_module()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(self.PATIENCE)
+            connection.connect(b"\0" + holder)
+            if not self._is_own(socket, connection):
+                return []
+            _, parts, _, _ = connection.recvmsg(1, socket.CMSG_SPACE(4 * len(self.KINDS)), socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return []
+        finally:
+            connection.close()
+        data = b"".join(data for _, kind, data in parts if kind == socket.SCM_RIGHTS)
+        return [int.from_bytes(data[place:place + 4], sys.byteorder) for place in range(0, len(data), 4)]
 
     def _start(self, make):
-        """The id of a new holder. It is nobody's child, as a command may wait for all of its own."""
+        """The address of a new holder. It is nobody's child, as a command may wait for all of its own."""
         reader, writer = os.pipe()
+        holder = b"udocker-" + new_token().encode("ascii")
         pid = os.fork()
         if pid == 0:
             try:
                 if os.fork() == 0:
-                    self._hold(make, writer)
+                    self._hold(holder, make, writer)
             finally:
                 os._exit(0)
         os.close(writer)
         os.waitpid(pid, 0)
         with os.fdopen(reader, "rb") as pipe:
-            report = pipe.read().decode("utf-8", "surrogateescape")
-        if not report.isdigit():
-            raise EngineError(report or "the namespaces could not be made")
-        return int(report)
+            report = pipe.read()
+        if report != holder:
+            raise EngineError(report.decode("utf-8", "surrogateescape") or "the namespaces could not be made")
+        return holder
 
-    def _hold(self, make, writer):
+    def _hold(self, holder, make, writer):
         """The life of the holder."""
         import signal
-        import time
+        report = holder
         try:
             leave_session(writer)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(self.PATIENCE)     # file systems in user space may never answer
-            make()
-            signal.alarm(0)
-            report = "%d" % os.getpid()
+            socket, kernel = socket_module(), Kernel()
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(b"\0" + holder)
+            listener.listen(64)
+            namespaces = self._made_by(make)
+            kernel.let_look(False)
+            signal.alarm(self.PATIENCE)
         except BaseException as error:
-            report = error.message if isinstance(error, Error) else "namespaces: %s" % (
-                getattr(error, "strerror", None) or error)
-        os.write(writer, report.encode("utf-8", "surrogateescape"))
+            report = (error.message if isinstance(error, Error) else "namespaces: %s" % (
+                getattr(error, "strerror", None) or error)).encode("utf-8", "surrogateescape")
+        os.write(writer, report)
         os.close(writer)
-        if report.isdigit():
-            time.sleep(self.PATIENCE)
+        if report == holder:
+            self._hand_out(socket, listener, namespaces)
+
+    def _made_by(self, make):
+        """Descriptors of the namespaces that are others than before make()."""
+        with Closing(os.open("/proc/self/ns", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
+            before = [os.readlink(kind, dir_fd=directory) for kind in self.KINDS]
+            make()
+            return [os.open(kind, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+                    for kind, link in zip(self.KINDS, before) if os.readlink(kind, dir_fd=directory) != link]
+
+    def _hand_out(self, socket, listener, namespaces):
+        data = b"".join(namespace.to_bytes(4, sys.byteorder) for namespace in namespaces)
+        come = 0
+        while come < self.count:
+            connection = socket.socket(fileno=listener._accept()[0])
+            try:
+                if self._is_own(socket, connection):        # anybody on this machine may connect
+                    connection.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)])
+                    come += 1
+            except OSError:         # gone already
+                pass
+            finally:
+                connection.close()
 
 
 # ======================================================================================================
@@ -3121,6 +3263,7 @@ class Transfer:
     """
 
     MAX_BODY = 4 << 20      # bytes: what docker's distribution allows a manifest
+    MAX_HEAD = 1 << 20      # bytes of all headers and trailers
 
     def __init__(self, url, method="GET", fields=(), body=None, proxy=None, insecure=False, deliver=None):
         import re
@@ -3142,11 +3285,14 @@ class Transfer:
         self.body = b""
         self._kept, self._kept_size = [], 0
         self._write = None
-        self._head = []
+        self._head, self._head_size = [], 0
 
     def take_header(self, line):
         """One line of a header. Those of answers of status 1xx and of a proxy's to CONNECT precede the real one: the
         last header before the body counts."""
+        self._head_size += len(line)
+        if self._head_size > self.MAX_HEAD:         # libcurl has no limit for what may come behind a body
+            raise TransferError(27, shown_url(self.url), "the header of the answer has no end")
         line = line.rstrip(b"\r\n")
         if line.startswith(b"HTTP/") or not self._head:
             self._head = [line]
@@ -3197,6 +3343,9 @@ TRANSFER_HINTS = {
     60: "its certificate is not trusted here: CURL_CA_BUNDLE names a file of those that are; --insecure accepts any",
     97: "the proxy refused: check the user and password in --httpproxy=",
 }
+
+
+SLOWEST = 100       # bytes per second: what comes slower for the time of the setting timeout has stalled
 
 
 class PycurlTransport:
@@ -3259,7 +3408,7 @@ class PycurlTransport:
         handle.setopt(curl.PROTOCOLS, curl.PROTO_HTTP | curl.PROTO_HTTPS)
         handle.setopt(curl.HTTPHEADER, ["%s: %s" % field for field in transfer.request_fields])
         handle.setopt(curl.CONNECTTIMEOUT, self.timeout)
-        handle.setopt(curl.LOW_SPEED_LIMIT, 1)
+        handle.setopt(curl.LOW_SPEED_LIMIT, SLOWEST)
         handle.setopt(curl.LOW_SPEED_TIME, self.timeout)
         handle.setopt(curl.USERAGENT, "udocker/" + __version__)
         handle.setopt(curl.BUFFERSIZE, 256 << 10)
@@ -3334,7 +3483,8 @@ class CurlTransport:
         import re
         options = [("url", transfer.url), ("silent", None), ("show-error", None), ("include", None),
                    ("globoff", None), ("proto", "=http,https"), ("user-agent", "udocker/" + __version__),
-                   ("connect-timeout", str(self.timeout)), ("speed-limit", "1"), ("speed-time", str(self.timeout))]
+                   ("connect-timeout", str(self.timeout)), ("speed-limit", str(SLOWEST)),
+                   ("speed-time", str(self.timeout))]
         options += [("header", "%s: %s" % field) for field in transfer.request_fields]
         if transfer.method == "HEAD":
             options.append(("head", None))
@@ -3654,6 +3804,9 @@ def without_secrets(text, transfer):
     return text
 
 
+MOST_ERRORS = 5         # of one answer that are told
+
+
 def error_from(transfer, what):
     """The RegistryError that an answer of status 400 or above means. OCI distribution-spec, Error Codes."""
     codes, messages = [], []
@@ -3661,7 +3814,7 @@ def error_from(transfer, what):
         entries = parse_json(transfer.body, what).get("errors")
     except DocumentError:
         entries = None
-    for entry in entries if isinstance(entries, list) else ():
+    for entry in entries[:MOST_ERRORS] if isinstance(entries, list) else ():
         if isinstance(entry, dict):
             codes.append(str(entry.get("code")))
             messages.append(without_secrets(str(entry.get("message") or entry.get("code")), transfer)[:300])
@@ -3853,6 +4006,9 @@ class Registry:
                 if url == self.candidates[-1] or error.code not in (7, 28, 35, 52, 56):
                     raise
                 say.debug("%s: %s; trying http" % (url, error.message))
+        if split_url(answer.url)[1:] not in (split_url(self.url)[1:], (self.host, 443)):
+            say.debug("%s/v2/ is redirected to another host, which is shown no credentials" % self.url)
+            return []
         return Challenge.parse_all(answer.fields.get("www-authenticate", ())) if answer.status == 401 else []
 
     def _ladder(self, challenges):
@@ -4075,10 +4231,15 @@ def next_page(registry, answer):
     return ""
 
 
+MOST_PAGES = 10000
+
+
 def listed_pages(registry, path, key, scope):
     """Lists of strings, a page each, of a list that a registry has. OCI distribution-spec, Content Discovery"""
     seen = set()
     while path and path not in seen:
+        if len(seen) >= MOST_PAGES:
+            raise DocumentError("%s: a list of more than %d pages" % (registry.name, MOST_PAGES))
         seen.add(path)
         answer = registry.client.persist(lambda: registry.ask(path, scope))
         yield strings_of(parse_json(answer.body, registry.name + path).get(key))
@@ -4311,13 +4472,14 @@ class Findings:
         if time.time() - os.stat(path).st_mtime > self.RENEWAL_AGE:
             os.utime(path)
 
-    def keep_file(self, data):
-        """The path of a file that holds `data` (bytes), the same in all runs; OSError where none can be kept."""
+    def keep_file(self, data, owner):
+        """The path of a file that holds `data` (bytes), the same in all runs of one container, `owner`, which may write
+        to it; OSError where none can be kept."""
         import zlib
-        path = "%s/file-%08x-%d" % (self.directory, zlib.crc32(data), len(data))
+        path = "%s/file-%08x-%d" % (self.directory, zlib.crc32(data, zlib.crc32(os.fsencode(owner))), len(data))
         if read_file(path) != data:
             self._make_directory()
-            write_atomic(path, data)
+            write_atomic(path, data, 0o600)
         self._renew(path)
         return path
 
@@ -5064,7 +5226,12 @@ class ContainerStore:
         os.unlink(path)
 
     def remove(self, container):
-        """Remove a container with its names and its tree; at no moment is half of one listed."""
+        """Remove a container with its names and its tree; at no moment is half of one listed. ConflictError where the
+        user has mounted something in it, which is not the container's."""
+        mounted = Host.mounted_below(os.path.realpath(container.path))
+        if mounted:
+            raise ConflictError("%s: a file system is mounted there" % mounted,
+                                "fusermount -u %s lets go of it" % mounted)
         names = [name for listed in self.list() if listed.id == container.id for name in listed.names]
         hidden = self.layout.container(Layout.REMOVED + new_token())
         lock = container.lock()         # keeps another command's sweep() away
@@ -5756,7 +5923,9 @@ class LayerUnpacker:
 
     A layer is a stranger's: nothing outside the tree is read, written, linked or changed. The parent of an
     entry may lead over links, which are followed inside the tree; the entry itself replaces what is there and
-    is never followed. What a plain user cannot have is left out: owners, devices, set-id bits.
+    is never followed. What a plain user cannot have is left out: owners, devices, set-id bits. So is the permission for
+    all others of this machine to write, but to directories like /tmp, and for a group where the umask forbids it: what
+    they changed would run as the user.
     """
 
     WHITEOUT, OPAQUE, AUFS = b".wh.", b".wh..wh..opq", b".wh..wh."
@@ -5769,6 +5938,7 @@ class LayerUnpacker:
         """Without `has_whiteouts` it is the archive of a tree, in which a file may have any name."""
         self.root = os.fsencode(root)
         self.has_whiteouts = has_whiteouts
+        self.withheld = current_umask() & stat.S_IWGRP | stat.S_IWOTH
         self.is_first = True
         # Final mode and time of directories, by host path; some may be gone by the end, or something else
         self.directories = {}
@@ -5790,7 +5960,7 @@ class LayerUnpacker:
         import hashlib
         digest = hashlib.sha256()
         self.known, self.current = {b"": self.root}, set()
-        previous, content = os.umask(0), decompressed(pieces)
+        previous, content = os.umask(self.withheld), decompressed(pieces)
         try:
             with ReadAhead(content) if is_large else contextlib.closing(content) as content:
                 self._apply(ByteStream(hashed(content, digest)))      # in this thread: the other one inflates
@@ -5966,7 +6136,8 @@ class LayerUnpacker:
         for path in sorted(filter(is_real.get, self.directories), key=len, reverse=True):
             mode, mtime = self.directories[path]
             with Closing(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as descriptor:
-                set_directory_mode(descriptor, mode | stat.S_IRWXU)
+                withheld = 0 if mode & stat.S_ISVTX else self.withheld
+                set_directory_mode(descriptor, mode & ~withheld | stat.S_IRWXU)
                 set_time(descriptor, mtime)
 
     @staticmethod
@@ -6092,11 +6263,18 @@ class DirectoryMembers(Members):
         super().__init__(new_blob)
         self.path = path
 
+    def _place(self, name):
+        """The path of what has this name; ArchiveError where a stranger's name or link leads out of the directory."""
+        path = os.path.realpath(self.path + "/" + name)
+        if not path.startswith(os.path.realpath(self.path).rstrip("/") + "/"):
+            raise ArchiveError("%s: leads out of the directory" % printable(name)[:200])
+        return path
+
     def document(self, name):
-        return read_file(self.path + "/" + name)
+        return read_file(self._place(name))
 
     def blob(self, name):
-        path = self.path + "/" + name
+        path = self._place(name)
         if name not in self.blobs and os.path.isfile(path):
             blob = self.blobs[name] = self.new_blob(blob_digest(name), os.path.getsize(path))
             for piece in file_pieces(path):
@@ -8782,7 +8960,7 @@ class ConversionStep:
             return
         with Closing(descriptor):
             set_time(descriptor, mtime)
-            set_mode(descriptor, mode)
+            set_directory_mode(descriptor, mode)
 
     def open_parent(self, path):
         """(descriptor of the directory, name in it) of a path in the tree; None where it is gone."""
@@ -8991,8 +9169,9 @@ class FileStep(ConversionStep):
         if not opened:
             return
         descriptor, status = opened
-        mtime, mode = (status.st_mtime_ns, stat.S_IMODE(status.st_mode)) if is_whole else (
-            record["mtime"], record["mode"])
+        mtime, mode = status.st_mtime_ns, stat.S_IMODE(status.st_mode)
+        if not is_whole:        # in the copy of somebody else's container, his journal makes no program set-user-id
+            mtime, mode = record["mtime"], record["mode"] & 0o777 | mode & 0o7000
         with Closing(descriptor):
             old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
             if self._is_converted(descriptor, status, record, is_whole):
@@ -9457,6 +9636,10 @@ class Engine:
         with 42, with `token` in linked in the directory volume of `area`, where it could not see more of the host."""
 
 
+# Refused in every mode that filters calls: what they type, the user's shell would read after the command
+TYPING_CALLS = ("ioctl",)
+
+
 class ExecutableEngine(Engine):
     """An engine that is an executable of its own."""
 
@@ -9620,7 +9803,9 @@ class PRootEngine(ExecutableEngine):
                 GuestTree(spec.root, outer).make_mount_point(mount.guest, mount.is_directory)
             except OSError as error:
                 say.debug("%s: %s" % (mount.guest, error.strerror))
-        Kernel().answer_calls(self.NEWER_CALLS + (() if self.flaw else ("clone3",)), errno.ENOSYS)
+        kernel = Kernel()
+        kernel.answer_calls(TYPING_CALLS, errno.EPERM)
+        kernel.answer_calls(self.NEWER_CALLS + (() if self.flaw else ("clone3",)), errno.ENOSYS)
 
     def explain(self, report):
         if self.shown_kernel:       # Debian's 5.1.0 does not let glibc since 2.33 ask for the size of a library
@@ -9711,6 +9896,7 @@ class NamespaceEngine(Engine):
 
     def _enter(self, spec, environment):
         """Move this process into the container; every step is checked, so it arrives or fails."""
+        keep_directories()
         kernel = Kernel()
         try:
             if spec.step:
@@ -9721,6 +9907,7 @@ class NamespaceEngine(Engine):
                 make_directory(spec.directory)
             os.chdir(spec.directory)
             environment.update(variables_of_emulation(spec, GuestTree("")))
+            kernel.answer_calls(TYPING_CALLS, errno.EPERM)
             if spec.account.uid == 0:
                 kernel.answer_calls(EMULATED_CALLS, 0)
         except OSError as error:
@@ -9728,7 +9915,7 @@ class NamespaceEngine(Engine):
 
     def _join(self, kernel, spec, environment):
         """The ranks of a job on this node are in the same namespaces; one that cannot be is warned, and alone."""
-        key = "%s\n%s" % (spec.step.key, spec.view)
+        key, root = "%s\n%s" % (spec.step.key, spec.view), os.stat(spec.root)
         try:
             SharedNamespaces(self.temporary, key, spec.step.local_size).join(kernel, lambda: self._make(Kernel(), spec))
         except OSError as error:
@@ -9736,6 +9923,9 @@ class NamespaceEngine(Engine):
                 error.filename, error.strerror))
             environment.update({name: value for name, value in JobStep.CAREFUL.items() if name not in environment})
             self._make(kernel, spec)
+        if not spec.is_ephemeral and not os.path.samestat(root, os.stat("/")):
+            raise EngineError("the namespaces of this job have another container's root", "what runs with a volume of "
+                              "%s can pretend to be one of its ranks" % self.temporary)
 
     def _make(self, kernel, spec):
         """Make the namespaces, in which the working directory is the root."""
@@ -9951,7 +10141,8 @@ class RuncEngine(ExecutableEngine):
         self.check_machine(spec, spec.find_command())       # both answer with status 1 where there is none
         area = WorkArea(self.temporary)
         bundle = area.path
-        inherited = max(self._inherited(), default=2)
+        keep_directories()
+        inherited = max(inherited_descriptors(), default=2)
         has_terminal = all(map(os.isatty, range(3)))
         document = self._document(spec, bundle, has_terminal)
         argv = [self.executable, "--root", bundle + "/state", "--log", bundle + "/log", "--log-format", "json"]
@@ -9966,16 +10157,6 @@ class RuncEngine(ExecutableEngine):
                           conclude=lambda status: self._conclude(bundle, status),
                           find_process=lambda: self._process(bundle), is_detached=is_detached,
                           last_descriptor=inherited)
-
-    @staticmethod
-    def _inherited():
-        """The descriptors above standard error that a program started now would have."""
-        for number in map(int, os.listdir("/proc/self/fd")):
-            try:
-                if number > 2 and os.get_inheritable(number):
-                    yield number
-            except OSError:         # the one that listed them
-                pass
 
     @staticmethod
     def _prepare(bundle, document, inherited):
@@ -10024,8 +10205,8 @@ class RuncEngine(ExecutableEngine):
             "namespaces": [{"type": "user"}, {"type": "mount"}],
             "uidMappings": [{"containerID": account.uid, "hostID": self.host.uid, "size": 1}],
             "gidMappings": [{"containerID": account.gid, "hostID": self.host.gid, "size": 1}]}
-        if account.uid == 0 and self.host.machine in self.ARCHITECTURES:
-            linux["seccomp"] = self._emulation()
+        if self.host.machine in self.ARCHITECTURES:
+            linux["seccomp"] = self._filter(account.uid == 0)
         if spec.host_name:
             linux["namespaces"].append({"type": "uts"})
             document["hostname"] = spec.host_name
@@ -10050,9 +10231,7 @@ class RuncEngine(ExecutableEngine):
         if spec.step:
             environment = dict(JobStep.CAREFUL, **environment)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        umask = os.umask(0o077)
-        os.umask(umask)
-        user = {"uid": account.uid, "gid": account.gid, "umask": umask}
+        user = {"uid": account.uid, "gid": account.gid, "umask": current_umask()}
         process = {"terminal": has_terminal, "user": user, "args": words,
                    "env": ["%s=%s" % pair for pair in environment.items()], "cwd": spec.directory,
                    "noNewPrivileges": True,
@@ -10103,16 +10282,24 @@ class RuncEngine(ExecutableEngine):
             options += ["ro"] + [name for flag, name in RuncEngine.LOCKED_FLAGS if present & flag]
         return {"destination": mount.guest, "source": mount.real_source, "type": "bind", "options": options}
 
-    def _emulation(self):
-        """Root emulation, as in mode N1: the calls succeed and do nothing. OCI runtime-spec, config-linux.md"""
-        devices = [{"index": 0, "value": stat.S_IFMT(0xFFFF), "valueTwo": kind, "op": "SCMP_CMP_MASKED_EQ"}
-                   for kind in (stat.S_IFCHR, stat.S_IFBLK)]
-        rules = [{"names": [name for name in EMULATED_CALLS if name not in SystemCalls.MODE_ARGUMENT],
-                  "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]
-        for name, index in SystemCalls.MODE_ARGUMENT.items():
-            rules += [dict(rules[0], names=[name], args=[dict(device, index=index)]) for device in devices]
+    def _filter(self, emulates_root):
+        """Calls that are answered as in mode N1. OCI runtime-spec, config-linux.md, Seccomp"""
+        rules = self._rules(TYPING_CALLS, errno.EPERM)
+        if emulates_root:
+            rules += self._rules(EMULATED_CALLS, 0)
         return {"defaultAction": "SCMP_ACT_ALLOW", "architectures": self.ARCHITECTURES[self.host.machine],
                 "syscalls": rules}
+
+    @staticmethod
+    def _rules(names, answer):
+        rule = {"names": [name for name in names if name not in SystemCalls.ARGUMENTS],
+                "action": "SCMP_ACT_ERRNO", "errnoRet": answer}
+        rules = [rule] if rule["names"] else []
+        for name in set(names).intersection(SystemCalls.ARGUMENTS):
+            index, bits, values = SystemCalls.ARGUMENTS[name]
+            rules += [dict(rule, names=[name], args=[
+                {"index": index, "value": bits, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}]) for value in values]
+        return rules
 
     def explain(self, report):
         for name, refusing, allowing in NamespaceEngine.SWITCHES:
@@ -11503,6 +11690,13 @@ def find_rubbish(context, age=0):
     return [(path, allocated_size(path)) for path in found]
 
 
+def listed_paths(context):
+    """The paths of all containers and of their names."""
+    containers = context.containers.list()
+    names = [name for container in containers for name in container.names]
+    return {container.path for container in containers} | {context.layout.container(name) for name in names}
+
+
 def prune(context, is_dry=False):
     """Remove the rubbish, and return it; ConflictError while another udocker brings blobs into the store."""
     if not os.path.isdir(context.layout.home):
@@ -11516,7 +11710,7 @@ def prune(context, is_dry=False):
             if image.path in paths:
                 context.images.remove(image)
         sweep_containers(context)
-        for path in paths:
+        for path in paths - listed_paths(context):       # looking took a while
             remove_tree(path)
     return rubbish
 
@@ -12490,7 +12684,8 @@ def add_account(context, request, spec):
             continue
         text = spec.tree.read(guest)
         try:
-            path = context.findings().keep_file(os.fsencode(text + "\n" * (not text.endswith("\n")) + line + "\n"))
+            path = context.findings().keep_file(
+                os.fsencode(text + "\n" * (not text.endswith("\n")) + line + "\n"), os.path.realpath(spec.root))
         except OSError as error:
             say.debug("%s: %s" % (guest, error))
             continue
@@ -12877,7 +13072,9 @@ def mount_tree(context, file, launcher):
     try:
         # What is in the directory keeps it from being replaced by that of another run
         mount = TreeMount(file, context.findings().keep_links({"squashfs": "mounted here"}))
-        SharedNamespaces(context.temporary(), key, step.local_size if step else 1).join(Kernel(), mount.make)
+        kernel = Kernel()
+        SharedNamespaces(context.temporary(), key, step.local_size if step else 1).join(kernel, mount.make)
+        kernel.let_look(True)       # no container is in these
     except OSError as error:
         raise EngineError("%s: %s" % (error.filename, error.strerror))
     return mount.root
@@ -13113,6 +13310,7 @@ class RunRecord:
 
     OPTIONS = ("workdir", "user", "volume", "tmpfs", "novol", "hostauth", "containerauth", "hostenv", "mpi", "bindhome",
                "nosysdirs", "nometa", "kernel", "hostname", "add_host", "dri", "read_only", "gpus", "nvidia", "device")
+    MAX_SIZE = 1 << 20      # bytes
 
     def __init__(self, context, container):
         self.path = container.path + "/run.json"
@@ -13141,8 +13339,9 @@ class RunRecord:
     def complete(self, options):
         """Give options that were not given the values of the run that goes on, where there is one."""
         try:
-            is_own = os.stat(self.path).st_uid == os.getuid()
-            document = parse_json(read_file(self.path) if is_own else b"{}", self.path)
+            with Closing(os.open(self.path, OLD_FILE)) as descriptor:
+                is_own = os.fstat(descriptor).st_uid == os.getuid()
+                document = parse_json(os.read(descriptor, self.MAX_SIZE) if is_own else b"{}", self.path)
         except (Error, OSError):
             return
         pid = self._command(document)

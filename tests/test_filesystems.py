@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import guests
+import udocker as program_under_test
 from conftest import FAKECHROOT_MODES, STOCK, need
 from program import Program, in_main_thread
 
@@ -183,6 +184,29 @@ def test_where_there_are_no_links(udocker, busybox_tar, tmp_path):
     refusal = box.fails(1, "import", "--tocontainer", tmp_path / "tree.tar")
     assert "ROOT/link: this file system has no symbolic links" in refusal.err
     assert udocker.ok("ps", "-q").out == udocker.ok("images", "-q").out == ""
+
+
+@pytest.mark.parametrize("place", ["data", "deep/data"])
+def test_what_is_mounted_in_a_container_is_not_removed(udocker, busybox_tar, tmp_path, place):
+    """By its user, with sshfs say: what is in it is no part of the tree."""
+    program, stop = need("unionfs"), need("fusermount")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse cannot be opened")
+    udocker.ok("import", "--tocontainer", "--name=made", busybox_tar)
+    point = Path(udocker.ok("inspect", "-p", "made").out.strip()) / place
+    (tmp_path / "elsewhere/below").mkdir(parents=True)
+    (tmp_path / "elsewhere/below/precious").touch()
+    point.mkdir(parents=True)
+    subprocess.run([program, "%s=RW" % (tmp_path / "elsewhere"), str(point)], check=True)
+    try:
+        for force in [], ["-f"]:
+            assert "%s: a file system is mounted there" % point in udocker.fails(1, "rm", *force + ["made"]).err
+        with pytest.raises(OSError, match="mounted here"):
+            program_under_test.remove_tree(str(point))
+        assert (tmp_path / "elsewhere/below/precious").exists()
+    finally:
+        subprocess.run([stop, "-u", "-z", str(point)], check=True)
+    udocker.ok("rm", "made")
 
 
 def test_what_cannot_be_removed_is_named(udocker, busybox_tar):

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import udocker as program_under_test
 from conftest import working
 from program import Program
 
@@ -82,6 +83,60 @@ def test_dockers_words_about_volumes(namespace_box, tmp_path, option):
 
 
 # Commands
+
+def test_what_the_kernel_says_of_udocker_is_not_the_containers(own_box):
+    """Looked up by udocker itself, this link leads to its own environment."""
+    root = root_of(own_box)
+    for name in "passwd", "group":
+        if os.path.lexists(root + "/etc/" + name):
+            os.unlink(root + "/etc/" + name)
+        os.symlink("/proc/self/environ", root + "/etc/" + name)
+    result = own_box("run", "--user=%d" % os.getuid(), "mine", "cat", "/etc/passwd", env={"SECRET": "of-the-host"})
+    assert "of-the-host" not in result.out
+    kept = [path for path in (own_box.store / ".proofs").iterdir() if path.name.startswith("file-")]
+    assert all(path.stat().st_mode & 0o77 == 0 and b"SECRET" not in path.read_bytes() for path in kept)
+
+
+def test_the_accounts_of_one_container_are_not_anothers(own, broken_modes):
+    """They are in a file that what runs inside may write to."""
+    box = own.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=working("N1", broken_modes))
+    box.ok("clone", "--name=other", "mine")
+    user = "--user=%d" % os.getuid()
+    box.ok("run", user, "mine", "sh", "-c", "echo evil::0:0::/: >>/etc/passwd")
+    assert "evil" not in box.ok("run", user, "other", "cat", "/etc/passwd").out
+
+
+@pytest.mark.parametrize("code", ["N1", "R1"])
+def test_an_open_directory_of_the_hosts_is_not_passed_on(containers, broken_modes, code, tmp_path):
+    box = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=working(code, broken_modes))
+    marker = tmp_path / "marker"
+    marker.touch()
+    descriptors = [os.open(str(path), os.O_RDONLY) for path in (tmp_path, marker)]
+    try:
+        script = "ls /proc/self/fd/%d/; cat </proc/self/fd/%d && echo file" % tuple(descriptors)
+        assert box("run", "busybox", "sh", "-c", script, pass_fds=descriptors).out == "file\n"
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def test_places_are_not_made_beyond_a_link(tmp_path):
+    """Which what runs in a container may put there while the next run makes the places of its volumes."""
+    (tmp_path / "tree/kept").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    os.symlink(str(tmp_path / "outside"), str(tmp_path / "tree/link"))
+    for names in ["link", "new"], ["link"]:
+        with pytest.raises(OSError):
+            program_under_test.make_below(str(tmp_path / "tree"), names, True)
+    program_under_test.make_below(str(tmp_path / "tree"), ["kept", "new", "file"], False)
+    assert (tmp_path / "tree/kept/new/file").is_file() and os.listdir(str(tmp_path / "outside")) == []
+
+
+def test_a_working_directory_of_a_thousand_and_more_names(own_box):
+    deep = "/" + "/".join("d" * 1200)
+    assert own_box.ok("run", "-w", deep, "mine", "pwd").out == deep + "\n"
+    own_box.ok("rm", "mine")        # which others cannot: pytest, for one
+
 
 def test_a_program_whose_loader_is_missing(own_box):
     """The host's own, in a container that has no C library."""

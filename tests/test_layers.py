@@ -258,14 +258,18 @@ def mode_of(path):
     return stat.S_IMODE(os.lstat(str(path)).st_mode)
 
 
-def test_modes_are_those_of_the_layer_whatever_the_umask(bench):
-    previous = os.umask(0o077)
+@pytest.mark.parametrize("umask, modes", [
+    (0o077, [0o644, 0o755, 0o751, 0o1777, 0o755]), (0o022, [0o644, 0o755, 0o751, 0o1777, 0o755]),
+    (0o002, [0o664, 0o775, 0o771, 0o1777, 0o755]), (0, [0o664, 0o775, 0o771, 0o1777, 0o755])])
+def test_modes_are_those_of_the_layer_but_for_what_others_may_write_to(umask, modes, bench):
+    """The group may where the umask says so; a directory like /tmp is everybody's."""
+    previous = os.umask(umask)
     try:
-        bench.unpack(tar(file("a", mode=0o666), directory("d", mode=0o777), file("d/b", mode=0o751),
-                         file("new/c")))
+        bench.unpack(tar(file("a", mode=0o666), directory("d", mode=0o777), file("d/b", mode=0o771),
+                         directory("tmp", mode=0o1777), file("new/c")))
     finally:
         os.umask(previous)
-    assert [mode_of(bench.root / name) for name in ("a", "d", "d/b", "new")] == [0o666, 0o777, 0o751, 0o755]
+    assert [mode_of(bench.root / name) for name in ("a", "d", "d/b", "tmp", "new")] == modes
 
 
 def test_the_owner_can_always_enter_read_and_remove(bench):

@@ -1,6 +1,7 @@
 """load, with archives of skopeo, umoci and both kinds of docker save, good and bad."""
 import gzip
 import json
+import os
 import shutil
 import subprocess
 
@@ -285,6 +286,17 @@ def test_load_of_what_is_bad(udocker, what, is_directory):
 def test_load_of_links_that_lead_out(udocker, link, target, name):
     members = dict(without(GOOD, "index.json"), **{name: Entry(link(name, target))})
     refused(udocker, "", "load", input=archive(members))
+
+
+@pytest.mark.parametrize("place", ["../secret", "link", "blobs/sha256/../../../secret"])
+def test_load_of_a_directory_that_leads_out(udocker, place):
+    """What is outside of it would become part of the image."""
+    source = udocker.home / "source"
+    source.mkdir()
+    (udocker.home / "secret").write_text("{}")
+    os.symlink("../secret", str(source / "link"))
+    write_layout(source, {"manifest.json": json.dumps([{"Config": place, "RepoTags": ["a:1"], "Layers": []}]).encode()})
+    refused(udocker, "leads out of the directory", "load", "-i", source)
 
 
 @pytest.mark.parametrize("links", [{"a": "b", "b": "a"}, {"a": "a"}, {"a": "b"}])

@@ -401,8 +401,41 @@ def test_ranks_on_one_node_share_namespaces(ranks, tmp_path):
 def test_ranks_with_other_volumes_are_apart(ranks, tmp_path):
     first, second, third = ranks(["/tmp", "/tmp:/data", "/tmp"])
     assert first == third != second
-    for path in tmp_path.iterdir():         # they wait for a third one that never comes, and nobody waits for them
-        os.kill(int(path.read_bytes().split()[0]), signal.SIGKILL)
+    again = ranks(["/tmp", "/tmp:/data", "/tmp:/data"])
+    assert again == [first, second, second] and list(tmp_path.iterdir()) == []
+
+
+def test_a_rank_cannot_look_into_what_holds_its_namespaces(namespace_box, tmp_path):
+    """That was started by the user, with his environment, and waits for the second rank."""
+    start = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": {
+        "MPI_LOCALNRANKS": "2", "UDOCKER_TMPDIR": str(tmp_path), "SECRET": "of the host"}}
+    look = "sleep 0.2; grep -l SECRET /proc/[0-9]*/environ; ls /proc/[0-9]*/fd >/dev/null; echo done"
+    with namespace_box.start("run", "busybox", "sh", "-c", look, **start) as first:
+        assert first.communicate(timeout=60)[0].decode() == "done\n"
+    assert len(list(tmp_path.iterdir())) == 1
+    with namespace_box.start("run", "busybox", "true", **start) as second:
+        assert second.wait(60) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rank_does_not_enter_what_poses_as_its_job(namespace_box, tmp_path):
+    """As what runs with a volume of the directory for temporary files can write there, and be asked."""
+    def rank(container):
+        start = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT,
+                 "env": {"MPI_LOCALNRANKS": "2", "UDOCKER_TMPDIR": str(tmp_path)}}
+        with namespace_box.start("run", container, "true", **start) as process:
+            out = process.communicate(timeout=60)[0].decode()
+        return process.returncode, out
+
+    other = namespace_box.ok("clone", "busybox").out.strip()
+    assert rank(other) == (0, "")
+    hostile, = tmp_path.iterdir()
+    assert rank("busybox") == (0, "")
+    own, = set(tmp_path.iterdir()) - {hostile}
+    own.write_bytes(hostile.read_bytes().split()[0] + own.read_bytes()[len(own.read_bytes().split()[0]):])
+    status, out = rank("busybox")
+    assert status == 125 and "another container's root" in out
+    namespace_box.ok("rm", other)
 
 
 def test_a_single_rank_needs_nobody(ranks, tmp_path):

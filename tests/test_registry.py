@@ -258,6 +258,21 @@ def test_a_redirect_is_followed_byte_for_byte_and_without_the_token(each_puller,
     assert (request.method, request.target, request.authorization) == ("GET", target, None)
 
 
+def test_a_challenge_of_another_host_is_not_believed(puller, faulty, elsewhere):
+    """It would have the registry's credentials sent to wherever it says."""
+    faulty.always("/v2/", redirect(elsewhere.url + "/v2/"))
+    elsewhere.always("/v2/", Answer(401, b"", {"WWW-Authenticate": 'Bearer realm="%s/token"' % elsewhere.url}))
+    elsewhere.always("/token", Answer(200, b'{"token": "x"}'))
+    puller.keep_credentials({faulty.host: ("green", "secret")})
+    puller.pull(faulty.image.reference)
+    assert elsewhere.paths("GET") == ["/v2/"]
+
+
+def test_an_error_of_many_words_is_told_in_some(puller, faulty):
+    faulty.always(MANIFESTS, Answer(404, json.dumps({"errors": [{"code": "X", "message": "y" * 999}] * 999}).encode()))
+    assert len(puller.refused(faulty.image.reference)) < 3000
+
+
 RELATIVE = {
     "absolute path": "/artifacts-downloads/namespaces/lab?id=1",
     "the same scheme": "//HOST/artifacts-downloads/namespaces/lab?id=1",

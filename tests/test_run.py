@@ -1,5 +1,6 @@
 """`udocker run` in each mode that works on this host, on containers that the tests share; what commands can expect in
 every mode is the table of test_behaviours.py."""
+import errno
 import os
 import subprocess
 import textwrap
@@ -520,6 +521,16 @@ print(os.path.realpath("/proc/self/exe"))
 def test_a_debian_python(debian_box):
     lines = output(debian_box, "debian", "python3", "-c", SYSTEM_CALLS).splitlines()
     assert lines[:-1] == ["thread", "socket", "fork", "file"] and lines[-1].startswith("/usr/bin/python3.")
+
+
+TYPE = "import fcntl\ntry:\n    fcntl.ioctl(0, %d, b'x' * 8)\nexcept OSError as error:\n    print(error.errno)"
+
+
+@pytest.mark.parametrize("request_number", [0x5412, 0x541C])
+def test_nothing_types_for_the_users_shell(debian_box, request_number):
+    """TIOCSTI and TIOCLINUX: refused before the kernel asks whether there is a terminal."""
+    assert output(debian_box, "debian", "python3", "-c", TYPE % request_number) == str(errno.EPERM)
+    assert output(debian_box, "debian", "python3", "-c", TYPE % 0x5413) == str(errno.ENOTTY)
 
 
 def test_a_debian_shell(debian_box):

@@ -254,6 +254,12 @@ class Disturbance(Exception):
     """What a caller's own function may raise."""
 
 
+def test_what_comes_behind_a_body_without_end(transport, site):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    site.always("/", Answer(raw=head + b"X-Trailer: %s\r\n" % (b"y" * 1000) * 8000 + b"\r\n"))
+    assert failure(transport, site.url + "/") in (27, 63), "too much, as headers or as a body"
+
+
 def test_what_write_raises_ends_the_transfer_and_comes_out(transport, site):
     site.always("/", Answer(200, b"x" * 3000000))
     written = []
