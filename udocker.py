@@ -1291,8 +1291,8 @@ class Supervisor:
         self.successor = self.invocation.find_process() if self.invocation.is_detached else None
         if not self.successor:
             return status
-        for number in self.held:
-            os.kill(self.successor, number)
+        for received in self.held:
+            self._received(self.successor, received)
         return self._wait_for(self.successor)
 
     def _wait_for(self, pid):
@@ -1313,7 +1313,7 @@ class Supervisor:
         # A signal that the terminal sends goes to its whole foreground group, the command included
         # (si_code above 0: from the kernel): only what was sent to us alone is passed on, unless the command has left.
         if self.invocation.is_detached and not self.successor:
-            self.held.append(received.si_signo)
+            self.held.append(received)
         elif self.successor and received.si_code > 0:       # to the group that it has become the leader of
             send_signal(-self.successor, received.si_signo)
         elif received.si_code <= 0:
@@ -1904,10 +1904,13 @@ def make_below(top, names, is_directory):
                                  dir_fd=directory))
                 break
             try:
-                os.mkdir(name, 0o755, dir_fd=directory)
-            except OSError:         # there already, or so opening it will tell
-                pass
-            below = os.open(name, place, dir_fd=directory)
+                below = os.open(name, place, dir_fd=directory)
+            except FileNotFoundError:
+                try:
+                    os.mkdir(name, 0o755, dir_fd=directory)
+                except FileExistsError:         # another process was faster
+                    pass
+                below = os.open(name, place, dir_fd=directory)
             os.close(directory)
             directory = below
     finally:
@@ -14099,7 +14102,7 @@ def command_search(context, arguments):
     if arguments.list_tags:
         for page in list_tags(context, Reference.parse(arguments.expression), address):
             for tag in page:
-                say.result(printable(tag))
+                say.result(shortened(tag, None))
         return
     from itertools import islice
     is_wanted = search_filter(arguments.filter)
@@ -14391,7 +14394,7 @@ def command_history(context, arguments):
     else:
         width = None if arguments.no_trunc else max((size[0] if size else 80) - 32, 20)
         lines = ["%-20s %10s %s" % ("CREATED", "SIZE", "CREATED BY")] + ["%-20.19s %10s %s" % (
-            printable(record["CreatedAt"]) or "-", human_size(record["Size"]),
+            shortened(record["CreatedAt"], None) or "-", human_size(record["Size"]),
             shortened(record["CreatedBy"] or record["Comment"] or "-", width)) for record in records]
     if lines:
         say.result("\n".join(lines))
@@ -14421,7 +14424,7 @@ def container_row(context, container, arguments):
         marks += "%6d " % (container.size() / 1e6)
     if arguments.platform:
         marks += "%-18s " % platform_text(readable_config(container))
-    return container.id, marks, str(container.names), printable(container.image_name)
+    return container.id, marks, str(container.names), shortened(container.image_name, None)
 
 
 def container_table(rows, marks, width):

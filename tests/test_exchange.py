@@ -186,7 +186,7 @@ def furnished(tmp_path_factory):
     os.symlink("t" * 300, root + "/link")
     os.symlink(b"\xff", root + "/odd link")
     os.mkfifo(root + "/pipe")
-    for name, mode in ("pipe", 0o620), ("private", 0o600), ("sticky", 0o1777), ("empty", 0o750):
+    for name, mode in ("pipe", 0o640), ("private", 0o600), ("sticky", 0o1777), ("empty", 0o750):
         os.chmod(root + "/" + name, mode)
     for parent, directories, files in os.walk(os.fsencode(root), topdown=False):
         for name in files + directories:        # halves, which a float can tell
