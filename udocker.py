@@ -1208,6 +1208,8 @@ class Supervisor:
         self.held = []          # signals that came before the successor was known
         self.watched = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
                         signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
+        if invocation.is_detached:
+            self.watched.add(signal.SIGTSTP)
 
     def run(self):
         """The exit status of the command, 128+n when signal n ended it."""
@@ -1314,12 +1316,21 @@ class Supervisor:
         # (si_code above 0: from the kernel): only what was sent to us alone is passed on, unless the command has left.
         if self.invocation.is_detached and not self.successor:
             self.held.append(received)
+        elif received.si_signo == self.signal.SIGTSTP:
+            self._pause()
+            return
         elif self.successor and received.si_code > 0:       # to the group that it has become the leader of
             send_signal(-self.successor, received.si_signo)
         elif received.si_code <= 0:
             send_signal((Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid, received.si_signo)
         if received.si_signo not in (self.signal.SIGUSR1, self.signal.SIGUSR2):
             self.ending_signal = received.si_signo
+
+    def _pause(self):
+        """Ctrl-Z, which does not reach the command: its group stops with us, and goes on when we do."""
+        send_signal(-self.successor, self.signal.SIGSTOP)
+        os.kill(os.getpid(), self.signal.SIGSTOP)
+        send_signal(-self.successor, self.signal.SIGCONT)
 
     def _sweep(self, pid):
         """Where the command has ended and PRoot waits for what that left behind, and we adopted: make an end. So too

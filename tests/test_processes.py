@@ -12,10 +12,12 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from conftest import need, working
+from program import Program
 ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 PATIENCE = 20       # seconds until what is expected must have come
 
@@ -356,6 +358,35 @@ def test_ctrl_c_ends_a_pipeline_whose_output_goes_elsewhere(box, terminal, tmp_p
             finally:
                 process.kill()
     assert (tmp_path / "output").read_bytes() == b"ready\n"
+
+
+def state_of(marker):
+    """The state of the process that sleeps for so long, t being T where it is traced; "" where there is none. proc(5)
+    """
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
+            if words[:2] == [b"sleep", marker.encode()]:
+                return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0].upper()
+        except OSError:
+            pass
+    return ""
+
+
+def test_ctrl_z_stops_the_command_until_it_goes_on(box, terminal):
+    """The shell has another group for each job, and says when one has stopped."""
+    marker = "1000.%d" % os.getpid()
+    script = 'set -m; "$@" >/dev/null; read answer; fg >/dev/null'
+    shell = Program(box.home, [need("bash"), "-c", script, "bash"] + box.entry, box.env)
+    with terminal.running(shell, "busybox", "sh", "-c", "sleep %s; :" % marker) as process:
+        for state, typed in ("S", "\x1a"), ("T", "on\r"), ("S", "\x03"):
+            deadline = time.monotonic() + PATIENCE
+            while state_of(marker) != state:
+                assert time.monotonic() < deadline, terminal.seen
+                time.sleep(0.01)
+            terminal.type(typed)
+        assert process.wait(PATIENCE) in (128 + signal.SIGINT, -signal.SIGINT)
+    assert state_of(marker) == ""
 
 
 def test_a_shell_at_the_terminal(box, terminal):
