@@ -67,8 +67,12 @@ def rows(listing):
 ])
 def test_pull_by_reference(udocker, images, reference, listed):
     reference, listed = (text.format(host=images.host) for text in (reference, listed))
-    udocker.ok("pull", reference)
+    assert udocker.ok("pull", reference).err.endswith(listed + " is pulled\n")
     assert udocker.ok("images").out == "REPOSITORY\n%s    .\n" % listed
+    assert udocker.ok("pull", reference).err.endswith(listed + " is up to date\n")
+    digest, = json.loads(udocker.ok("inspect", "--format={{json .RepoDigests}}", reference).out)
+    name = re.sub("[:@][^:/]*$", "", listed.partition("@")[0])
+    assert re.fullmatch("%s@sha256:[0-9a-f]{64}" % re.escape(name), digest)
     udocker.ok("verify", reference)
     identifier = udocker.ok("create", reference).out.strip()
     assert rows(udocker.ok("ps").out) == [[identifier, ".", "W", "[]", listed]]

@@ -324,6 +324,13 @@ def test_load_of_what_is_no_archive(udocker, source, told):
     refused(udocker, told, "load", "-i", source)
 
 
+@pytest.mark.parametrize("words, told", [
+    (["-", "-i", "source"], "both - and source"), (["source"], "source is a file, and a name was expected")])
+def test_load_of_one_thing_or_another(udocker, words, told):
+    (udocker.home / "source").write_bytes(archive(GOOD))
+    assert told in udocker.fails(2, "load", *words).err
+
+
 @pytest.mark.parametrize("members, words", [
     (docker_25((BOTH, ["a:1"]), (THRICE, ["b:2"])), ["lab/new:7"]),      # one tag for two
     (GOOD, ["UPPER"]),

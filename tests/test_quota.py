@@ -408,6 +408,22 @@ def test_showconf_fits_the_terminal(udocker, columns):
     assert "UDOCKER_RETRY_DELAY" in udocker.ok("showconf").out
 
 
+def test_showconf_shows_values_and_where_they_came_from(udocker):
+    rows = [line.split() for line in udocker.ok("showconf", env={"UDOCKER_TIMEOUT": "7"}).out.splitlines()]
+    assert ["timeout", "7", "environment", "UDOCKER_TIMEOUT", "UDOCKER_TIMEOUT"] in rows
+    assert ["retries", "4", "default", "UDOCKER_RETRIES"] in rows and ["bin", "-", "default", "UDOCKER_BIN"] in rows
+
+
+@pytest.mark.parametrize("age, told", [
+    (1, "seconds ago"), (2, "2 seconds ago"), (119, "119 seconds ago"), (120, "2 minutes ago"),
+    (7199, "119 minutes ago"), (7200, "2 hours ago"), (2 * 86400, "2 days ago"), (14 * 86400, "2 weeks ago"), (60 * 86400, "2 months ago"),
+    (730 * 86400, "2 years ago")])
+def test_how_long_ago(age, told):
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
+    later = re.sub(r"\d+", lambda match: str(int(match.group()) + 1), told)        # the clock goes on
+    assert program_under_test.time_ago(moment) in (told, later)
+
+
 @pytest.mark.parametrize("text, lines", [
     ("", [""]), ("a " * 40, ["a" + " a" * 39]), ("a " * 39 + "aa", ["a" + " a" * 38, "> aa"]),
     ("a" * 90, ["", "> " + "a" * 90]),
