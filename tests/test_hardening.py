@@ -269,6 +269,14 @@ def test_settings_that_cannot_be(udocker, tmp_path, line, told):
     assert ":3: " in err or "text file" in err
 
 
+@pytest.mark.parametrize("line, told", [
+    ("create --pull=often busybox", "--pull=often: there are missing, never, always"),
+    ("search --registry=a.example b.example/c", "b.example/c already names its registry"),
+    ("import --mv - a:1", "standard input cannot be moved")])
+def test_words_that_do_not_go_together(udocker, line, told):
+    assert told in udocker.fails(2, *line.split()).err
+
+
 def test_a_name_with_a_file_of_another_image_in_its_way(own, images):
     """lab/busybox/latest:v2 would lie where lab:busybox... has its marks."""
     own.ok("tag", images.host + "/lab/busybox", "lab/busybox:latest")
