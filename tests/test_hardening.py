@@ -7,6 +7,7 @@ import pytest
 
 import udocker as program_under_test
 from conftest import working
+from layers import file, tar
 from program import Program
 
 
@@ -275,6 +276,17 @@ def test_settings_that_cannot_be(udocker, tmp_path, line, told):
     ("import --mv - a:1", "standard input cannot be moved")])
 def test_words_that_do_not_go_together(udocker, line, told):
     assert told in udocker.fails(2, *line.split()).err
+
+
+def test_what_cannot_be_run_at_all(own):
+    """A tree without anything, one that is gone, and a mode that is none."""
+    own.ok("import", "--tocontainer", "--name=hollow", "-", input=tar(file("etc/motd", b"hello")))
+    assert "no command was given, and the image names none" in own.fails(127, "run", "hollow").err
+    own.fails(2, "run", "--rm", "--location=" + root_of(own, "hollow"), "hollow", "true")
+    refusal = own.fails(125, "run", "mine", "true", env={"UDOCKER_DEFAULT_EXECUTION_MODE": "X9"})
+    assert "'X9' is no execution mode" in refusal.err and "F1, F2" in refusal.err
+    shutil.rmtree(root_of(own))
+    assert "the container has no tree" in own.fails(125, "run", "mine", "true").err
 
 
 def test_a_name_with_a_file_of_another_image_in_its_way(own, images):
