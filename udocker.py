@@ -11712,7 +11712,7 @@ def listed_paths(context):
 
 
 def prune(context, is_dry=False):
-    """Remove the rubbish, and return it; ConflictError while another udocker brings blobs into the store."""
+    """Remove the rubbish, and return what has gone; ConflictError while another udocker brings blobs into the store."""
     if not os.path.isdir(context.layout.home):
         return []
     if is_dry:
@@ -11725,8 +11725,11 @@ def prune(context, is_dry=False):
                 context.images.remove(image)
         sweep_containers(context)
         for path in paths - listed_paths(context):       # looking took a while
-            remove_tree(path)
-    return rubbish
+            try:
+                remove_tree(path)
+            except OSError as error:
+                say.warning("%s: %s" % (error.filename or path, error.strerror))
+    return [(path, size) for path, size in rubbish if not os.path.lexists(path)]
 
 
 # --- tools --------------------------------------------------------------------------------------------

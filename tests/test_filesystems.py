@@ -214,6 +214,11 @@ def test_what_cannot_be_removed_is_named(udocker, busybox_tar):
     udocker.ok("import", "--tocontainer", "--name=made", busybox_tar)
     refusal = refusing(udocker, "unlinkat").fails(1, "rm", "made")
     assert re.search(r"error: /\S+/ROOT/bin: Operation not permitted", refusal.err)
+    blob = udocker.store / "layers" / ("sha256:" + "0" * 64)
+    blob.write_bytes(b"of no image")
+    pruned = refusing(udocker, "unlink").ok("prune")
+    assert "%s: Operation not permitted" % blob in pruned.err and pruned.out == "0 B freed\n"
+    assert str(blob) in udocker.ok("prune").out and not blob.exists()
 
 
 def test_a_place_where_nothing_may_be_executed(udocker, mode, tmp_path):
