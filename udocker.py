@@ -6673,11 +6673,16 @@ class TreeFile:
 
     def unpack(self, directory):
         """Write the tree into an empty directory; ArchiveError where it is damaged."""
+        program, words = self.unpacker(), ["-force", "-no-progress", "-no-xattrs", "-dest", directory]
+        words += ["-offset", str(self.offset)] if self.offset else []       # since unsquashfs 4.4
+        words.append(process_path(self.descriptor))
         try:
-            # What a plain user cannot make, as devices, is no error
-            feed_program([self.unpacker(), "-force", "-quiet", "-no-progress", "-no-exit-code", "-no-xattrs",
-                          "-offset", str(self.offset), "-dest", directory, process_path(self.descriptor)],
-                         lambda file: None)
+            try:        # what a plain user cannot make, as devices, is no error
+                feed_program([program, "-quiet", "-no-exit-code"] + words, lambda file: None)
+            except ToolError as error:
+                if not error.message.startswith(program + ": SYNTAX"):
+                    raise
+                feed_program([program] + words, lambda file: None)      # before 4.5, where it never is one
         except ToolError as error:
             raise ArchiveError("%s: %s" % (self.path, error.message))
 
@@ -9667,6 +9672,11 @@ class ExecutableEngine(Engine):
         status = os.stat(self.executable)
         return "%s %s %d %d" % (self.mode, os.path.realpath(self.executable), status.st_size, status.st_mtime_ns)
 
+    @classmethod
+    def candidates(cls, mode, host, executable, temporary):
+        """The engines of a mode that this executable may be, in the order in which they are to be tried."""
+        return [cls(mode, host, executable, temporary)]
+
 
 # Where Debian's and Ubuntu's coreutils of uutils are, which 26.04 has for its own: one program that is all of them, and
 # asks the kernel by which path it was started. Where the kernel starts a loader in the place of everything that must be
@@ -9698,8 +9708,21 @@ class PRootEngine(ExecutableEngine):
     # with clone3, which they do not know, but then threads do not share one
     SPAWN_MARK = b"can't allocate heap"
 
+    # Since Linux 4.8 filters are asked after the tracer. In RHEL 7.8 and 7.9 too, whose release tells nothing of it: by
+    # this variable newer PRoots are told
+    ORDER_VARIABLE = "PROOT_NEW_SECCOMP"
+    has_new_order = False
+
     def identity(self):
-        return super().identity() + (self.shown_kernel and " another kernel")
+        return super().identity() + (self.shown_kernel and " another kernel") + " new order" * self.has_new_order
+
+    @classmethod
+    def candidates(cls, mode, host, executable, temporary):
+        engines = [cls(mode, host, executable, temporary)]
+        if mode == "P1" and host.kernel_version < (4, 8) and cls.ORDER_VARIABLE.encode("ascii") in engines[0].content:
+            engines.append(cls(mode, host, executable, temporary))
+            engines[1].has_new_order = True
+        return engines
 
     @found_once
     def content(self):
@@ -9803,6 +9826,8 @@ class PRootEngine(ExecutableEngine):
             environment["PROOT_TMP_DIR"] = self.temporary
         if self.mode == "P2":
             environment["PROOT_NO_SECCOMP"] = "1"
+        if self.has_new_order:
+            environment[self.ORDER_VARIABLE] = "1"
         return environment, set_inside
 
     def _enter(self, spec, area):
@@ -9817,9 +9842,12 @@ class PRootEngine(ExecutableEngine):
                 GuestTree(spec.root, outer).make_mount_point(mount.guest, mount.is_directory)
             except OSError as error:
                 say.debug("%s: %s" % (mount.guest, error.strerror))
-        kernel = Kernel()
-        kernel.answer_calls(TYPING_CALLS, errno.EPERM)
-        kernel.answer_calls(self.NEWER_CALLS + (() if self.flaw else ("clone3",)), errno.ENOSYS)
+        # Before Linux 3.18 who traces all calls is told once, and not twice, of those that a filter answers, and takes
+        # all that follow for what they are not; and there are none of the newer calls
+        if self.host.kernel_version >= (3, 18):
+            kernel = Kernel()
+            kernel.answer_calls(TYPING_CALLS, errno.EPERM)
+            kernel.answer_calls(self.NEWER_CALLS + (() if self.flaw else ("clone3",)), errno.ENOSYS)
 
     def explain(self, report):
         if self.shown_kernel:       # Debian's 5.1.0 does not let glibc since 2.33 ask for the size of a library
@@ -9866,12 +9894,19 @@ def variables_of_emulation(spec, tree):
 
 
 def map_ids(proc, user, group):
-    """Give this process one id inside for one outside; `proc` is a descriptor of /proc. user_namespaces(7): groups must
-    be given up first."""
-    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % user), ("gid_map", "%d %d 1" % group)):
+    """Give this process one id inside for one outside; `proc` is a descriptor of /proc. user_namespaces(7): since Linux
+    3.19 groups must be given up first."""
+    texts = {"setgroups": "deny", "uid_map": "%d %d 1" % user, "gid_map": "%d %d 1" % group}
+    for name in ("setgroups", "uid_map", "gid_map"):
         with Naming(name):
-            with Closing(os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)) as descriptor:
-                os.write(descriptor, text.encode("ascii"))
+            try:
+                descriptor = os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+            except FileNotFoundError:
+                if name == "setgroups":
+                    continue
+                raise
+            with Closing(descriptor):
+                os.write(descriptor, texts[name].encode("ascii"))
 
 
 MERGED = "merged"       # where, below a tree, its view appears
@@ -9885,7 +9920,13 @@ def make_ephemeral(kernel, root):
         for name in "upper", "work", MERGED:
             os.mkdir(name)
         os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
-        kernel.mount_overlay("/proc/self/fd/%d" % lower, MERGED)
+        try:
+            kernel.mount_overlay("/proc/self/fd/%d" % lower, MERGED)
+        except OSError as error:
+            if Host().kernel_version >= (5, 11):
+                raise
+            raise EngineError("changes can be kept in memory since Linux 5.11, and this is %s (%s: %s)" % (
+                Host().kernel, error.filename, error.strerror), "--tmpfs=PATH gives one directory")
     return os.path.join(root, MERGED)
 
 
@@ -10028,6 +10069,7 @@ class NamespaceEngine(Engine):
                 kernel.mount(source, place, kernel.BIND | kernel.RECURSIVE)
 
     SWITCHES = (("kernel.unprivileged_userns_clone", "0", "1"), ("user.max_user_namespaces", "0", "15000"),
+                ("user.max_mnt_namespaces", "0", "15000"),
                 ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"))
 
     def explain(self, report):
@@ -10067,7 +10109,11 @@ class TreeMount:
         found = list(filter(None, map(Host.find_executable, cls.PROGRAMS)))
         if not found:
             raise EngineRefusedError("there is no squashfuse", "install the package squashfuse")
-        return found
+        able = [path for path in found if b"libfuse.so.2" not in read_file(path)]
+        if not able:
+            raise EngineRefusedError("%s is made for FUSE 2, which takes no device that is open already" % found[0],
+                                     "newer ones, as of Debian 12 and Ubuntu 24.04, are made for FUSE 3")
+        return able
 
     def make(self):
         """Make the namespaces, in which ids are as outside, and the mount; OSError and EngineError."""
@@ -11828,8 +11874,8 @@ def engines_here(context, code):
     engine_class, host, temporary = ENGINE_OF_MODE[code], context.host, context.temporary()
     if not engine_class.tool_kind:
         return [(engine_class(code, host, temporary), "proved")]
-    engines = [engine_class(code, host, path, temporary)
-               for path in context.toolbox().executables_here(engine_class.tool_kind)]
+    engines = [engine for path in context.toolbox().executables_here(engine_class.tool_kind)
+               for engine in engine_class.candidates(code, host, path, temporary)]
     return [(engine, "proved with %s%s" % (engine.executable, engine.flaw and "; but " + engine.flaw))
             for engine in engines]
 
@@ -11861,6 +11907,11 @@ def working_modes(reports):
     """The modes that work, the fastest first."""
     working = [report.code for report in reports if report.works]
     return [code for code in ("N1", "R1", "P1", "P2") if code in working]
+
+
+def are_some_open(reports):
+    """Whether there are modes of which a container alone can tell whether they work, as those of Fakechroot."""
+    return any(report.works is None for report in reports)
 
 
 def store_condition(context):
@@ -12429,9 +12480,9 @@ def find_with_executable(context, engine_class, code, spec):
 
     try:
         engine = first_that_works((
-            engine_class(tried, context.host, executable, prover.temporary)
-            for executable in context.toolbox().executables(engine_class.tool_kind)
-            for tried in (("P1", "P2") if code == "P1" else (code,))), check, reasons)
+            engine for executable in context.toolbox().executables(engine_class.tool_kind)
+            for tried in (("P1", "P2") if code == "P1" else (code,))
+            for engine in engine_class.candidates(tried, context.host, executable, prover.temporary)), check, reasons)
     except ToolError as error:          # where one that is here does not work, that is what counts
         if not reasons:
             raise
@@ -12513,13 +12564,20 @@ def find_engine(context, code, spec, container):
 
 
 def stand_in(context, spec, refusal):
-    """A proved NamespaceEngine for what PRoot, for the reason given, cannot run; an error that names both reasons."""
-    try:
-        engine = find_namespaces(context, spec)
-    except EngineError as error:
-        raise type(error)("neither mode P1 nor mode N1 can run this. P1: %s. N1: %s" % (
-            refusal.message, error.message), error.hint or refusal.hint)
-    tell_once(context, say.info, "mode N1 is used: " + refusal.message)
+    """A proved engine for what PRoot, for the reason given, cannot run: of N1, else of R1 where its executable is here,
+    as systems that refuse namespaces to others may let crun have some; an error that names both first reasons."""
+    prover, reasons = context.prover(), []
+
+    def check(engine):
+        prover.check(engine)
+        engine.check(spec)
+
+    engine = first_that_works((engine for code in ("N1", "R1") for engine, _ in engines_here(context, code)), check,
+                              reasons)
+    if not engine:
+        raise type(reasons[0])("neither mode P1 nor mode N1 can run this. P1: %s. N1: %s" % (
+            refusal.message, reasons[0].message), reasons[0].hint or refusal.hint)
+    tell_once(context, say.info, "mode %s is used: %s" % (engine.mode, refusal.message))
     return engine
 
 
@@ -12564,7 +12622,10 @@ def is_mode_free(context):
 
 def advice_on_modes(context):
     """Which modes work on this host, for a hint."""
-    working = working_modes([examine_mode(context, code) for code in MODES])
+    reports = [examine_mode(context, code) for code in MODES]
+    working = working_modes(reports)
+    if not working and are_some_open(reports):
+        return "mode F3 may work: " + SETUP_HINT % "F3"
     if not working:
         return "no mode works here: udocker doctor tells why"
     return "of the modes here %s work%s: %s" % (
@@ -15042,7 +15103,8 @@ def command_doctor(context, arguments):
             rows.append(("", report.hint))
     rows.append(("advice", "%s is the best mode here: udocker setup --execmode=%s CONTAINER, "
                            "or UDOCKER_DEFAULT_EXECUTION_MODE=%s" % ((advice,) * 3)
-                 if advice else "no mode works on this host"))
+                 if advice else "only the modes of Fakechroot may work: udocker setup --execmode=F3 CONTAINER"
+                 if are_some_open(reports) else "no mode works on this host"))
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
         say.result("\n".join(wrapped(value, name.ljust(width), " " * width)))

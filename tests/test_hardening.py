@@ -301,6 +301,18 @@ def test_a_name_with_a_file_of_another_image_in_its_way(own, images):
     own.ok("verify", "lab/busybox/latest:v2")
 
 
+def test_what_r1_does_where_namespaces_are_refused_to_others(own, broken_modes):
+    """As Ubuntu 24.04 has it, whose AppArmor lets crun have some. Of N1 a refusal is noted, and believed for a while."""
+    for code in "N1", "R1", "P1":
+        own.ok("run", "mine", "true", env={"UDOCKER_DEFAULT_EXECUTION_MODE": working(code, broken_modes)})
+    files = [path for path in (own.store / ".proofs").iterdir() if path.is_file()]
+    note, = [path for path in files if path.read_bytes().startswith(b"N1\n")]
+    with note.open("ab") as file:
+        file.write(b"unshare: Permission denied")
+    result = own.ok("run", "--read-only", "mine", "sh", "-c", "touch /new 2>/dev/null || echo read-only")
+    assert result.out == "read-only\n" and "mode R1 is used" in result.err
+
+
 def test_what_no_mode_can_do(own, broken_modes, tmp_path):
     """The default looks for a mode that can, and says what each of them lacks."""
     working("N1", broken_modes)
