@@ -302,7 +302,7 @@ def test_a_name_with_a_file_of_another_image_in_its_way(own, images):
 
 
 def test_what_r1_does_where_namespaces_are_refused_to_others(own, broken_modes):
-    """As Ubuntu 24.04 has it, whose AppArmor lets crun have some. Of N1 a refusal is noted, and believed for a while."""
+    """As Ubuntu 24.04 has it, whose AppArmor lets crun have some. Of N1 a refusal is noted, and so believed."""
     for code in "N1", "R1", "P1":
         own.ok("run", "mine", "true", env={"UDOCKER_DEFAULT_EXECUTION_MODE": working(code, broken_modes)})
     files = [path for path in (own.store / ".proofs").iterdir() if path.is_file()]
