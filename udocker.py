@@ -819,6 +819,7 @@ class SystemCalls:
         "armv7l": ((0x40000028, ARM),), "armv6l": ((0x40000028, ARM),), "armv8l": ((0x40000028, ARM),),
         "riscv64": ((0xC00000F3, GENERIC),), "ppc64le": ((0xC0000015, PPC64),),
     }
+    TYPING = ("ioctl",)
     # Calls that are answered only where this argument, in these of its bits, is one of two values: a mode for devices,
     # and requests to type what whoever reads the terminal next will read, TIOCSTI and TIOCLINUX. ioctl_tty(2)
     ARGUMENTS = {"mknod": (1, stat.S_IFMT(0xFFFF), (stat.S_IFCHR, stat.S_IFBLK)),
@@ -990,6 +991,14 @@ class Kernel:
         structure = ctypes.create_string_buffer(words, len(words))
         self._prctl("PR_SET_NO_NEW_PRIVS", 38, 1)
         self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
+
+    def refuse_typing(self):
+        """Nothing from here on types what the user's shell, on the same terminal, would read after the command; kernels
+        without filters are gone on with."""
+        try:
+            self.answer_calls(SystemCalls.TYPING, errno.EPERM)
+        except OSError as error:
+            say.debug("what types for others is not refused: %s" % error)
 
 
 # --- processes ----------------------------------------------------------------------------------------
@@ -1327,9 +1336,12 @@ class Supervisor:
             self.ending_signal = received.si_signo
 
     def _pause(self):
-        """Ctrl-Z, which does not reach the command: its group stops with us, and goes on when we do."""
+        """Ctrl-Z, which does not reach the command: its group stops with us, and goes on when we do. We do not stop
+        where the kernel or the caller has it so, as nobody would be there to let us go on."""
         send_signal(-self.successor, self.signal.SIGSTOP)
-        os.kill(os.getpid(), self.signal.SIGSTOP)
+        os.kill(os.getpid(), self.signal.SIGTSTP)
+        self.signal.pthread_sigmask(self.signal.SIG_UNBLOCK, [self.signal.SIGTSTP])
+        self.signal.pthread_sigmask(self.signal.SIG_BLOCK, [self.signal.SIGTSTP])
         send_signal(-self.successor, self.signal.SIGCONT)
 
     def _sweep(self, pid):
@@ -1987,11 +1999,16 @@ def path_in(directory, name):
     return os.path.join(os.readlink("/proc/self/fd/%d" % directory), name)
 
 
-def check_device(directory, above, name):
-    """OSError where an open directory is on another file system than the one above it: somebody mounted that there, by
-    sshfs say, and what is in it belongs to no tree of ours."""
-    if os.fstat(directory).st_dev != os.fstat(above).st_dev:
-        raise OSError(errno.EBUSY, "a file system is mounted here", name)
+def _mount_of(descriptor):
+    """What tells the mount that an open file is on. proc(5), /proc/pid/fdinfo"""
+    return [line for line in system_text("/proc/self/fdinfo/%d" % descriptor).split("\n") if line.startswith("mnt_id:")]
+
+
+def check_device(directory, above):
+    """OSError where an open directory is on another mount than the one above it: somebody mounted that there, by sshfs
+    say, and what is in it belongs to no tree of ours. Subvolumes of btrfs have a device each, and one mount."""
+    if os.fstat(directory).st_dev != os.fstat(above).st_dev and _mount_of(directory) != _mount_of(above):
+        raise OSError(errno.EBUSY, "a file system is mounted here", os.readlink("/proc/self/fd/%d" % directory))
 
 
 def _empty_directory(name, parent, top):
@@ -2002,7 +2019,7 @@ def _empty_directory(name, parent, top):
     """
     moved = []
     with Closing(open_directory(name, parent)) as inner:
-        check_device(inner, top, name)
+        check_device(inner, top)
         for child in os.listdir(inner):
             try:
                 os.unlink(child, dir_fd=inner)
@@ -2037,7 +2054,7 @@ def remove_tree(path):
     except IsADirectoryError:       # as Linux has it; POSIX also knows EPERM
         pass
     with Closing(open_directory(path)) as top, Closing(os.open(os.path.dirname(path), os.O_PATH)) as above:
-        check_device(top, above, path)
+        check_device(top, above)
         pending = os.listdir(top)
         while pending:
             name = pending.pop()
@@ -2126,15 +2143,15 @@ class WorkArea:
             else Lock.is_free(path + "/lock"))]
 
 
-def make_link(target, path, directory=None):
-    """symlink(2); Error where the file system has no links, and so is none for a store."""
+def make_link(target, path):
+    """symlink(2) in a store; Error where there can be none."""
     try:
-        os.symlink(target, path, dir_fd=directory)
+        os.symlink(target, path)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
             raise
-        raise Error("%s: this file system has no symbolic links" % os.fsdecode(path),
-                    "images and containers need them: UDOCKER_DIR or --repo=DIR takes a store elsewhere")
+        raise Error("%s: no symbolic link can be made here" % os.fsdecode(path),
+                    "a store needs a file system that has some: UDOCKER_DIR or --repo=DIR takes one elsewhere")
 
 
 def set_mode(target, mode, directory=None):
@@ -2222,7 +2239,7 @@ NO_HARD_LINK = (errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno
 def copy_file(source, path, status, source_directory=None, directory=None):
     """Make `path` a copy of a file or link of which `status` is known; both may be names in open directories."""
     if stat.S_ISLNK(status.st_mode):
-        make_link(os.readlink(source, dir_fd=source_directory), path, directory)
+        os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
         set_link_time(path, status.st_mtime_ns, directory)
         return
     with Closing(open_source(source, source_directory)) as reader, \
@@ -2680,6 +2697,8 @@ class SharedNamespaces:
 
     def _start(self, make):
         """The address of a new holder. It is nobody's child, as a command may wait for all of its own."""
+        socket = socket_module()
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).close()       # OSError in a sandbox that knows none
         reader, writer = os.pipe()
         holder = b"udocker-" + new_token().encode("ascii")
         pid = os.fork()
@@ -2705,7 +2724,7 @@ class SharedNamespaces:
             leave_session(writer)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(self.PATIENCE)     # file systems in user space may never answer
-            socket, kernel = socket_module(), Kernel()
+            kernel, socket = Kernel(), socket_module()
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.bind(b"\0" + holder)
             listener.listen(64)
@@ -4490,12 +4509,23 @@ class Findings:
         """The path of a file that holds `data` (bytes), the same in all runs of one container, `owner`, which may write
         to it; OSError where none can be kept."""
         import zlib
-        path = "%s/file-%08x-%d" % (self.directory, zlib.crc32(data, zlib.crc32(os.fsencode(owner))), len(data))
+        path = "%s/%s%08x-%d" % (self.directory, self._file_prefix(owner), zlib.crc32(data), len(data))
         if read_file(path) != data:
             self._make_directory()
             write_atomic(path, data, 0o600)
         self._renew(path)
         return path
+
+    @staticmethod
+    def _file_prefix(owner):
+        import zlib
+        return "file-%08x-" % zlib.crc32(os.fsencode(owner))
+
+    def drop_files(self, owner):
+        """Forget the files that were kept for a container, which has gone."""
+        for name in entries_of(self.directory):
+            if name.startswith(self._file_prefix(owner)):
+                remove_file(self.directory + "/" + name)
 
     def keep_links(self, links):
         """The path of a directory that holds these symbolic links, {name: target}, and no others.
@@ -6278,9 +6308,10 @@ class DirectoryMembers(Members):
         self.path = path
 
     def _place(self, name):
-        """The path of what has this name; ArchiveError where a stranger's name or link leads out of the directory."""
+        """The path of what has this name; ArchiveError where a stranger's name or link leads out of the directory.
+        Blobs may be links to where others keep them too, as git-annex has it: they are what their digest says."""
         path = os.path.realpath(self.path + "/" + name)
-        if not path.startswith(os.path.realpath(self.path).rstrip("/") + "/"):
+        if not blob_digest(name) and not path.startswith(os.path.realpath(self.path).rstrip("/") + "/"):
             raise ArchiveError("%s: leads out of the directory" % printable(name)[:200])
         return path
 
@@ -9655,10 +9686,6 @@ class Engine:
         with 42, with `token` in linked in the directory volume of `area`, where it could not see more of the host."""
 
 
-# Refused in every mode that filters calls: what they type, the user's shell would read after the command
-TYPING_CALLS = ("ioctl",)
-
-
 class ExecutableEngine(Engine):
     """An engine that is an executable of its own."""
 
@@ -9846,7 +9873,7 @@ class PRootEngine(ExecutableEngine):
         # all that follow for what they are not; and there are none of the newer calls
         if self.host.kernel_version >= (3, 18):
             kernel = Kernel()
-            kernel.answer_calls(TYPING_CALLS, errno.EPERM)
+            kernel.refuse_typing()
             kernel.answer_calls(self.NEWER_CALLS + (() if self.flaw else ("clone3",)), errno.ENOSYS)
 
     def explain(self, report):
@@ -9962,7 +9989,7 @@ class NamespaceEngine(Engine):
                 make_directory(spec.directory)
             os.chdir(spec.directory)
             environment.update(variables_of_emulation(spec, GuestTree("")))
-            kernel.answer_calls(TYPING_CALLS, errno.EPERM)
+            kernel.refuse_typing()
             if spec.account.uid == 0:
                 kernel.answer_calls(EMULATED_CALLS, 0)
         except OSError as error:
@@ -9972,6 +9999,8 @@ class NamespaceEngine(Engine):
         """The ranks of a job on this node are in the same namespaces; one that cannot be is warned, and alone."""
         key, root = "%s\n%s" % (spec.step.key, spec.view), os.stat(spec.root)
         try:
+            if str(spec.account.uid) == Host.sysctl("kernel.overflowuid"):
+                raise OSError(errno.EPERM, "inside, all other users of this machine are this one too", "user")
             SharedNamespaces(self.temporary, key, spec.step.local_size).join(kernel, lambda: self._make(Kernel(), spec))
         except OSError as error:
             say.warning("this rank has namespaces of its own, so the others cannot copy from its memory: %s: %s" % (
@@ -10265,7 +10294,8 @@ class RuncEngine(ExecutableEngine):
             "namespaces": [{"type": "user"}, {"type": "mount"}],
             "uidMappings": [{"containerID": account.uid, "hostID": self.host.uid, "size": 1}],
             "gidMappings": [{"containerID": account.gid, "hostID": self.host.gid, "size": 1}]}
-        if self.host.machine in self.ARCHITECTURES:
+        shares_terminal = not has_terminal and any(map(os.isatty, range(3)))
+        if self.host.machine in self.ARCHITECTURES and (account.uid == 0 or shares_terminal):
             linux["seccomp"] = self._filter(account.uid == 0)
         if spec.host_name:
             linux["namespaces"].append({"type": "uts"})
@@ -10344,7 +10374,7 @@ class RuncEngine(ExecutableEngine):
 
     def _filter(self, emulates_root):
         """Calls that are answered as in mode N1. OCI runtime-spec, config-linux.md, Seccomp"""
-        rules = self._rules(TYPING_CALLS, errno.EPERM)
+        rules = self._rules(SystemCalls.TYPING, errno.EPERM)
         if emulates_root:
             rules += self._rules(EMULATED_CALLS, 0)
         return {"defaultAction": "SCMP_ACT_ALLOW", "architectures": self.ARCHITECTURES[self.host.machine],
@@ -11408,14 +11438,21 @@ def abandoned_runs(context):
     return [(mark, container) for mark, container in found if not (container and container.is_protected)]
 
 
+def remove_container(context, container):
+    """Remove a container, and what was kept for its runs."""
+    root = os.path.realpath(container.root)
+    context.containers.remove(container)
+    context.findings().drop_files(root)
+
+
 def sweep_containers(context):
     """Remove what killed commands left behind among the containers."""
     for mark, container in abandoned_runs(context):
         try:
             if container:
-                context.containers.remove(container)
+                remove_container(context, container)
             mark.drop()
-        except (OSError, NotFoundError) as error:
+        except (OSError, NotFoundError, ConflictError) as error:
             say.debug("%s: %s" % (mark.path, error))
     context.containers.sweep()
 
@@ -11552,7 +11589,7 @@ def remove_containers(context, containers, is_forced=False):
     for container in unique:
         if is_forced:
             end_commands(container)
-        context.containers.remove(container)
+        remove_container(context, container)
     sweep_containers(context)
 
 
@@ -11751,9 +11788,9 @@ def find_rubbish(context, age=0):
 
 
 def listed_paths(context):
-    """The paths of all containers and of their names."""
+    """The paths of all containers, of their names, and of what tells that one is there for a run alone."""
     containers = context.containers.list()
-    names = [name for container in containers for name in container.names]
+    names = [name for container in containers for name in container.names + [Layout.RUN + container.id]]
     return {container.path for container in containers} | {context.layout.container(name) for name in names}
 
 
@@ -13259,7 +13296,7 @@ def remove_after_run(context, container, mark):
         try:
             if container.is_protected:
                 raise ProtectedError("it is protected", "udocker unprotect %s" % container.id)
-            context.containers.remove(container)
+            remove_container(context, container)
             sweep_containers(context)
         finally:
             if mark:

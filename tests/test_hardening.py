@@ -99,12 +99,14 @@ def test_what_the_kernel_says_of_udocker_is_not_the_containers(own_box):
 
 
 def test_the_accounts_of_one_container_are_not_anothers(own, broken_modes):
-    """They are in a file that what runs inside may write to."""
+    """They are in a file that what runs inside may write to, and that goes with the container."""
     box = own.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=working("N1", broken_modes))
     box.ok("clone", "--name=other", "mine")
     user = "--user=%d" % os.getuid()
     box.ok("run", user, "mine", "sh", "-c", "echo evil::0:0::/: >>/etc/passwd")
     assert "evil" not in box.ok("run", user, "other", "cat", "/etc/passwd").out
+    box.ok("rm", "mine", "other")
+    assert not list((own.store / ".proofs").glob("file-*"))
 
 
 @pytest.mark.parametrize("code", ["N1", "R1"])

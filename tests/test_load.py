@@ -299,6 +299,18 @@ def test_load_of_a_directory_that_leads_out(udocker, place):
     refused(udocker, "leads out of the directory", "load", "-i", source)
 
 
+def test_load_of_a_directory_of_links(udocker, layout):
+    """As git-annex has it, where what is large lies elsewhere."""
+    copy, blobs = udocker.home / "copy", udocker.home / "elsewhere"
+    skopeo("oci:%s:busybox" % layout, "oci:%s:lab/busybox:1.0" % copy)
+    shutil.move(str(copy / "blobs/sha256"), str(blobs))
+    (copy / "blobs/sha256").mkdir()
+    for path in blobs.iterdir():
+        os.symlink(str(path), str(copy / "blobs/sha256" / path.name))
+    udocker.ok("load", "-i", copy)
+    udocker.ok("verify", "lab/busybox:1.0")
+
+
 @pytest.mark.parametrize("links", [{"a": "b", "b": "a"}, {"a": "a"}, {"a": "b"}])
 def test_load_of_links_in_a_circle(udocker, links):
     members = dict(with_manifest(Config="a"), **{name: Entry(symlink(name, target)) for name, target in links.items()})

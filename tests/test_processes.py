@@ -389,6 +389,22 @@ def test_ctrl_z_stops_the_command_until_it_goes_on(box, terminal):
     assert state_of(marker) == ""
 
 
+def test_ctrl_z_where_nobody_could_let_it_go_on(box, terminal, tmp_path):
+    """A session without a shell in it: there the kernel stops nobody."""
+    with open(str(tmp_path / "output"), "wb") as output:
+        with box.start("run", "busybox", "sh", "-c", "echo ready; sleep 0.5; echo done", stdin=terminal._program,
+                       stdout=output, stderr=output, start_new_session=True,
+                       preexec_fn=terminal._take_control) as process:
+            try:
+                while not (tmp_path / "output").read_bytes():
+                    time.sleep(0.01)
+                terminal.type("\x1a")
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
+    assert (tmp_path / "output").read_bytes() == b"ready\ndone\n"
+
+
 def test_a_shell_at_the_terminal(box, terminal):
     with terminal.running(box, "-it", "busybox", "sh") as process:
         terminal.wait_for("# ")

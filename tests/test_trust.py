@@ -109,6 +109,24 @@ def test_the_container_of_a_run_that_was_killed_may_stay(stocked, killed_run, ke
     assert "new" in sum(stocked.containers().values(), [])
 
 
+def test_the_container_of_a_run_that_was_killed_waits_for_what_is_mounted_in_it(stocked, killed_run, tmp_path):
+    """And nothing else waits for that."""
+    program, stop, (mark, container) = need("unionfs"), need("fusermount"), killed_run
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse cannot be opened")
+    (tmp_path / "precious").touch()
+    (container / "ROOT/mnt").mkdir()
+    subprocess.run([program, "%s=RW" % tmp_path, str(container / "ROOT/mnt")], check=True)
+    try:
+        stocked.program.ok("rm", stocked.program.ok("create", "lab/kept:1").out.strip())
+        assert stocked.program.ok("prune").out == "0 B freed\n"
+        assert mark.exists() and container.is_dir() and (tmp_path / "precious").exists()
+    finally:
+        subprocess.run([stop, "-u", "-z", str(container / "ROOT/mnt")], check=True)
+    stocked.program.ok("prune")
+    assert not mark.exists() and not container.exists()
+
+
 @pytest.mark.parametrize("forever", [False, True])
 def test_the_container_of_a_run_that_a_failing_disk_keeps_goes_with_the_next_prune(stocked, forever):
     """With its mark, and its name; how the command ended is told."""
