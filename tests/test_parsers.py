@@ -247,3 +247,11 @@ def test_texts_and_numbers_of_documents(text, is_good):
     else:
         with pytest.raises(udocker.DocumentError):
             udocker.parse_json(text.encode(), "document")
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("plain \u00e9\n\t", "plain \u00e9\n\t"), ("\x1b[31m", r"\x1b[31m"), ("\x9b31m", r"\x9b31m"),
+    (os.fsdecode(b"\x9b31m"), r"\udc9b31m"), (os.fsdecode(b"\xe9"), os.fsdecode(b"\xe9")), ("a\u202eb", r"a\u202eb")])
+def test_what_a_terminal_would_obey_is_shown(text, shown):
+    """As bytes that are no UTF-8 too, which some terminals take for controls."""
+    assert udocker.printable(text) == shown
