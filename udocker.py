@@ -717,25 +717,27 @@ class Host:
         return system_text("/proc/sys/" + name.replace(".", "/")).strip()
 
     @staticmethod
-    def file_system(path):
-        """(type, options) of the file system that `path` is on, as the kernel spells them; ("", "") where unknown.
-        proc(5), /proc/pid/mountinfo"""
-        best, path = ("", "", ""), os.path.realpath(path) + "/"
+    def _mounted():
+        """(path, type, options) of each file system that is mounted, as the kernel spells them. proc(5),
+        /proc/pid/mountinfo"""
         for line in filter(None, system_text("/proc/self/mountinfo").split("\n")):
             left, _, right = line.partition(" - ")
-            point = left.split()[4].replace("\\040", " ")
-            if path.startswith(point.rstrip("/") + "/") and len(point) >= len(best[0]):
-                best = (point, right.split()[0], left.split()[5])
+            words = left.split()
+            yield words[4].replace("\\040", " "), right.split()[0], words[5]
+
+    @classmethod
+    def file_system(cls, path):
+        """(type, options) of the file system that `path` is on; ("", "") where unknown."""
+        best, path = ("", "", ""), os.path.realpath(path) + "/"
+        for mounted in cls._mounted():
+            if path.startswith(mounted[0].rstrip("/") + "/") and len(mounted[0]) >= len(best[0]):
+                best = mounted
         return best[1:]
 
-    @staticmethod
-    def mounted_below(path):
+    @classmethod
+    def mounted_below(cls, path):
         """A path at or below `path`, which is free of links, where a file system is mounted; "" where none is."""
-        for line in filter(None, system_text("/proc/self/mountinfo").split("\n")):
-            point = line.split()[4].replace("\\040", " ")
-            if (point + "/").startswith(path + "/"):
-                return point
-        return ""
+        return next((point for point, _, _ in cls._mounted() if (point + "/").startswith(path + "/")), "")
 
     @staticmethod
     def children(pid):
@@ -3563,7 +3565,7 @@ class HttpClient:
         self.insecure = insecure
         self.retries = retries
         self.delay = delay
-        self.reached = set()        # (scheme, host, port) of servers that have answered
+        self.reached = set()        # beginnings of URLs, up to the path: servers that have answered
         self.sleep = time.sleep
         self.random = random.random
 
@@ -3586,12 +3588,13 @@ class HttpClient:
         raise TransferError(47, shown_url(url), "redirected in a circle")
 
     def _perform(self, transfer):
+        server = "/".join(transfer.url.split("/", 3)[:3])
         try:
             self.transport.perform(transfer)
         except TransferError as error:
-            error.was_reached = bool(self.reached) and split_url(transfer.url) in self.reached
+            error.was_reached = server in self.reached
             raise
-        self.reached.add(split_url(transfer.url))
+        self.reached.add(server)
 
     def _follow(self, url, location, fields):
         from urllib.parse import urljoin
@@ -4523,8 +4526,9 @@ class Findings:
 
     def drop_files(self, owner):
         """Forget the files that were kept for a container, which has gone."""
+        prefix = self._file_prefix(owner)
         for name in entries_of(self.directory):
-            if name.startswith(self._file_prefix(owner)):
+            if name.startswith(prefix):
                 remove_file(self.directory + "/" + name)
 
     def keep_links(self, links):
@@ -9923,8 +9927,7 @@ def variables_of_emulation(spec, tree):
 def map_ids(proc, user, group):
     """Give this process one id inside for one outside; `proc` is a descriptor of /proc. user_namespaces(7): since Linux
     3.19 groups must be given up first."""
-    texts = {"setgroups": "deny", "uid_map": "%d %d 1" % user, "gid_map": "%d %d 1" % group}
-    for name in ("setgroups", "uid_map", "gid_map"):
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % user), ("gid_map", "%d %d 1" % group)):
         with Naming(name):
             try:
                 descriptor = os.open("self/" + name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
@@ -9933,7 +9936,7 @@ def map_ids(proc, user, group):
                     continue
                 raise
             with Closing(descriptor):
-                os.write(descriptor, texts[name].encode("ascii"))
+                os.write(descriptor, text.encode("ascii"))
 
 
 MERGED = "merged"       # where, below a tree, its view appears
@@ -12609,8 +12612,12 @@ def stand_in(context, spec, refusal):
         prover.check(engine)
         engine.check(spec)
 
-    engine = first_that_works((engine for code in ("N1", "R1") for engine, _ in engines_here(context, code)), check,
-                              reasons)
+    engine = None
+    try:
+        engine = first_that_works((engine for code in ("N1", "R1") for engine, _ in engines_here(context, code)), check,
+                                  reasons)
+    except ToolError as error:          # a setting names no runC
+        say.debug(error.message)
     if not engine:
         raise type(reasons[0])("neither mode P1 nor mode N1 can run this. P1: %s. N1: %s" % (
             refusal.message, reasons[0].message), reasons[0].hint or refusal.hint)

@@ -311,8 +311,11 @@ def test_what_r1_does_where_namespaces_are_refused_to_others(own, broken_modes):
     note, = [path for path in files if path.read_bytes().startswith(b"N1\n")]
     with note.open("ab") as file:
         file.write(b"unshare: Permission denied")
-    result = own.ok("run", "--read-only", "mine", "sh", "-c", "touch /new 2>/dev/null || echo read-only")
+    words = ["run", "--read-only", "mine", "sh", "-c", "touch /new 2>/dev/null || echo read-only"]
+    result = own.ok(*words)
     assert result.out == "read-only\n" and "mode R1 is used" in result.err
+    refusal = own.fails(125, *words, env={"UDOCKER_USE_RUNC_EXECUTABLE": "/nowhere/runc"})
+    assert "neither mode P1 nor mode N1" in refusal.err
 
 
 def test_what_no_mode_can_do(own, broken_modes, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import udocker as program_under_test
 from cluster import PATIENCE, PROGRAMS, SlurmCluster
 from conftest import modes_to_test, need, working
-from program import CHECKOUT, Program
+from program import CHECKOUT, Program, in_main_thread
 from test_processes import processes_with
 
 TREE = "/var/cache/udocker-tests/mpi.tar"
@@ -418,6 +418,24 @@ def test_a_rank_cannot_look_into_what_holds_its_namespaces(namespace_box, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+JOIN = """
+import sys, udocker
+def make():
+    kernel = udocker.Kernel()
+    kernel.unshare(kernel.NEW_USER)
+kernel = udocker.Kernel()
+before = kernel.libc.prctl(3, 0, 0, 0, 0)
+udocker.SharedNamespaces(sys.argv[1], "key", 1).join(kernel, make)
+print(before, kernel.libc.prctl(3, 0, 0, 0, 0))
+"""
+
+
+def test_nobody_looks_into_a_rank_that_joins(broken_modes, tmp_path):
+    """It is still the host's on its way in. PR_GET_DUMPABLE"""
+    working("N1", broken_modes)
+    assert in_main_thread(JOIN, tmp_path) == "1 0\n"
+
+
 def test_a_rank_does_not_enter_what_poses_as_its_job(namespace_box, tmp_path):
     """As what runs with a volume of the directory for temporary files can write there, and be asked."""
     def rank(container):
@@ -432,7 +450,7 @@ def test_a_rank_does_not_enter_what_poses_as_its_job(namespace_box, tmp_path):
     hostile, = tmp_path.iterdir()
     assert rank("busybox") == (0, "")
     own, = set(tmp_path.iterdir()) - {hostile}
-    own.write_bytes(hostile.read_bytes().split()[0] + own.read_bytes()[len(own.read_bytes().split()[0]):])
+    own.write_bytes(hostile.read_bytes().partition(b" ")[0] + b" " + own.read_bytes().partition(b" ")[2])
     status, out = rank("busybox")
     assert status == 125 and "another container's root" in out
     namespace_box.ok("rm", other)

@@ -297,6 +297,19 @@ class Terminal:
             finally:
                 process.kill()
 
+    @contextmanager
+    def reading(self, program, output, *command):
+        """The same for a command in busybox that reads from the terminal alone, once it has written to its output."""
+        with output.open("wb") as file, program.start(
+                "run", "busybox", *command, stdin=self._program, stdout=file, stderr=file, start_new_session=True,
+                preexec_fn=self._take_control) as process:
+            try:
+                while not output.stat().st_size:
+                    time.sleep(0.01)
+                yield process
+            finally:
+                process.kill()
+
     def _take_control(self):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
@@ -346,17 +359,9 @@ def test_the_command_has_the_callers_terminal(box, terminal, options):
 
 def test_ctrl_c_ends_a_pipeline_whose_output_goes_elsewhere(box, terminal, tmp_path):
     """Then runC has no terminal for it."""
-    with open(str(tmp_path / "output"), "wb") as output:
-        with box.start("run", "busybox", "sh", "-c", "echo ready; sleep 1000; echo lost", stdin=terminal._program,
-                       stdout=output, stderr=output, start_new_session=True,
-                       preexec_fn=terminal._take_control) as process:
-            try:
-                while not (tmp_path / "output").read_bytes():
-                    time.sleep(0.01)
-                terminal.type("\x03")
-                assert process.wait(PATIENCE) in (128 + signal.SIGINT, -signal.SIGINT)
-            finally:
-                process.kill()
+    with terminal.reading(box, tmp_path / "output", "sh", "-c", "echo ready; sleep 1000; echo lost") as process:
+        terminal.type("\x03")
+        assert process.wait(PATIENCE) in (128 + signal.SIGINT, -signal.SIGINT)
     assert (tmp_path / "output").read_bytes() == b"ready\n"
 
 
@@ -391,17 +396,9 @@ def test_ctrl_z_stops_the_command_until_it_goes_on(box, terminal):
 
 def test_ctrl_z_where_nobody_could_let_it_go_on(box, terminal, tmp_path):
     """A session without a shell in it: there the kernel stops nobody."""
-    with open(str(tmp_path / "output"), "wb") as output:
-        with box.start("run", "busybox", "sh", "-c", "echo ready; sleep 0.5; echo done", stdin=terminal._program,
-                       stdout=output, stderr=output, start_new_session=True,
-                       preexec_fn=terminal._take_control) as process:
-            try:
-                while not (tmp_path / "output").read_bytes():
-                    time.sleep(0.01)
-                terminal.type("\x1a")
-                assert process.wait(PATIENCE) == 0
-            finally:
-                process.kill()
+    with terminal.reading(box, tmp_path / "output", "sh", "-c", "echo ready; sleep 0.5; echo done") as process:
+        terminal.type("\x1a")
+        assert process.wait(PATIENCE) == 0
     assert (tmp_path / "output").read_bytes() == b"ready\ndone\n"
 
 

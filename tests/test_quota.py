@@ -417,8 +417,7 @@ def test_showconf_shows_values_and_where_they_came_from(udocker):
 @pytest.mark.parametrize("age, told", [
     (1, "seconds ago"), (2, "2 seconds ago"), (119, "119 seconds ago"), (120, "2 minutes ago"),
     (7199, "119 minutes ago"), (7200, "2 hours ago"), (2 * 86400, "2 days ago"), (14 * 86400, "2 weeks ago"),
-    (60 * 86400, "2 months ago"),
-    (730 * 86400, "2 years ago")])
+    (60 * 86400, "2 months ago"), (730 * 86400, "2 years ago")])
 def test_how_long_ago(age, told):
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
     later = re.sub(r"\d+", lambda match: str(int(match.group()) + 1), told)        # the clock goes on
