@@ -212,6 +212,7 @@ class Say:
         self.has_colours = False
         self.progress = None        # the Progress, once there is one
         self.work = None            # the Work that is under way
+        self._warnings = set()
 
     @staticmethod
     def _write(stream, text):
@@ -264,7 +265,10 @@ class Say:
             self._talk(self.ERROR, error.hint, "hint")
 
     def warning(self, text):
-        self._talk(self.WARNING, text, "warning")
+        """Once: what one command comes upon twice is told the first time."""
+        if text not in self._warnings:
+            self._warnings.add(text)
+            self._talk(self.WARNING, text, "warning")
 
     def info(self, text):
         self._talk(self.INFO, text)
@@ -13475,7 +13479,7 @@ class RunRecord:
             if isinstance(given, list) and isinstance(value, list):
                 value = [text for text in strings_of(value) if name != "volume" or os.path.exists(text.split(":")[0])]
                 setattr(options, name, value + given)
-            elif not given and isinstance(value, (str, bool)) and not (
+            elif given is None and isinstance(value, (str, bool)) and not (
                     name in ("hostauth", "containerauth") and (options.hostauth or options.containerauth)):
                 setattr(options, name, value)
         options.env = self._variables(pid, strings_of(document.get("variables"))) + options.env
@@ -13556,7 +13560,7 @@ class Option:
 
     @property
     def default(self):
-        return [] if self.repeatable else False if self.value is None else None
+        return [] if self.repeatable else None
 
     @property
     def usage(self):
@@ -13777,6 +13781,13 @@ class Completion:
                      for spelling in option.spellings]
             yield self._fish_line(names, "%s%s -d %s" % (
                 " ".join(words), " -r" if option.value else "", self._fish_text(option.meaning)))
+
+
+class ByteCount(int):
+    """A size that templates show as people read it; in JSON it is a number."""
+
+    def __str__(self):
+        return human_size(self)
 
 
 def go_text(value):
@@ -14408,7 +14419,7 @@ def image_record(image):
     name, _, tag = str(image).rpartition("@" if "@" in str(image) else ":")
     config = readable_config(image)
     try:
-        size = sum(os.stat(path).st_size for path, _ in image.layers())
+        size = ByteCount(sum(os.stat(path).st_size for path, _ in image.layers()))
     except (Error, OSError):
         size = None
     created = config.document.get("created")
@@ -14429,7 +14440,7 @@ def container_record(context, container, has_size, processes):
               "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command),
               "Labels": ",".join("%s=%s" % pair for pair in config.labels.items())}
     record["State"] = record["Status"] = container_state(container, processes)["Status"]
-    return dict(record, Size=container.size()) if has_size else record
+    return dict(record, Size=ByteCount(container.size())) if has_size else record
 
 
 def image_lines(image, arguments):
@@ -14494,7 +14505,7 @@ def history_records(image):
     layers = sum(not step.get("empty_layer") for step in steps)
     for step in steps + [{}] * (len(sizes) - layers):       # layers that nobody says anything about
         created, made_by, comment = [str(step.get(key) or "") for key in ("created", "created_by", "comment")]
-        size = sizes.pop(0) if sizes and not step.get("empty_layer") else 0
+        size = ByteCount(sizes.pop(0) if sizes and not step.get("empty_layer") else 0)
         records.append({"ID": "<missing>", "CreatedAt": created, "CreatedSince": time_ago(created),
                         "CreatedBy": made_by, "Size": size, "Comment": comment})
     for record in records[-1:]:         # as docker has it, which knows no images in between
@@ -14513,7 +14524,7 @@ def command_history(context, arguments):
     else:
         width = None if arguments.no_trunc else max((size[0] if size else 80) - 32, 20)
         lines = ["%-20s %10s %s" % ("CREATED", "SIZE", "CREATED BY")] + ["%-20.19s %10s %s" % (
-            shortened(record["CreatedAt"], None) or "-", human_size(record["Size"]),
+            shortened(record["CreatedAt"], None) or "-", record["Size"],
             shortened(record["CreatedBy"] or record["Comment"] or "-", width)) for record in records]
     if lines:
         say.result("\n".join(lines))

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -519,5 +520,13 @@ def test_what_a_script_asks_for_and_is_not_there(loaded):
 def test_how_large_a_container_is_is_told_only_when_it_is_asked_for(loaded):
     only = "--filter=name=busy"
     assert "Size" not in json.loads(loaded.ok("ps", only, "--format=json").out)
-    assert int(loaded.ok("ps", only, "--format={{.Size}}").out) > 0
     assert json.loads(loaded.ok("ps", only, "--size", "--format=json").out)["Size"] > 0
+
+
+@pytest.mark.parametrize("command", [["ps", "--filter=name=busy"], ["images", "lab/busybox"]])
+def test_a_size_is_for_people_in_a_template_and_a_number_in_json(loaded, command):
+    size = json.loads(loaded.ok(*command + ["--format={{json .Size}}"]).out.splitlines()[0])
+    assert isinstance(size, int) and size > 1000
+    shown = loaded.ok(*command + ["--format={{.Size}}"]).out.splitlines()[0]
+    assert re.fullmatch(r"[\d.]+ [kM]B", shown) and float(shown.split()[0]) == pytest.approx(
+        size / {"kB": 1e3, "MB": 1e6}[shown.split()[1]], rel=0.01)

@@ -375,10 +375,10 @@ def test_history(udocker):
     template = "{{.ID}}|{{.CreatedAt}}|{{.CreatedSince}}|{{.Size}}|{{.Comment}}"
     newest, *others, oldest = udocker.ok("history", "--format=" + template, image.reference).out.splitlines()
     sizes = [len(layer.blob) for layer in layers]
-    assert newest == "%s|5||0|more steps than layers" % image.document["config"]["digest"]
-    assert others == ["<missing>|||%d|" % sizes[1], "<missing>|2020-01-02T00:00:00Z|%s|0|" % (
+    assert newest == "%s|5||0 B|more steps than layers" % image.document["config"]["digest"]
+    assert others == ["<missing>|||%d B|" % sizes[1], "<missing>|2020-01-02T00:00:00Z|%s|0 B|" % (
         oldest.split("|")[2])]
-    assert re.fullmatch(r"<missing>\|2020-01-01T00:00:00Z\|\d+ years ago\|%d\|" % sizes[0], oldest)
+    assert re.fullmatch(r"<missing>\|2020-01-01T00:00:00Z\|\d+ years ago\|%d B\|" % sizes[0], oldest)
     head = udocker.ok("history", "--format=table {{.CreatedBy}}\\t{{.Size}}", image.reference).out.splitlines()[0]
     assert head.split() == ["CREATED", "BY", "SIZE"]
 

@@ -351,7 +351,8 @@ def test_exec_is_told_otherwise(udocker, images, namespace_box, tmp_path):
         assert process.stdout.readline() == b"ready\n"
         box.ok("exec", "own", "ls", "-d", "/gone")
         (tmp_path / "gone").rmdir()
-        assert "Green" in box.ok("exec", "--containerauth", "own", "cat", "/etc/passwd").out
+        for option in "--containerauth", "--hostauth=false":
+            assert "Green" in box.ok("exec", option, "own", "cat", "/etc/passwd").out
         process.communicate()
 
 
