@@ -13228,10 +13228,17 @@ def prepare_tree_file(context, file, request):
         return ""
 
 
-# Of a SIF: what apptainer does before it executes something
-SIF_ENTRYPOINT = ["/bin/sh", "-c", 'for file in /.singularity.d/env/*.sh; do [ ! -f "$file" ] || . "$file"; done; '
-                  'exec "$@"', "sh"]
 SIF_RUNSCRIPT = "/.singularity.d/runscript"
+
+
+def sif_entrypoint(variables):
+    """What apptainer does before it executes something in a SIF: variables (name, value) given by hand come last."""
+    import re
+    names = [name for name, _ in variables if re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name)]
+    lines = ["kept_%s=$%s" % (name, name) for name in names]
+    lines.append('for file in /.singularity.d/env/*.sh; do [ ! -f "$file" ] || . "$file"; done')
+    lines += ['export %s="$kept_%s"' % (name, name) for name in names]
+    return ["/bin/sh", "-c", "\n".join(lines + ['exec "$@"']), "sh"]
 
 
 def describe_tree(context, file, word, request, root):
@@ -13244,7 +13251,7 @@ def describe_tree(context, file, word, request, root):
             return ImageConfig.parse(read_file(note), "%s: %s" % (file.path, place))
     if tree.has_directory(os.path.dirname(SIF_RUNSCRIPT)):
         script = SIF_RUNSCRIPT if os.path.exists(tree.path(SIF_RUNSCRIPT)) else "/bin/sh"
-        return ImageConfig({"config": {"Entrypoint": SIF_ENTRYPOINT, "Cmd": [script]}})
+        return ImageConfig({"config": {"Entrypoint": sif_entrypoint(request.variables), "Cmd": [script]}})
     return known_config(context, word) if request.options.location else ImageConfig({})
 
 
