@@ -13120,7 +13120,7 @@ def build_spec(context, root, config, argv, request):
     mounts = request.all_mounts(context)
     spec = RunSpec(root, [], {}, None, mounts, kernel=request.options.kernel or "")
     spec.host_name = request.options.hostname or ""
-    spec.is_read_only, spec.is_ephemeral = request.options.read_only, request.options.ephemeral
+    spec.is_read_only, spec.is_ephemeral = bool(request.options.read_only), bool(request.options.ephemeral)
     spec.memory_mounts = request.memory_mounts
     spec.step = JobStep.find(context.environment, request.launcher)
     tree = spec.tree

@@ -457,15 +457,15 @@ def test_usage_errors(udocker, line, wrong, meant):
 
 @pytest.mark.parametrize("words, expected", [
     (["--name=a", "x"], {"name": "a"}), (["--name", "a", "x"], {"name": "a"}), (["--name=", "x"], {"name": ""}),
-    (["--name=a=b", "x"], {"name": "a=b"}), (["--name", "--rm", "x"], {"name": "--rm", "rm": False}),
-    (["--name=a", "--name=b", "x"], {"name": "b"}), (["x"], {"name": None, "rm": False, "env": []}),
+    (["--name=a=b", "x"], {"name": "a=b"}), (["--name", "--rm", "x"], {"name": "--rm", "rm": None}),
+    (["--name=a", "--name=b", "x"], {"name": "b"}), (["x"], {"name": None, "rm": None, "env": []}),
     (["-e=A=b", "x"], {"env": ["A=b"]}), (["-e", "A=b", "x"], {"env": ["A=b"]}), (["-eA=b", "x"], {"env": ["A=b"]}),
     (["-e=", "x"], {"env": [""]}), (["-e==", "x"], {"env": ["="]}), (["--env=a", "-e", "b", "x"], {"env": ["a", "b"]}),
     (["-it", "x"], {"interactive": True, "tty": True}), (["-itea", "x"], {"tty": True, "env": ["a"]}),
     (["-ite=a", "x"], {"env": ["a"]}), (["-ite", "a", "x"], {"env": ["a"]}), (["-ite=", "x"], {"env": [""]}),
     (["-ite==a", "x"], {"env": ["=a"]}), (["--rm", "x"], {"rm": True}), (["--rm=true", "x"], {"rm": True}),
     (["--rm", "--rm=false", "x"], {"rm": False}), (["-i=true", "x"], {"interactive": True}),
-    (["x", "--rm", "-", "--", "-e"], {"rm": False, "argument": ["--rm", "-", "--", "-e"]}),
+    (["x", "--rm", "-", "--", "-e"], {"rm": None, "argument": ["--rm", "-", "--", "-e"]}),
     (["--", "x", "--rm"], {"argument": ["--rm"]}), (["--rm", "--", "x", "--"], {"rm": True, "argument": ["--"]}),
 ])
 def test_spellings_of_options(words, expected):
