@@ -543,6 +543,8 @@ SETTINGS = {
                                           "false: links are left to the kernel (modes Fn with udocker's library)"),
     "tarball": Setting("", "UDOCKER_TARBALL", "tarball of the engines' executables, file or URL"),
     "default_execution_mode": Setting("P1", "UDOCKER_DEFAULT_EXECUTION_MODE", "mode of containers without setup"),
+    "keep_trees": Setting(False, "UDOCKER_KEEP_TREES",
+                          "run --rm IMAGE keeps the tree for the next such run; changes are kept in memory (mode N1)"),
     "loglevel": Setting(Say.INFO, "UDOCKER_LOGLEVEL",
                         "0 nothing, 1 errors, 2 and warnings, 3 and information, 5 and debugging", most=Say.DEBUG),
 }
@@ -4367,6 +4369,7 @@ class Layout:
 
     NEW, REMOVED = ".new-", ".removed-"         # rubbish, unless the process that made it still lives
     RUN = ".run-"                               # before the id of a container that is there for one run alone
+    TREE = ".tree-"                             # before the digest of an image, a container that its runs share
     REPOS = ".repos-"                           # links to the images of the stores that share layers/
 
     def __init__(self, home, **places):
@@ -5129,13 +5132,19 @@ class Container:
         except OSError:
             return 0
 
+    def is_unused(self):
+        """Whether nobody holds its lock."""
+        path = self.path + "/lock"
+        return Lock.is_free(path) or not os.path.lexists(path)
+
     def size(self):
         """Allocated bytes of the tree, hard links counted once."""
         return allocated_size(self.root)
 
-    def lock(self):
+    def lock(self, is_patient=True):
         """The Lock for who removes or converts it."""
-        return Lock(self.path + "/lock", waiting="waiting for another udocker, which reads or converts %s" % self.id)
+        return Lock(self.path + "/lock", is_patient=is_patient,
+                    waiting="waiting for another udocker, which reads or converts %s" % self.id)
 
 
 class Reading:
@@ -5277,16 +5286,16 @@ class ContainerStore:
             raise NotFoundError("%r: no container has this name" % name, "udocker ps lists the names there are")
         os.unlink(path)
 
-    def remove(self, container):
+    def remove(self, container, is_patient=True):
         """Remove a container with its names and its tree; at no moment is half of one listed. ConflictError where the
-        user has mounted something in it, which is not the container's."""
+        user has mounted something in it, which is not the container's; without `is_patient` also where it is read."""
         mounted = Host.mounted_below(os.path.realpath(container.path))
         if mounted:
             raise ConflictError("%s: a file system is mounted there" % mounted,
                                 "fusermount -u %s lets go of it" % mounted)
         names = [name for listed in self.list() if listed.id == container.id for name in listed.names]
         hidden = self.layout.container(Layout.REMOVED + new_token())
-        lock = container.lock()         # keeps another command's sweep() away
+        lock = container.lock(is_patient)       # keeps another command's sweep() away
         try:
             lock.acquire()
             os.rename(container.path, hidden)
@@ -5306,6 +5315,15 @@ class ContainerStore:
             say.warning("%s: something in it is still open; a later udocker prune removes the rest" % container.id)
         finally:
             lock.release()
+
+    def kept_tree(self, digest):
+        """The Container, there or not, that runs of the image with this manifest share."""
+        return Container(self.layout.container(Layout.TREE + digest.partition(":")[2]))
+
+    def kept_trees(self):
+        """Those there are."""
+        return [Container(self.layout.container(name)) for name in entries_of(self.layout.containers)
+                if name.startswith(Layout.TREE)]
 
     def rubbish(self):
         """Paths of what killed commands left behind: hidden directories that no living command holds."""
@@ -5406,6 +5424,8 @@ class NewContainer:
             os.mkdir(self.path, 0o755)
             self.lock.acquire()
             os.mkdir(self.root, 0o755)
+        except FileExistsError:         # it is another's, who makes the same
+            raise
         except BaseException:
             self.__exit__()
             raise
@@ -9654,6 +9674,7 @@ class Engine:
     modes = ()
     tool_kind = ""      # of TOOL_KINDS what it needs
     shown_kernel = ""   # what the proof shows programs in the place of the host's kernel
+    is_ephemeral = False        # whether the proof is to see that changes can be kept in memory
     flaw = ""           # what goes wrong in it now and then, whatever the proof says
     always_shown = ()   # guest paths of the host's that appear whether they are asked for or not
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
@@ -9683,7 +9704,7 @@ class Engine:
 
     def identity(self):
         """What a proof of this engine is valid for, besides host and kernel."""
-        return self.mode
+        return self.mode + " ephemeral" * self.is_ephemeral
 
     def explain(self, report):
         """(reason, hint) for a failed proof, from what the attempt said."""
@@ -10858,6 +10879,7 @@ class Prover:
         spec = engine.probe(area, token) or RunSpec(
             area + "/root", ["/bin/sh", "-c", self.SCRIPT, "sh", token, self.HIDDEN], {"PATH": DEFAULT_PATH},
             Account(0, 0), mounts, kernel=engine.shown_kernel)
+        spec.is_ephemeral = engine.is_ephemeral
         invocation = engine.invocation(spec)
         enter = invocation.enter
 
@@ -11389,11 +11411,29 @@ def verify_image(image, checks_content=True):
     return problems
 
 
+def remove_container(context, container, is_patient=True):
+    """Remove a container, and what was kept for its runs; ContainerStore.remove() tells what stands in its way."""
+    root = os.path.realpath(container.root)
+    context.containers.remove(container, is_patient)
+    context.findings().drop_files(root)
+
+
+def drop_kept_trees(context, trees):
+    """Remove these of the trees that runs share, but those in use."""
+    for tree in trees:
+        try:
+            if tree.is_unused():
+                remove_container(context, tree, is_patient=False)
+        except (ConflictError, NotFoundError, OSError) as error:
+            say.debug("%s: %s" % (tree.path, error))
+
+
 def remove_image(context, reference, is_forced):
     """Remove an image and what only it needs; ProtectedError where it is protected."""
     image = context.images.find(reference, is_finished=False) or context.images.get(reference)
     if image.is_protected:
         raise ProtectedError("%s is protected" % image, "udocker unprotect %s" % image)
+    drop_kept_trees(context, [context.containers.kept_tree(image.digest)])
     try:
         context.images.remove(image)
     except OSError as error:
@@ -11443,13 +11483,6 @@ def abandoned_runs(context):
     """[(RunMark, Container or None)] of what was there for one run alone, which was killed."""
     found = [(mark, context.containers.find(mark.id)) for mark in RunMark.abandoned(context.layout, context.host)]
     return [(mark, container) for mark, container in found if not (container and container.is_protected)]
-
-
-def remove_container(context, container):
-    """Remove a container, and what was kept for its runs."""
-    root = os.path.realpath(container.root)
-    context.containers.remove(container)
-    context.findings().drop_files(root)
 
 
 def sweep_containers(context):
@@ -11776,6 +11809,7 @@ def find_rubbish(context, age=0):
     unfinished = context.images.unfinished()
     paths = [image.path for image in unfinished] + context.images.unused_files()
     paths += context.containers.rubbish() + context.containers.dangling_names()
+    paths += [tree.path for tree in context.containers.kept_trees() if tree.is_unused()]
     for mark, container in abandoned_runs(context):
         paths += [mark.path] + ([container.path] if container else [])
     layout, own = context.layout, context.home + "/.udocker"        # where the credentials are, whatever the store
@@ -11814,7 +11848,9 @@ def prune(context, is_dry=False):
             if image.path in paths:
                 context.images.remove(image)
         sweep_containers(context)
-        for path in paths - listed_paths(context):       # looking took a while
+        trees = [tree for tree in context.containers.kept_trees() if tree.path in paths]
+        drop_kept_trees(context, trees)
+        for path in paths - listed_paths(context) - {tree.path for tree in trees}:      # looking took a while
             try:
                 remove_tree(path)
             except OSError as error:
@@ -12724,6 +12760,7 @@ class RunRequest:
         self.gpus, self.devices, self.named_devices = parse_devices(options)
         self.is_marked = False          # setup --nvidia was used on the container
         self.mark = None                # RunMark of a container that was made for this run alone
+        self.is_sharing = False         # the container's tree is that of other runs too
         self.insists_on_gpus = bool(self.gpus or options.nvidia)
         self.platform = Platform.parse(options.platform) if options.platform else None
         self.memory_mounts = [MemoryMount.parse(text) for text in options.tmpfs]
@@ -13282,6 +13319,54 @@ def unpack_tree_file(context, file, word, request):
     return make_for_run(context, request, make)
 
 
+def is_sharing_trees(context, options):
+    """Whether a run may do with a tree that others have too, as keep_trees has it: no container of its own is asked
+    for, and changes can be kept in memory here."""
+    is_wanted = context.settings["keep_trees"] and options.rm and options.name is None and not options.cidfile
+    if not is_wanted or context.default_mode != "N1" and not is_mode_free(context):
+        return False
+    prover = context.prover()
+    engine = NamespaceEngine("N1", context.host, prover.temporary)
+    engine.is_ephemeral = True
+    refusal = prover.refusal(engine)
+    if refusal:
+        tell_once(context, say.warning, "keep_trees: changes cannot be kept in memory here: " + refusal[0])
+    return not refusal
+
+
+def unpack_kept_tree(context, image, tree):
+    """Make the Container that runs of an Image share, or wait for another run that makes it; those of images that have
+    gone, or are newer here, go."""
+    known = {context.containers.kept_tree(other.digest).id for other in context.images.list()}
+    drop_kept_trees(context, [old for old in context.containers.kept_trees() if old.id not in known])
+    try:
+        create_container(context, ImageWish(Reference.parse(str(image)), "never"), id_=tree.id)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        try:
+            with Lock(NewContainer(context.layout, tree.id).path + "/lock", is_shared=True,
+                      waiting="waiting for another udocker, which unpacks %s" % image):
+                pass
+        except FileNotFoundError:       # it is done
+            pass
+
+
+def hold_kept_tree(context, image):
+    """The Container whose tree the runs of an Image share, unpacked by the first of them; this process holds it from
+    now on. None where it cannot."""
+    tree = context.containers.kept_tree(image.digest)
+    if not os.path.isdir(tree.root):
+        unpack_kept_tree(context, image, tree)
+    hold = Lock(tree.path + "/lock", is_shared=True)
+    try:
+        hold.acquire()
+    except OSError as error:            # somebody else's, or gone already
+        say.debug("%s: %s" % (tree.path, error.strerror))
+        return None
+    return tree if hold.is_held and os.path.isdir(tree.root) else None
+
+
 def locate_container(context, word, request):
     """The Container that `run` shall run: by id or name, else a new one of an image, pulled where it is not here."""
     options = request.options
@@ -13304,6 +13389,11 @@ def locate_container(context, word, request):
     wish = ImageWish(images_of(context, word)[0], options.pull or "missing", request.platform, options.registry)
     if not options.rm:
         return create_container(context, wish, options.name)
+    if is_sharing_trees(context, options):
+        tree = hold_kept_tree(context, wish.find(context) or wish.pull(context, None))
+        if tree:
+            options.ephemeral = request.is_sharing = True
+            return tree
     return make_for_run(context, request, lambda id_: create_container(context, wish, options.name, id_=id_))
 
 
@@ -13434,7 +13524,7 @@ def locate_tree(context, word, file, mounted, request):
     else:
         container = locate_container(context, word, request)
     request.is_marked = request.is_marked or container.needs_gpus
-    return container.root, container.config(), container.mode, container
+    return container.root, container.config(), "N1" if request.is_sharing else container.mode, container
 
 
 class RunRecord:
@@ -13536,11 +13626,11 @@ def run_container(context, word, argv, options, is_exec=False):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
         if options.cidfile and container:
             write_container_id(options.cidfile, container)
-        if container and not is_exec:
+        if container and not is_exec and not options.ephemeral:       # what is ephemeral cannot be found
             RunRecord(context, container).write(request)
         return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
     finally:
-        if options.rm and container:
+        if options.rm and container and not request.is_sharing:
             remove_after_run(context, container, request.mark)
 
 

@@ -7,6 +7,9 @@ import textwrap
 
 import pytest
 
+import udocker as program_under_test
+from conftest import working
+
 
 def output(box, *arguments, **options):
     """What the run wrote on standard output, without its last line's end."""
@@ -452,6 +455,98 @@ def test_rm(empty, images, command, status):
     assert empty("run", "--rm", images.host + "/lab/busybox", *command).status == status
     assert container_ids(empty) == []
     assert (empty.store / "repos" / images.host / "lab/busybox/latest/manifest").is_file(), "the image stays"
+
+
+# Trees that the runs of an image share
+
+@pytest.fixture
+def keeping(udocker, images, broken_modes):
+    """The program that keeps trees, with an image here."""
+    working("N1", broken_modes)
+    udocker.ok("pull", images.host + "/lab/busybox")
+    return udocker.with_env(UDOCKER_KEEP_TREES="true")
+
+
+def kept(program):
+    """The trees in the store, by what the file system has them for."""
+    return {path.name: path.stat().st_ino for path in (program.store / "containers").glob(".tree-*")}
+
+
+def test_runs_of_an_image_share_a_tree(keeping, images):
+    """It is unpacked once; what one changes no other sees, and nothing of it is listed."""
+    words = ["run", "--rm", images.host + "/lab/busybox"]
+    script = "test ! -e /new && echo new > /new && rm /etc/marker && cat /new"
+    assert keeping.ok(*words + ["sh", "-c", script]).out == "new\n"
+    trees = kept(keeping)
+    assert len(trees) == 1 and keeping.ok("ps", "-q").out == ""
+    result = keeping.ok(*words + ["sh", "-c", script + "; exit 0"])
+    assert (result.out, result.err) == ("new\n", "") and kept(keeping) == trees
+    assert keeping("run", "--rm", images.host + "/lab/busybox", "sh", "-c", "exit 4").status == 4
+    assert (keeping.store / "containers" / list(trees)[0] / "ROOT/etc/marker").exists()
+    assert container_ids(keeping) == list(trees)
+
+
+def test_many_first_runs_unpack_one_tree(keeping, images):
+    processes = [keeping.start("run", "--rm", images.host + "/lab/busybox", "echo", number, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE) for number in range(6)]
+    assert [process.communicate()[0] for process in processes] == [b"%d\n" % number for number in range(6)]
+    assert len(kept(keeping)) == 1 and container_ids(keeping) == list(kept(keeping))
+
+
+def test_a_tree_that_is_used_stays(keeping, images):
+    """prune and rmi take it away afterwards."""
+    words = ["run", "--rm", images.host + "/lab/busybox", "sh", "-c", "echo ready; read word; cat /etc/marker"]
+    for command in ["prune"], ["rmi", images.host + "/lab/busybox"]:
+        with keeping.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"ready\n"
+            keeping.ok(*command)
+            assert len(kept(keeping)) == 1
+            assert process.communicate(b"go on\n")[0] == b"inside\n" and process.returncode == 0
+    assert ".tree-" in keeping.ok("prune", "--dry-run").out and len(kept(keeping)) == 1
+    keeping.ok("prune")
+    assert container_ids(keeping) == []
+
+
+def test_a_tree_goes_with_its_image(keeping, images):
+    keeping.ok("run", "--rm", images.host + "/lab/busybox", "true")
+    keeping.ok("rmi", images.host + "/lab/busybox")
+    assert container_ids(keeping) == []
+
+
+def test_the_tree_of_an_older_image_goes(keeping, images):
+    """Of one that another has taken the name of."""
+    keeping.ok("run", "--rm", images.host + "/lab/busybox", "true")
+    old = kept(keeping)
+    keeping.ok("pull", images.host + "/lab/entry")
+    keeping.ok("rmi", images.host + "/lab/busybox", env={"UDOCKER_CONTAINERS": str(keeping.store / "elsewhere")})
+    keeping.ok("tag", images.host + "/lab/entry", images.host + "/lab/busybox")
+    assert kept(keeping) == old
+    keeping.ok("run", "--rm", "--entrypoint=", images.host + "/lab/busybox", "true")
+    assert len(kept(keeping)) == 1 and kept(keeping) != old
+
+
+@pytest.mark.parametrize("options", [["--name=mine"], ["--cidfile={}/id"], ["--rm=false"]])
+def test_who_asks_for_a_container_has_one_of_his_own(keeping, images, tmp_path, options):
+    words = ["run", "--rm"] + [option.format(tmp_path) for option in options]
+    keeping.ok(*words + [images.host + "/lab/busybox", "touch", "/new"])
+    assert kept(keeping) == {}
+
+
+def test_a_mode_that_was_chosen_stays(keeping, images, mode):
+    keeping.ok("run", "--rm", images.host + "/lab/busybox", "true", env={"UDOCKER_DEFAULT_EXECUTION_MODE": mode})
+    assert len(kept(keeping)) == (mode == "N1")
+
+
+def test_trees_are_not_kept_where_changes_cannot_be(keeping, images):
+    """It is told once."""
+    layout = program_under_test.Layout(str(keeping.store))
+    layout.make()
+    findings = program_under_test.Findings(layout, program_under_test.Host(), str(keeping.home))
+    findings.remember("N1 ephemeral", "overlay: refused here")
+    words = ["run", "--rm", images.host + "/lab/busybox", "echo", "own"]
+    first, second = keeping.ok(*words), keeping.ok(*words)
+    assert "overlay: refused here" in first.err and second.err == "" and first.out == second.out == "own\n"
+    assert container_ids(keeping) == []
 
 
 @pytest.fixture
