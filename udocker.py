@@ -13354,17 +13354,18 @@ def unpack_kept_tree(context, image, tree):
 
 def hold_kept_tree(context, image):
     """The Container whose tree the runs of an Image share, unpacked by the first of them; this process holds it from
-    now on. None where it cannot."""
+    now on. None where it cannot, or where it is another user's, who may have changed it."""
     tree = context.containers.kept_tree(image.digest)
     if not os.path.isdir(tree.root):
         unpack_kept_tree(context, image, tree)
     hold = Lock(tree.path + "/lock", is_shared=True)
     try:
         hold.acquire()
-    except OSError as error:            # somebody else's, or gone already
+        is_own = os.lstat(tree.root).st_uid == os.getuid()
+    except OSError as error:            # gone already
         say.debug("%s: %s" % (tree.path, error.strerror))
         return None
-    return tree if hold.is_held and os.path.isdir(tree.root) else None
+    return tree if hold.is_held and is_own else None
 
 
 def locate_container(context, word, request):
