@@ -544,7 +544,7 @@ SETTINGS = {
     "tarball": Setting("", "UDOCKER_TARBALL", "tarball of the engines' executables, file or URL"),
     "default_execution_mode": Setting("P1", "UDOCKER_DEFAULT_EXECUTION_MODE", "mode of containers without setup"),
     "keep_trees": Setting(False, "UDOCKER_KEEP_TREES",
-                          "run --rm IMAGE keeps the tree for the next such run; changes are kept in memory (mode N1)"),
+                          "run --rm IMAGE keeps the tree for the next one; what each changes is kept apart (mode N1)"),
     "loglevel": Setting(Say.INFO, "UDOCKER_LOGLEVEL",
                         "0 nothing, 1 errors, 2 and warnings, 3 and information, 5 and debugging", most=Say.DEBUG),
 }
@@ -8685,6 +8685,7 @@ class RunSpec:
         self.host_name = ""
         self.is_read_only = False
         self.is_ephemeral = False
+        self.changes = ""               # the host's directory that they are kept in then, "" for memory
         self.memory_mounts = []
         self.step = None            # the JobStep that it is a rank of
 
@@ -9967,11 +9968,13 @@ def map_ids(proc, user, group):
 MERGED = "merged"       # where, below a tree, its view appears
 
 
-def make_ephemeral(kernel, root):
-    """The host path of a view of the tree `root` whose changes are kept in memory. Needs Linux 5.11."""
+def make_ephemeral(kernel, root, place):
+    """The host path of a view of the tree `root` whose changes are kept in the empty directory `place`, or in memory
+    where that is "". Needs Linux 5.11."""
     with Closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as lower:
-        kernel.mount_memory(root)
-        os.chdir(root)
+        if not place:
+            kernel.mount_memory(root)
+        os.chdir(place or root)
         for name in "upper", "work", MERGED:
             os.mkdir(name)
         os.chmod("upper", stat.S_IMODE(os.fstat(lower).st_mode))
@@ -9982,7 +9985,7 @@ def make_ephemeral(kernel, root):
                 raise
             raise EngineError("changes can be kept in memory since Linux 5.11, and this is %s (%s: %s)" % (
                 Host().kernel, error.filename, error.strerror), "--tmpfs=PATH gives one directory")
-    return os.path.join(root, MERGED)
+    return os.path.join(place or root, MERGED)
 
 
 class NamespaceEngine(Engine):
@@ -10048,7 +10051,7 @@ class NamespaceEngine(Engine):
             map_ids(proc, (account.uid, self.host.uid), (account.gid, self.host.gid))
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
-            root = make_ephemeral(kernel, spec.root) if spec.is_ephemeral else spec.root
+            root = make_ephemeral(kernel, spec.root, spec.changes) if spec.is_ephemeral else spec.root
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
         self._mount_all(kernel, GuestTree(root), spec)
@@ -10141,8 +10144,7 @@ class NamespaceEngine(Engine):
 
 
 class TreeMount:
-    """The tree of a TreeFile, mounted by squashfuse in namespaces of our own, where N1 finds it; changes are kept in
-    memory. fuse(4)
+    """The tree of a TreeFile, mounted by squashfuse in namespaces of our own, where N1 finds it. fuse(4)
 
     squashfuse itself is not in them: when their last process ends, the mount goes, and that ends squashfuse.
     """
@@ -10153,7 +10155,6 @@ class TreeMount:
     def __init__(self, file, point):
         """`point` is a directory."""
         self.point = point
-        self.root = os.path.join(point, MERGED)
         self.path = process_path(file.descriptor)
         self.options = "uid=%d,gid=%d,offset=%d" % (os.getuid(), os.getgid(), file.offset)
 
@@ -10180,11 +10181,10 @@ class TreeMount:
             kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
             map_ids(proc, (uid, uid), (gid, gid))
         kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)
+        # In the end squashfuse alone has the device: who waits for one that has died would otherwise wait for ever
         with Closing(file), Closing(os.open(self.DEVICE, os.O_RDWR | os.O_CLOEXEC)) as device:
             kernel.mount_fuse(self.point, device)
             self._serve(kernel, file, device)
-        # Only squashfuse has the device now: who waits for one that has died would otherwise wait for ever
-        make_ephemeral(kernel, self.point)
 
     def _serve(self, kernel, file, device):
         """Start what answers at the device; EngineError where nothing can."""
@@ -13240,7 +13240,7 @@ def mount_tree(context, file, launcher):
         kernel.let_look(True)       # no container is in these
     except OSError as error:
         raise EngineError("%s: %s" % (error.filename, error.strerror))
-    return mount.root
+    return mount.point
 
 
 def prepare_tree_file(context, file, request):
@@ -13251,17 +13251,16 @@ def prepare_tree_file(context, file, request):
                          "leave out --name= and --cidfile=")
     if options.pull or options.registry or request.platform:
         say.warning("%s is a file: nothing is pulled for it" % file.path)
-    options.ephemeral = False       # nothing of it stays in any case
     try:
         root = mount_tree(context, file, request.launcher)
-        options.rm = False
+        options.rm, options.ephemeral = False, True
         return root
     except EngineError as error:
         if not TreeFile.unpacker():
             raise EngineError("%s can be neither mounted (%s) nor unpacked (there is no %s)" % (
                 file.path, error.message, TreeFile.UNPACKER), "install squashfuse, or squashfs-tools")
         tell_once(context, say.info, "%s is unpacked for each run, and not mounted: %s" % (file.path, error.message))
-        options.rm = True
+        options.rm, options.ephemeral = True, False
         return ""
 
 
@@ -13480,17 +13479,41 @@ def check_executable(spec):
                                         "UDOCKER_CONTAINERS= names another place; in mode N1 --ephemeral does without")
 
 
+def is_changing_on_disk(context, spec):
+    """Whether what an --ephemeral run changes is kept on disk: before Linux 6.6 memory has no user attributes, by which
+    overlays know that a directory is gone. The ranks of a job, which share it, would leave it behind."""
+    return spec.is_ephemeral and context.host.kernel_version < (6, 6) and not spec.step
+
+
+def place_for_changes(context, area):
+    """A directory in a WorkArea for the changes of an --ephemeral run; "" where it has no user attributes either."""
+    path = area.path + "/changes"
+    os.mkdir(path, 0o700)
+    try:
+        os.setxattr(path, "user.udocker", b"")
+        return path
+    except OSError as error:
+        tell_once(context, say.warning, "--ephemeral: before Linux 6.6 a directory of the container cannot be removed, "
+                  "but where short-lived files are on ext4, xfs or the like (UDOCKER_TMPDIR=), and %s is not: %s" % (
+                      os.path.dirname(area.path), error.strerror))
+        return ""
+
+
 def run_in_tree(context, spec, mode, title, request, container):
     """Run a RunSpec in the engine for `mode`: returns its exit status, or becomes the command.
 
     `container` is None where the tree is no container of the store.
     """
     options = request.options
-    area = WorkArea(context.temporary()) if request.host_lines else None
+    is_on_disk = is_changing_on_disk(context, spec)
+    area = WorkArea(context.temporary()) if request.host_lines or is_on_disk else None
     try:
         if area:
             area.make()
+        if request.host_lines:
             add_hosts(spec, request.host_lines, area)
+        if is_on_disk:
+            spec.changes = place_for_changes(context, area)
         check_executable(spec)
         if not has_steps(mode or context.default_mode):         # Fakechroot hardly knows volumes at other places
             add_account(context, request, spec)
@@ -15036,7 +15059,7 @@ EXECUTION_OPTIONS = (
     Option("--add-host", value="NAME:ADDRESS", repeatable=True, meaning="one more line for /etc/hosts"),
     Option("--dri", meaning="the host's graphics drivers and display appear in the container"),
     Option("--read-only", meaning="the container's tree cannot be written to (modes N1 and R1)"),
-    Option("--ephemeral", meaning="changes are kept in memory, and gone afterwards (mode N1)"),
+    Option("--ephemeral", meaning="changes are kept apart, and gone afterwards (mode N1)"),
     Option("--cpuset-cpus", value="CPUS", meaning="processors to run on, as in 0-3,8"),
     Option("--ulimit", value="NAME=SOFT[:HARD]", repeatable=True,
            meaning="limit of the shell's ulimit, as in nofile=1024"),
