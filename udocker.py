@@ -7309,11 +7309,12 @@ class ElfFile:
         if segment_size != self.segment.size or section_size not in (0, self.section.size):
             raise ValueError("entries of an unknown size")
         self.segments = self._table(self.segment, self.segment_table, count)
+        if not self.is_64:      # in the order that they have in files of 64 bits
+            self.segments = [row[:1] + row[6:7] + row[1:6] + row[7:] for row in self.segments]
         self.dynamic_place, self.dynamic = 0, []
-        for segment in self.segments:
-            if self.kind(segment) == self.DYNAMIC:
-                self.dynamic_place, length = self.extent(segment)
-                self.dynamic = self._table(self.entry, self.dynamic_place, length // self.entry.size)
+        for place in self.positions(self.DYNAMIC):
+            self.dynamic_place, length = self.extent(place)
+            self.dynamic = self._table(self.entry, self.dynamic_place, length // self.entry.size)
 
     def read(self, offset, length, limit):
         """Bytes of the file; ValueError where it has fewer, or they are more than `limit`."""
@@ -7327,32 +7328,28 @@ class ElfFile:
     def _table(self, entry, offset, count):
         return list(entry.iter_unpack(self.read(offset, entry.size * count, self.MAX_TABLE)))
 
-    @staticmethod
-    def kind(segment):
-        return segment[0]
-
-    def extent(self, segment):
-        """(offset, size) of a segment in the file."""
-        return (segment[2], segment[5]) if self.is_64 else (segment[1], segment[4])
-
-    def memory(self, segment):
-        """(address, size, alignment) of a segment in memory."""
-        return (segment[3], segment[6], segment[7]) if self.is_64 else (segment[2], segment[5], segment[7])
-
-    def pack_segment(self, kind, flags, offset, address, length, alignment):
-        if self.is_64:
-            return self.segment.pack(kind, flags, offset, address, address, length, length, alignment)
-        return self.segment.pack(kind, offset, address, address, length, length, flags, alignment)
-
     def positions(self, kind):
         """The places in the table of segments of this kind."""
-        return [place for place, segment in enumerate(self.segments) if self.kind(segment) == kind]
+        return [place for place, segment in enumerate(self.segments) if segment[0] == kind]
+
+    def extent(self, place):
+        """(offset, size) of a segment in the file."""
+        return self.segments[place][2], self.segments[place][5]
+
+    def memory(self, place):
+        """(address, size, alignment) of a segment in memory."""
+        return self.segments[place][3], self.segments[place][6], self.segments[place][7]
+
+    def pack(self, segment):
+        """The bytes of a segment's entry in the table."""
+        kind, flags, *places, alignment = segment
+        return self.segment.pack(*(segment if self.is_64 else (kind, *places, flags, alignment)))
 
     @property
     def interpreter(self):
         """The loader that the file asks for, b"" where it asks for none."""
         for place in self.positions(self.INTERPRETER):
-            offset, length = self.extent(self.segments[place])
+            offset, length = self.extent(place)
             return self.read(offset, length, 1 << 12).partition(b"\0")[0]
         return b""
 
@@ -7360,7 +7357,7 @@ class ElfFile:
     def go_notes(self):
         """The places in the table of segments of notes that Go's linker left, which are of Go's programs alone."""
         return [place for place in self.positions(self.NOTE)
-                if b"Go\0\0" in self.read(*self.extent(self.segments[place]), self.MAX_TABLE)]
+                if b"Go\0\0" in self.read(*self.extent(place), self.MAX_TABLE)]
 
     def entries(self, *tags):
         """(place in the table, tag, value) of the dynamic entries with these tags, up to the end mark."""
@@ -7380,8 +7377,8 @@ class ElfFile:
             raise ValueError("no dynamic strings")
         address, length = values[self.STRING_TABLE], values[self.STRING_SIZE]
         for place in self.positions(self.LOAD):
-            offset, size = self.extent(self.segments[place])
-            start, _, _ = self.memory(self.segments[place])
+            offset, size = self.extent(place)
+            start, _, _ = self.memory(place)
             if start <= address and address + length <= start + size:
                 return offset + address - start, address, length
         raise ValueError("dynamic strings that are not in the file")
@@ -7439,7 +7436,7 @@ def embedded_program(path):
             place = content.find(content[:6], place + 1)
         try:
             elf = ElfFile(file.fileno(), len(content) - place, place)
-            extents = [elf.extent(elf.segments[number]) for number in elf.positions(elf.LOAD)]
+            extents = [elf.extent(number) for number in elf.positions(elf.LOAD)]
             return [(offset, elf.read(offset, length, len(content))) for offset, length in [(0, 4096)] + extents]
         except (OSError, ValueError):       # no other program in it
             return []
@@ -8807,7 +8804,7 @@ class ElfPatcher:
 
     def __init__(self, elf):
         self.elf = elf
-        self.table = [elf.segment.pack(*segment) for segment in elf.segments]
+        self.segments = list(elf.segments)
         self._edits = []
         self.tail = b""
 
@@ -8815,8 +8812,8 @@ class ElfPatcher:
     def edits(self):
         """[(offset, bytes to write there)]."""
         elf = self.elf
-        return self._edits + [(elf.segment_table + place * elf.segment.size, data) for place, data in enumerate(
-            self.table) if data != elf.segment.pack(*elf.segments[place])]
+        return self._edits + [(elf.segment_table + place * elf.segment.size, elf.pack(segment))
+                              for place, segment in enumerate(self.segments) if segment != elf.segments[place]]
 
     def _next_place(self):
         end = self.elf.size + len(self.tail)
@@ -8832,14 +8829,9 @@ class ElfPatcher:
         """The kernel starts the loader at `path`; the address stays, where ld.so reads its own name."""
         elf = self.elf
         place = elf.positions(elf.INTERPRETER)[0]
+        kind, flags, _, address, physical, _, size, alignment = elf.segments[place]
         offset = self._append(path + b"\0")
-        if elf.is_64:
-            _, flags, _, address, physical, _, size, alignment = elf.segments[place]
-            values = flags, offset, address, physical, len(path) + 1, size, alignment
-        else:
-            _, _, address, physical, _, size, flags, alignment = elf.segments[place]
-            values = offset, address, physical, len(path) + 1, size, flags, alignment
-        self.table[place] = elf.segment.pack(elf.INTERPRETER, *values)
+        self.segments[place] = kind, flags, offset, address, physical, len(path) + 1, size, alignment
 
     def set_strings(self, changes):
         """Dynamic entries get new strings: `changes` are (place, tag, string). ValueError where there is no room."""
@@ -8855,9 +8847,9 @@ class ElfPatcher:
             values[entry] = (tag, new_address if tag == elf.STRING_TABLE else len(strings))
         self._edits += [(elf.dynamic_place + entry * elf.entry.size, elf.entry.pack(*pair))
                         for entry, pair in values.items()]
-        del self.table[spare]           # what is loaded must be in the order of its addresses
-        self.table.insert(max(spare, elf.positions(elf.LOAD)[-1]), elf.pack_segment(
-            elf.LOAD, 6, place, new_address, len(strings), alignment))
+        del self.segments[spare]        # what is loaded must be in the order of its addresses
+        self.segments.insert(max(spare, elf.positions(elf.LOAD)[-1]), (
+            elf.LOAD, 6, place, new_address, new_address, len(strings), len(strings), alignment))
         section = elf.string_section(address)
         if section is not None:         # gcc and readelf find the strings by it: sh_addr, sh_offset, sh_size
             where = section + 8 + elf.word.size
@@ -8882,7 +8874,7 @@ class ElfPatcher:
     def _free_address(self, offset):
         """(address, alignment) for what is at `offset` in the file, behind all that is loaded."""
         elf = self.elf
-        extents = [elf.memory(elf.segments[place]) for place in elf.positions(elf.LOAD)]
+        extents = [elf.memory(place) for place in elf.positions(elf.LOAD)]
         alignment = max([alignment for _, _, alignment in extents] + [0x1000])
         end = max(address + size for address, size, _ in extents)
         if alignment & (alignment - 1) or alignment > 1 << 24 or end > 1 << (47 if elf.is_64 else 31):
@@ -9386,7 +9378,7 @@ class ElfStep(FileStep):
         found = []
         if (elf.interpreter + b"/").startswith(root + b"/"):
             place = elf.positions(elf.INTERPRETER)[0]
-            found.append((elf.extent(elf.segments[place])[0], elf.interpreter))
+            found.append((elf.extent(place)[0], elf.interpreter))
         for _, _, value in elf.entries(elf.NEEDED, elf.RPATH, elf.RUNPATH):
             text = elf.string(value)
             if any((part + b"/").startswith(root + b"/") for part in text.split(b":")):
