@@ -7290,7 +7290,7 @@ class ElfFile:
     def __init__(self, descriptor, size, start=0):
         """`start` is where in the open file it begins, of `size` bytes at most."""
         import struct
-        self.descriptor, self.size, self.start, self._string_data = descriptor, size, start, None
+        self.descriptor, self.size, self.start = descriptor, size, start
         head = os.pread(descriptor, 64, start)
         if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
             raise ValueError("no ELF file")
@@ -7383,13 +7383,11 @@ class ElfFile:
                 return offset + address - start, address, length
         raise ValueError("dynamic strings that are not in the file")
 
-    @property
+    @found_once
     def string_data(self):
         """The bytes of all dynamic strings."""
-        if self._string_data is None:
-            offset, _, length = self.strings
-            self._string_data = self.read(offset, length, self.MAX_STRINGS)
-        return self._string_data
+        offset, _, length = self.strings
+        return self.read(offset, length, self.MAX_STRINGS)
 
     def string(self, value):
         """The dynamic string that starts at `value`."""
