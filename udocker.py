@@ -9145,7 +9145,20 @@ class LinkStep(ConversionStep):
 
 
 class FileStep(ConversionStep):
-    """Files that are overwritten in places, and appended to."""
+    """Files that are overwritten in places, and appended to. Of each one plan_file() gives the record and the bytes to
+    append, or (None, b"") where it needs nothing."""
+
+    def plan(self, since):
+        shared = {}
+        for relative, status, descriptor in self.regular_files(since):
+            if status.st_ino in shared:         # another name of a file that is changed already
+                yield dict(shared[status.st_ino], path=relative, shared=1), b""
+                continue
+            record, tail = self.plan_file(relative, status, descriptor)
+            if record and not (since and "kept" in record):
+                if status.st_nlink > 1 and "edits" in record:
+                    shared[status.st_ino] = record
+                yield record, tail
 
     def record(self, path, status, descriptor, edits, tail):
         """What the journal says of a change; ValueError where the edits lie over one another or outside of the file."""
@@ -9197,7 +9210,7 @@ class FileStep(ConversionStep):
         set_time(descriptor, mtime)
 
     def convert(self, record, data):
-        if "edits" not in record or "shared" in record:        # another name of a file that is changed already
+        if "edits" not in record or "shared" in record:
             return
         opened = self.open_file(record["path"])
         if not opened:
@@ -9289,17 +9302,11 @@ class LoaderStep(FileStep):
         return found + [(match.start(match.lastgroup), new)
                         for match in re.finditer(cls.VARIABLE.replace(b"%s", old), data)]
 
-    def plan(self, since):
-        shared = {}
-        for relative, status, descriptor in self.regular_files():
-            if status.st_ino in shared:
-                yield dict(shared[status.st_ino], path=relative, shared=1), b""
-            elif self.is_loader(relative) and status.st_size <= self.MAX_LOADER and elf_magic(descriptor):
-                data = os.pread(descriptor, status.st_size, 0)
-                record = self.record(relative, status, descriptor, self.edits(data), b"")
-                if status.st_nlink > 1:
-                    shared[status.st_ino] = record
-                yield record, b""
+    def plan_file(self, relative, status, descriptor):
+        if not self.is_loader(relative) or status.st_size > self.MAX_LOADER or not elf_magic(descriptor):
+            return None, b""
+        data = os.pread(descriptor, status.st_size, 0)
+        return self.record(relative, status, descriptor, self.edits(data), b""), b""
 
 
 class ElfStep(FileStep):
@@ -9308,20 +9315,12 @@ class ElfStep(FileStep):
     name = "elf"
 
     def plan(self, since):
-        libraries, loaders, shared = GuestLibraries(self.guest), {}, {}
+        libraries, loaders = GuestLibraries(self.guest), {}
         self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories]
         self.library_names = libraries.names()
         self.find_loader = lambda name: loaders[name] if name in loaders else loaders.setdefault(
             name, libraries.loader(name))
-        for relative, status, descriptor in self.regular_files(since):
-            if status.st_ino in shared:         # another name of a file
-                yield dict(shared[status.st_ino], path=relative, shared=1), b""
-                continue
-            record, tail = self._plan_file(relative, status, descriptor)
-            if record and not (since and "kept" in record):
-                if status.st_nlink > 1 and "edits" in record:
-                    shared[status.st_ino] = record
-                yield record, tail
+        return super().plan(since)
 
     def converted_at(self):
         """When the last conversion ended, in nanoseconds, by the clock of the file system."""
@@ -9331,8 +9330,7 @@ class ElfStep(FileStep):
         """Whether something was added since."""
         return next(self.plan(self.converted_at()), None) is not None
 
-    def _plan_file(self, relative, status, descriptor):
-        """(record, bytes to append), (None, b"") where a file needs nothing."""
+    def plan_file(self, relative, status, descriptor):
         try:
             elf = ElfFile(descriptor, status.st_size)
             if self._pointers(elf, os.fsencode(self.root)):
