@@ -9226,18 +9226,14 @@ class FileStep(ConversionStep):
         if not opened:
             return
         descriptor, status = opened
-        mtime, mode = status.st_mtime_ns, stat.S_IMODE(status.st_mode)
-        if not is_whole:        # in the copy of somebody else's container, his journal makes no program set-user-id
-            mtime, mode = record["mtime"], record["mode"] & 0o777 | mode & 0o7000
+        mtime, mode, old = status.st_mtime_ns, stat.S_IMODE(status.st_mode), []
         with Closing(descriptor):
-            old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
             if self._is_converted(descriptor, status, record, is_whole):
-                for offset, data in old:
-                    write_all_at(descriptor, data, offset)
+                old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
                 os.ftruncate(descriptor, record["size"])
-                self.write(descriptor, [], mtime, mode)
-            else:
-                self.write(descriptor, [], status.st_mtime_ns, stat.S_IMODE(status.st_mode))
+                if not is_whole:    # in the copy of somebody else's container, his journal makes no program set-user-id
+                    mtime, mode = record["mtime"], record["mode"] & 0o777 | mode & 0o7000
+            self.write(descriptor, old, mtime, mode)
 
     @staticmethod
     def _is_converted(descriptor, status, record, is_whole):
