@@ -8956,14 +8956,13 @@ class ConversionStep:
     def undo(self):
         """Give the tree back as it was."""
         records = list(self.journal.read())
-        roots = [record["root"] for record in records if "root" in record]
-        is_whole = ([record["state"] for record in records if "state" in record] or [""])[-1] == "whole"
+        is_whole = bool(records) and records[-1].get("state") == "whole"
         self.journal.add([{"state": "broken"}])
         try:
             for record in {record["path"]: record for record in records if "path" in record}.values():
                 if "kept" not in record:        # of several the last: then the file was another one
                     self.revert(record, is_whole)
-            self.mend(os.fsencode(roots[0]), {record["path"] for record in records if "kept" in record})
+            self.mend(os.fsencode(records[0]["root"]), {record["path"] for record in records if "kept" in record})
             for record in records:
                 if "directory" in record and not is_whole:
                     self.set_directory(record["directory"], record["mode"], record["mtime"])
