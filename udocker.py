@@ -9019,7 +9019,7 @@ class LinkStep(ConversionStep):
     """Symbolic links that lead out of the tree, as absolute ones do, get the tree's path before them."""
 
     name = "links"
-    HOST_TREES = ("/proc", "/dev", "/sys")      # the host's own in every container
+    HOST_TREES = ("/proc/", "/dev/", "/sys/")       # the host's own in every container
 
     def plan(self, since):
         noted, shared = set(), {}
@@ -9051,7 +9051,7 @@ class LinkStep(ConversionStep):
             return target
         if target.startswith("/"):
             path = os.path.normpath("/" + target.lstrip("/"))
-            if (path + "/").startswith(tuple(tree + "/" for tree in self.HOST_TREES)):
+            if (path + "/").startswith(self.HOST_TREES):
                 return None
             return self._within(target)
         depth = relative.count("/")
