@@ -9049,17 +9049,16 @@ class LinkStep(ConversionStep):
         """What a link shall say; None where it may stay, and what it says where it leads into the tree already."""
         if (target + "/").startswith(self.root + "/"):
             return target
-        if target.startswith("/"):
-            path = os.path.normpath("/" + target.lstrip("/"))
-            if (path + "/").startswith(self.HOST_TREES):
-                return None
-            return self._within(target)
-        depth = relative.count("/")
+        is_absolute = target.startswith("/")
+        place, depth = ("", 0) if is_absolute else (os.path.dirname(relative), relative.count("/"))
+        path = "/" + os.path.normpath("/%s/%s" % (place, target)).lstrip("/")
+        if is_absolute and (path + "/").startswith(self.HOST_TREES):
+            return None
         for part in target.split("/"):
             depth += {"..": -1, "": 0, ".": 0}.get(part, 1)
             if depth < 0:               # over the top, where a container's root would stop it
-                return self._within(os.path.normpath("/" + os.path.dirname(relative) + "/" + target))
-        return None
+                return self._within(path)
+        return self._within(target) if is_absolute else None
 
     def _within(self, guest):
         path = self.root + "/" + guest.lstrip("/")
