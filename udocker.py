@@ -7743,7 +7743,9 @@ class GpuRequest:
     def choose(self, allowed, gpus):
         """The indices and UUIDs that CUDA shall see, None for all there are; never more than `allowed`, which is the
         batch system's CUDA_VISIBLE_DEVICES (None where it says nothing). `gpus` are those of the host."""
-        pool = self._pool(allowed)
+        pool = None
+        if allowed is not None:         # the words of it that stand for GPUs
+            pool = [word for word in map(str.strip, allowed.split(",")) if word not in ("", "-1", "NoDevFiles")]
         if self.count:
             return self._first(pool, allowed, gpus)
         if "all" in self.devices or not self.is_explicit and self.devices != ["none"] and pool is not None:
@@ -7752,14 +7754,6 @@ class GpuRequest:
         for word in wanted:
             self._check_choice(word, pool, allowed, gpus)
         return wanted
-
-    @staticmethod
-    def _pool(allowed):
-        """The words of CUDA_VISIBLE_DEVICES that stand for GPUs; None where it says nothing."""
-        if allowed is None:
-            return None
-        words = [word.strip() for word in allowed.split(",")]
-        return [word for word in words if word not in ("", "-1", "NoDevFiles")]
 
     def _first(self, pool, allowed, gpus):
         """The first of those there are, as many as are asked for."""
@@ -7773,18 +7767,15 @@ class GpuRequest:
 
     def _check_choice(self, word, pool, allowed, gpus):
         """EngineError where an index or UUID is of none that may be had."""
-        other_name = self._other_name(word, gpus)
+        # The UUID of an index, the index of a UUID; "" where the host has no such GPU
+        other_name = next((gpu.uuid if word == gpu.index else gpu.index
+                           for gpu in gpus if word in (gpu.index, gpu.uuid)), "")
         if pool is not None and not {word, other_name} & set(pool):
             raise EngineError("GPU %s is not among those that the batch system gave" % word,
                               "CUDA_VISIBLE_DEVICES=%s there" % allowed)
         if self.is_explicit and gpus and not word.startswith("MIG-") and not other_name:
             raise EngineError("GPU %s: there is none of that name" % word, "there are " + ", ".join(
                 "%s (%s)" % (gpu.index, gpu.uuid) for gpu in gpus))
-
-    @staticmethod
-    def _other_name(word, gpus):
-        """The UUID of an index, the index of a UUID; "" where the host has no such GPU."""
-        return next((gpu.uuid if word == gpu.index else gpu.index for gpu in gpus if word in (gpu.index, gpu.uuid)), "")
 
 
 class Gpu:
