@@ -7844,13 +7844,8 @@ class NvidiaDriver:
         self.cache = LoaderCache(machine)
         self.machine = machine
         self.module_version = self._module_version()
-        self.library = self._find_library()
+        self.library = self._find_library()         # "" where the host has none
         self.version = self._version_of(self.library) or self.module_version
-
-    @property
-    def is_there(self):
-        """Whether this host has the driver's library."""
-        return bool(self.library)
 
     def _find_library(self):
         """The path of libcuda.so.1, else of the library that only tells about GPUs; "" where there is none. Of several
@@ -7880,11 +7875,6 @@ class NvidiaDriver:
         wanted = capabilities | ({"graphics"} if "display" in capabilities else set())
         return {name for capability, names in table.items() if capability in wanted for name in names}
 
-    def _left_out(self, capabilities):
-        """The libraries that are only for what is not asked for."""
-        known = {name for names in self.LIBRARIES.values() for name in names}
-        return known - self._of(self.LIBRARIES, capabilities) | set(self.FRONT_ENDS)
-
     def _is_own(self, name):
         """Whether a file name is that of a library of this driver: it ends with the driver's version, but for two
         families that have versions of their own."""
@@ -7896,7 +7886,8 @@ class NvidiaDriver:
 
     def _libraries(self, library, capabilities):
         """{name: path} of the libraries beside `library`, under all names that they have there."""
-        left_out, listed = self._left_out(capabilities), {}
+        known = {name for names in self.LIBRARIES.values() for name in names}
+        left_out, listed = known - self._of(self.LIBRARIES, capabilities) | set(self.FRONT_ENDS), {}
         for directory in (os.path.dirname(library), os.path.dirname(os.path.realpath(library))):
             for path in (directory, directory + "/vdpau"):
                 for name in entries_of(path):
@@ -12819,7 +12810,7 @@ def named_edits(request):
 def find_driver(context, request, wanted, environment):
     """The host's NvidiaDriver, its shortcomings told; None where it has none and nobody insists."""
     driver = NvidiaDriver(context.host.machine)
-    if not driver.is_there:
+    if not driver.library:
         what = "this host has no NVIDIA driver: its loader does not find %s" % driver.NAME
         if request.insists_on_gpus:
             raise EngineError(what, "run it on a node with GPUs; ldconfig -p shows what the loader finds")
