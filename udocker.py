@@ -7591,7 +7591,6 @@ class ContainerEdits:
         self.mounts += other.mounts
         self.devices += other.devices
         self.environment.update(other.environment)
-        self.first_library_directory = self.first_library_directory or other.first_library_directory
         self.library_directories += other.library_directories
 
     def _directories(self):
