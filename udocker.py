@@ -8020,11 +8020,11 @@ class DeviceSpecs:
         unread = []
         for directory in self.DIRECTORIES:
             for name in entries_of(directory):
-                path = directory + "/" + name
-                if name.endswith((".yaml", ".yml")) and not self._can_read_yaml():
-                    unread.append(path)
-                elif name.endswith((".json", ".yaml", ".yml")):
-                    self._take_file(path)
+                try:
+                    if name.endswith((".json", ".yaml", ".yml")):
+                        self._take_file(directory + "/" + name)
+                except ImportError:
+                    unread.append(directory + "/" + name)
         if unread:
             say.warning("%s: passed over, as Python's yaml module is not here; JSON needs none" % ", ".join(unread))
 
@@ -8037,11 +8037,6 @@ class DeviceSpecs:
             raise UsageError("--device=%s: no device" % text,
                              "write /dev/NAME[:PATH][:rwm], or VENDOR/CLASS=NAME as in nvidia.com/gpu=all")
         return match.groups()
-
-    @staticmethod
-    def _can_read_yaml():
-        import importlib.util
-        return importlib.util.find_spec("yaml") is not None
 
     def _take_file(self, path):
         try:
