@@ -8643,10 +8643,6 @@ class RunSpec:
         return "\n".join([os.path.realpath(self.root), "%d:%d" % (self.account.uid, self.account.gid), self.host_name,
                           "%d%d" % (self.is_read_only, self.is_ephemeral)] + mounts)
 
-    def features(self):
-        """Those of FEATURES that it asks for."""
-        return [name for name, is_asked in self.FEATURES.items() if is_asked(self)]
-
     @property
     def tree(self):
         """The tree with its mounts, as the command will see it."""
@@ -9618,8 +9614,8 @@ class Engine:
 
     def check(self, spec):
         """EngineError where `spec` asks for what this engine cannot do."""
-        for feature in spec.features():
-            if feature in self.lacks:
+        for feature, is_asked in spec.FEATURES.items():
+            if feature in self.lacks and is_asked(spec):
                 reason, hint = self.lacks[feature]
                 raise EngineError("%s: mode %s %s" % (feature, self.mode, reason), hint)
 
