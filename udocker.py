@@ -10380,11 +10380,6 @@ class FakechrootLibrary:
         """Whether it is of udocker's family, which has volumes at other paths."""
         return b"FAKECHROOT_DIR_MAP" in self.data
 
-    @property
-    def excluded_limit(self):
-        """How many volumes at their own path it can have."""
-        return 64 if self.is_udockers else 100
-
     def check(self, guest):
         """EngineError where it cannot be loaded by a GuestSystem."""
         obstacle = self._obstacle(guest)
@@ -10486,20 +10481,13 @@ class FakechrootEngine(Engine):
     def __init__(self, mode, host, library, guest, libc="", expands_links="", temporary="/tmp"):
         """`libc` and `expands_links` are told to udocker's family in the place of what is found out."""
         super().__init__(mode, host)
+        self.steps = next(known.steps for known in self.modes if known.code == mode)
         self.library = library
         self.guest = guest
+        self.root = guest.tree.root
         self.libc = libc or guest.libc
         self.expands_links = expands_links or "true"
         self.temporary = temporary
-
-    @property
-    def root(self):
-        return self.guest.tree.root
-
-    @property
-    def steps(self):
-        """The names of the steps that the container is converted by."""
-        return next(mode.steps for mode in self.modes if mode.code == self.mode)
 
     @property
     def has_own_loader(self):
@@ -10531,11 +10519,6 @@ class FakechrootEngine(Engine):
         """Paths of the caller's own links in a directory that lead to no tree any more."""
         return [path for path, _ in own_entries(directory, r"^udocker-tree-[0-9a-f]{16}$") if not os.path.exists(path)]
 
-    @property
-    def obeys_own_variable(self):
-        """Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
-        return self.guest.has_known_variable and self.has_own_loader != ("loader" in self.steps)
-
     def identity(self):
         status = os.stat(self.library.path)
         return "%s %s %d %d %s" % (self.mode, self.library.path, status.st_size, status.st_mtime_ns,
@@ -10555,9 +10538,9 @@ class FakechrootEngine(Engine):
                 raise EngineError("%s cannot appear as %s: %s has volumes at their own path only" % (
                     mount.source, mount.guest, self.library.path),
                     "udocker's own libraries can, and modes N1 and P1: " + SETUP_HINT % "P1")
-        if len(spec.mounts) > self.library.excluded_limit:
-            raise EngineError("%s knows no more than %d volumes" % (self.library.path, self.library.excluded_limit),
-                              self.HINT)
+        limit = 64 if self.library.is_udockers else 100
+        if len(spec.mounts) > limit:
+            raise EngineError("%s knows no more than %d volumes" % (self.library.path, limit), self.HINT)
 
     def invocation(self, spec):
         self.check(spec)
@@ -10636,7 +10619,9 @@ class FakechrootEngine(Engine):
         wanted = [part for part in environment.pop("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
         own = ":".join(self.root + guest for guest in self.guest.directories)
         search_path = ":".join([tree.path(part) for part in wanted] + [own])
-        if not self.obeys_own_variable:
+        # Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH
+        obeys_own = self.guest.has_known_variable and self.has_own_loader != ("loader" in self.steps)
+        if not obeys_own:
             environment["LD_LIBRARY_PATH"] = search_path
         elif wanted:
             environment["LD_LIBRARY_PATH"] = ":".join(wanted)
