@@ -10832,14 +10832,9 @@ class TreeProcesses:
 
     def __init__(self, root, processes=None):
         """`processes` are own_processes() where those of several trees are wanted."""
-        self.root = root
-        self.find(processes)
-
-    def find(self, processes=None):
-        """Look again."""
         self.tracers, self.members = [], []
         try:
-            word, own = os.fsencode(os.path.realpath(self.root)), os.stat(self.root)
+            word, own = os.fsencode(os.path.realpath(root)), os.stat(root)
         except FileNotFoundError:
             return
         processes = own_processes() if processes is None else processes
@@ -11514,7 +11509,7 @@ def end_commands(container):
                               "what waits for a disk or another host cannot be killed: look at it with ps")
         processes.kill()
         time.sleep(0.01)
-        processes.find()
+        processes = TreeProcesses(container.root)
 
 
 def remove_containers(context, containers, is_forced=False):
