@@ -10704,9 +10704,9 @@ MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
 ENGINE_OF_MODE = {mode.code: engine for engine in ENGINES for mode in engine.modes}
 
 
-def has_steps(code):
-    """Whether a mode is one of those that trees are converted for."""
-    return code in MODES and bool(MODES[code].steps)
+def steps_of(code):
+    """The names of the steps that trees are converted by for a mode; none where it is not known here."""
+    return MODES[code].steps if code in MODES else ()
 
 
 # --- what works, and what runs ------------------------------------------------------------------------
@@ -11418,9 +11418,9 @@ def unpack_layer(context, unpacker, image, path, digest, diff_id):
 def convert_new(context, new):
     """Convert a NewContainer for the default mode, where that needs it; returns that mode, else "" for the default."""
     code = context.default_mode
-    if not has_steps(code):
+    if not steps_of(code):
         return ""
-    Conversion(new.path, new.published_root).change(MODES[code].steps)
+    Conversion(new.path, new.published_root).change(steps_of(code))
     return code
 
 
@@ -11592,22 +11592,17 @@ def change_mode(container, code, is_forced=False):
         container.mode = code
 
 
-def steps_of(container):
-    """The names of the steps that a container's tree is converted by; none where the mode is not known here."""
-    return MODES[container.mode].steps if container.mode in MODES else ()
-
-
 def settle(container):
     """Let a container be again as its mode says, where a `setup` was cut short; one that is at work is waited for.
 
     EngineError where what is to be undone may not be written to.
     """
     conversion = Conversion(container.path)
-    if container.mode and container.mode not in MODES or conversion.is_done(steps_of(container)):
+    if container.mode and container.mode not in MODES or conversion.is_done(steps_of(container.mode)):
         return
     try:
         with container.lock() as lock, Naming(container.root):
-            steps = steps_of(container)
+            steps = steps_of(container.mode)
             if lock.is_held and not conversion.is_done(steps):      # without locks nobody knows who is at work
                 say.warning("the last setup of %s was cut short, and is undone" % container.id)
                 conversion.change(steps)
@@ -11674,7 +11669,7 @@ def clone_container(context, word, name=None, takes_over=False):
     prepare_container(context, name, takes_over)
     with NewContainer(context.layout) as new, Naming(context.layout.containers), Work("copying %s" % word):
         with Reading(source):
-            copy_tree(source, new, steps_of(source))
+            copy_tree(source, new, steps_of(source.mode))
             config, image_name, mode, needs_gpus = source.config(), source.image_name, source.mode, source.needs_gpus
         copy = new.publish(config, image_name, name, mode, takes_over)
         copy.needs_gpus = needs_gpus
@@ -13324,7 +13319,7 @@ def run_in_tree(context, spec, mode, title, request, container):
             area.make()
             add_hosts(spec, request.host_lines, area)
         check_executable(spec)
-        if not has_steps(mode or context.default_mode):         # Fakechroot hardly knows volumes at other places
+        if not steps_of(mode or context.default_mode):          # Fakechroot hardly knows volumes at other places
             add_account(context, request, spec)
         engine = choose_engine(context, mode, spec, container)
         apply_limits(request)
