@@ -9482,10 +9482,6 @@ udocker.Conversion(sys.argv[2]).update()"""
         if names:
             self._write_notes(names)
 
-    def converted_at(self):
-        """When the ELF files were converted last, in whole seconds since the epoch."""
-        return ElfStep(self.directory, self.root).converted_at() // 10 ** 9
-
     def update(self):
         """Convert the ELF files that were added to the tree since it was converted; where there are none, nothing is
         written, and no other process of the container is waited for."""
@@ -10485,6 +10481,7 @@ class FakechrootEngine(Engine):
         self.library = library
         self.guest = guest
         self.root = guest.tree.root
+        self.beside = os.path.dirname(self.root) + "/"      # where a Conversion has its files
         self.libc = libc or guest.libc
         self.expands_links = expands_links or "true"
         self.temporary = temporary
@@ -10499,8 +10496,7 @@ class FakechrootEngine(Engine):
     @property
     def loader(self):
         """The host path of the loader that starts programs in F1 and F2."""
-        beside = os.path.dirname(self.root) + "/" + Conversion.LOADER
-        path = beside if self.has_own_loader else self.root + self.guest.loader
+        path = self.beside + Conversion.LOADER if self.has_own_loader else self.root + self.guest.loader
         return "/proc/self/root" + path if GuestTree(self.root).has_directory(UUTILS) else path
 
     @property
@@ -10638,19 +10634,18 @@ class FakechrootEngine(Engine):
             environment.update(FAKECHROOT_DISALLOW_ENV_CHANGES="true", FAKECHROOT_LIBRARY_ORIG=own,
                                FAKECHROOT_EXPAND_SYMLINKS=self.expands_links, FAKECHROOT_LIBC=self.libc)
             if self.mode == "F4":       # it starts the patcher for each file that is newer
-                beside = os.path.dirname(self.root) + "/"
-                environment.update(FAKECHROOT_PATCH_PATCHELF=beside + Conversion.PATCHER,
+                last = ElfStep(self.beside, self.root).converted_at() // 10 ** 9       # seconds
+                environment.update(FAKECHROOT_PATCH_PATCHELF=self.beside + Conversion.PATCHER,
                                    FAKECHROOT_PATCH_ELFLOADER=self.root + self.guest.loader,
-                                   FAKECHROOT_PATCH_LAST_TIME=str(Conversion(beside).converted_at()))
+                                   FAKECHROOT_PATCH_LAST_TIME=str(last))
         return environment
 
     def _substitutes(self):
         """(guest path of a program, host path of what is started in its place)."""
         if self.library.is_udockers:
             return [(guest, "/bin/true") for guest in self.USELESS]
-        beside = os.path.dirname(self.root) + "/"
-        return [(guest, beside + Conversion.NOTHING) for guest in self.USELESS] + [
-            (guest, beside + Conversion.ENV) for guest in self.ENV]
+        return [(guest, self.beside + Conversion.NOTHING) for guest in self.USELESS] + [
+            (guest, self.beside + Conversion.ENV) for guest in self.ENV]
 
     @staticmethod
     def _volume_variables(spec):
