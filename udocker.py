@@ -9974,10 +9974,7 @@ class NamespaceEngine(Engine):
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
             root = make_ephemeral(kernel, spec.root) if spec.is_ephemeral else spec.root
-        except OSError as error:
-            raise EngineError("%s: %s" % (error.filename, error.strerror))
-        self._mount_all(kernel, GuestTree(root), spec)
-        try:
+            self._mount_all(kernel, GuestTree(root), spec)
             os.chdir(root)
             if spec.is_read_only:
                 kernel.make_read_only(root, is_recursive=False)
