@@ -9792,10 +9792,7 @@ class PRootEngine(ExecutableEngine):
         its loader where it cannot be told another directory than /tmp."""
         is_lost = self.temporary != "/tmp" and b"PROOT_TMP_DIR" not in self.content
         pieces = (is_lost or spec.tree.has_directory(UUTILS)) and embedded_program(self.executable)
-        if not pieces:
-            return {}
-        self.loader = unnamed_program(pieces, self.temporary)
-        return {"PROOT_LOADER": process_path(self.loader)}
+        return {"PROOT_LOADER": process_path(unnamed_program(pieces, self.temporary))} if pieces else {}
 
     def _split_environment(self, wanted):
         """(what PRoot is started with, what must be set inside): PRoot runs on the host, and variables that an image
