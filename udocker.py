@@ -8295,9 +8295,9 @@ class MpiLibrary:
                 or ".so." in name and name.startswith(self.RUNTIME))
 
     def survey(self, environment, machine):
-        """What a container needs of the host to use it, as (kind, name, path): each "library" and "provider" of the
-        network, each "place" that is read by its path, each "variable" with its value, and the version of "glibc" that
-        they need. ToolError where ldd cannot tell. ldd(1)"""
+        """What a container needs of the host to use it: {name: path} of "libraries" and of "providers" of the network,
+        "places" that are read by their path, {name: value} of "variables", and the version of "glibc" that they need.
+        ToolError where ldd cannot tell. ldd(1)"""
         own = [self.directory + "/" + name for name in entries_of(self.directory) if self.is_kin(name)]
         own += self._opened(environment, machine)
         pmi = environment.get("I_MPI_PMI_LIBRARY", "")          # SLURM's, that Intel's is told to open
@@ -8317,10 +8317,8 @@ class MpiLibrary:
         variables = {name: environment[name] for name in self.PREFIXES if name in environment}
         if pmi in own:
             variables["I_MPI_PMI_LIBRARY"] = "%s/%s%s" % (self.PLACE, ContainerEdits.LIBRARIES, os.path.basename(pmi))
-        found = [("glibc",) + tuple(map(str, needed))] + [("place", "", path) for path in places]
-        for kind, named in ("library", libraries), ("provider", providers), ("variable", variables):
-            found += [(kind,) + pair for pair in sorted(named.items())]
-        return found
+        return {"libraries": libraries, "providers": providers, "places": places, "variables": variables,
+                "glibc": needed}
 
     def _needs(self, paths, environment):
         """{name: path} of the libraries that the host's loader finds for these, but for the C library's."""
@@ -8369,20 +8367,17 @@ class MpiLibrary:
         """The ContainerEdits that put it into the place of `replaced`, the MpiLibrary in a GuestTree; `survey` is its
         own. Of each library that both sides have the newer one is used."""
         edits, names = ContainerEdits(self.PLACE), {}
+        edits.mounts += Mount.same(survey["places"])
+        edits.environment.update(survey["variables"])
+        for name, path in survey["providers"].items():
+            edits.files["providers/" + name] = path
+            edits.environment["FI_PROVIDER_PATH"] = self.PLACE + "/providers"
         own = self._guest_files(tree, [replaced.directory] + GuestLibraries(tree).directories)
-        for kind, name, path in survey:
-            if kind == "place":
-                edits.mounts += Mount.same([path])
-            elif kind == "variable":
-                edits.environment[name] = path
-            elif kind == "provider":
-                edits.files["providers/" + name] = path
-                edits.environment["FI_PROVIDER_PATH"] = self.PLACE + "/providers"
-            elif kind == "library":
-                is_own = self.is_kin(name)
-                if is_own or name not in own or not self.is_older(path, tree.path(own[name])):
-                    edits.files[edits.LIBRARIES + name] = path
-                    names[self.common_name(name)] = path if is_own else ""
+        for name, path in sorted(survey["libraries"].items()):
+            is_own = self.is_kin(name)
+            if is_own or name not in own or not self.is_older(path, tree.path(own[name])):
+                edits.files[edits.LIBRARIES + name] = path
+                names[self.common_name(name)] = path if is_own else ""
         # Over the container's own files too: a program may know their path
         for name, guest in self._guest_files(tree, [replaced.directory]).items():
             path = names.get(self.common_name(name))
@@ -12856,7 +12851,7 @@ def survey_mpi(context, library):
     import json
     findings, status = context.findings(), os.stat(library.path)
     variables = [context.environment.get(name, "") for name in ("LD_LIBRARY_PATH",) + library.VARIABLES]
-    subject = "mpi %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
+    subject = "MPI %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
                                    " ".join(variables))
     text = findings.recall(subject, MPI_SURVEY_AGE)
     if not text:
@@ -12870,7 +12865,7 @@ def check_c_library(tree, replaced, survey):
     guest = GuestLibraries(tree).find("libc.so.6", replaced.machine)
     if not guest:
         raise EngineError("--mpi: the container has no glibc, with which the host's MPI was made", MPI_HINT)
-    needed = next((int(major), int(minor)) for kind, major, minor in survey if kind == "glibc")
+    needed = tuple(survey["glibc"])
     own = newest_glibc(read_file(tree.path(guest), 1 << 26))
     if needed > own:
         raise EngineError("--mpi: the host's MPI needs glibc %d.%d, and the container has %d.%d" % (needed + own),
