@@ -8888,9 +8888,7 @@ class ConversionStep:
         return GuestTree(self.tree.path, published_root=self.root)
 
     def state(self):
-        """"" where the step is not done, "whole" where it is, "moved" where it is for another path, or "broken"."""
-        if not self.journal.exists:
-            return ""
+        """"whole" where the step is done, "moved" where it is for another path, or "broken"."""
         first, last = self.journal.ends()
         if last.get("state") != "whole":
             return "broken"
@@ -9493,7 +9491,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         found = []
         for step in reversed(self._steps()):
             records = {}
-            for record in step.journal.read() if step.state() else ():
+            for record in step.journal.read() if step.journal.exists else ():
                 for name in record.get("also", [record["path"]] if "path" in record else []):
                     if not start or (name + "/").startswith(start + "/"):
                         records[copied_name(name, start, place)] = record       # of several the last
