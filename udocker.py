@@ -7418,10 +7418,9 @@ def elf_magic(descriptor):
 
 
 def read_elf(path, read):
-    """What `read` makes of an ElfFile and its status; OSError, ValueError."""
+    """What `read` makes of an ElfFile; OSError, ValueError."""
     with Closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
-        status = os.fstat(descriptor)
-        return read(ElfFile(descriptor, status.st_size), status)
+        return read(ElfFile(descriptor, os.fstat(descriptor).st_size))
 
 
 def embedded_program(path):
@@ -7443,7 +7442,7 @@ def embedded_program(path):
 def elf_interpreter(path):
     """The loader (bytes) that a program asks for; b"" where it asks for none, or cannot be read."""
     try:
-        return read_elf(path, lambda elf, status: elf.interpreter)
+        return read_elf(path, lambda elf: elf.interpreter)
     except (OSError, ValueError):
         return b""
 
@@ -8230,7 +8229,7 @@ class MpiLibrary:
         self.directory = directory      # as its own side sees it
         self.name = name
         self.path = path                # on the host
-        self.machine, strings = read_elf(path, lambda elf, status: (elf.machine, elf.string_data))
+        self.machine, strings = read_elf(path, lambda elf: (elf.machine, elf.string_data))
         # By a symbol: Open MPI 1.10 had the name that is MPICH's
         self.maker = "Open MPI" if b"\0ompi_mpi_comm_world\0" in strings else "MPICH"
         # Open MPI up to 4 knows the ranks that its own launcher or srun has started, and no other launcher's of PMIx
@@ -8700,7 +8699,7 @@ class RunSpec:
     def needed_libraries(self):
         """The names of the libraries that the program to start asks for; none where that cannot be told."""
         try:
-            return read_elf(self._executed(self.find_command())[0], lambda elf, status: [
+            return read_elf(self._executed(self.find_command())[0], lambda elf: [
                 os.path.basename(os.fsdecode(elf.string(name))) for _, _, name in elf.entries(elf.NEEDED)])
         except (EngineError, OSError, ValueError):      # that it cannot be started is told when it is
             return []
@@ -9556,7 +9555,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         that is for another C library."""
         loader = self._beside(self.LOADER) if has_renamed_variable else self.root + libraries.shell_loader()
 
-        def patched(elf, status):
+        def patched(elf):
             patcher = ElfPatcher(elf)
             patcher.set_interpreter(os.fsencode(loader))
             return patcher.patched()
@@ -10564,7 +10563,7 @@ class FakechrootEngine(Engine):
         """(host path to execute, words): through the loader, or directly where the program names the tree's."""
         path = tree.path(program)
         try:
-            interpreter, obstacle = read_elf(path, lambda elf, status: (elf.interpreter, self._obstacle(elf, status)))
+            interpreter, obstacle = read_elf(path, lambda elf: (elf.interpreter, self._obstacle(elf)))
         except (OSError, ValueError) as error:
             raise EngineError("%s: Fakechroot cannot tell how it is started: %s" % (program, error), self.HINT)
         if obstacle:
@@ -10581,10 +10580,11 @@ class FakechrootEngine(Engine):
         name = ["--argv0", words[0]] if self.guest.has_name_option else []
         return loader, [loader] + name + [path] + words[1:]
 
-    def _obstacle(self, elf, status):
+    def _obstacle(self, elf):
         """What a program is that the library has no hold on; "" where it has."""
         if not elf.interpreter:
             return "static program, into which no library can be loaded"
+        status = os.fstat(elf.descriptor)
         if status.st_mode & stat.S_ISUID and status.st_uid != self.host.uid or (
                 status.st_mode & stat.S_ISGID and status.st_gid != self.host.gid):
             return "set-id program, into which no library can be loaded"
