@@ -7173,8 +7173,8 @@ def parse_mount(text):
     if is_read_only not in ("", "true", "false", "0", "1"):
         raise UsageError("--mount=%s: readonly is true or false" % text)
     if kind == "tmpfs":
-        sizes = [(name[len("tmpfs-"):], value) for name, value in given.items() if name in ("tmpfs-size", "tmpfs-mode")]
-        return MemoryMount(target, ["%s=%s" % pair for pair in sizes])
+        return MemoryMount(target, ["%s=%s" % (name, given["tmpfs-" + name]) for name in ("size", "mode")
+                                    if "tmpfs-" + name in given])
     if kind != "bind" or set(given) - {"bind-propagation", "consistency", "bind-nonrecursive", "bind-recursive"}:
         raise UsageError("--mount=%s: only type=bind and type=tmpfs with their usual keys are known here" % text)
     if not source.startswith(("/", ".")):
@@ -7185,8 +7185,7 @@ def parse_mount(text):
 
 def system_mounts():
     """What of the host every container sees: devices, the kernel's file systems, name resolution."""
-    paths = ("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf")
-    return Mount.same(paths)
+    return Mount.same(("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf"))
 
 
 def outer_first(mounts):
