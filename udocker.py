@@ -8649,13 +8649,10 @@ class RunSpec:
         name = self.argv[0]
         if not name:
             raise CommandNotFoundError("the command is an empty word")
-        if "/" in name:
-            candidates = [os.path.join(self.directory, name)]
-        else:
-            search_path = self.environment.get("PATH", DEFAULT_PATH)
-            candidates = [os.path.join(self.directory, part or ".", name) for part in search_path.split(":")]
+        search_path = "" if "/" in name else self.environment.get("PATH", DEFAULT_PATH)
         tree, obstacles = self.tree, []
-        for guest in candidates:
+        for part in search_path.split(":"):     # an empty part is the working directory
+            guest = os.path.join(self.directory, part, name)
             obstacle = self._obstacle(tree, guest)
             if obstacle is None:
                 return guest
