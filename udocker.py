@@ -9584,7 +9584,6 @@ SETUP_HINT = "udocker setup --execmode=%s CONTAINER"
 class Engine:
     """A way of running a RunSpec; `modes` lists the modes that it offers."""
 
-    name = ""
     modes = ()
     tool_kind = ""      # of TOOL_KINDS what it needs
     shown_kernel = ""   # what the proof shows programs in the place of the host's kernel
@@ -9656,7 +9655,6 @@ UUTILS = "/usr/lib/cargo/bin/coreutils"
 class PRootEngine(ExecutableEngine):
     """PRoot: every system call with a path is caught by ptrace and rewritten. https://proot-me.github.io"""
 
-    name = "PRoot"
     tool_kind = "proot"
     modes = (Mode("P1", "PRoot, accelerated by seccomp: works nearly everywhere, the default"),
              Mode("P2", "PRoot without seccomp: slower"))
@@ -9898,7 +9896,6 @@ def make_ephemeral(kernel, root):
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
-    name = "Namespaces"
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
     lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
 
@@ -10110,7 +10107,6 @@ class RuncEngine(ExecutableEngine):
     They run one command and go; what they keep meanwhile is in a directory of this run alone.
     """
 
-    name = "runC"
     tool_kind = "runc"
     modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
     lacks = dict(NamespaceEngine.lacks, **{"--ephemeral": PRootEngine.lacks["--ephemeral"]})
@@ -10438,7 +10434,6 @@ class GuestSystem:
 class FakechrootEngine(Engine):
     """A library loaded into every program rewrites paths; what bypasses the C library sees the host."""
 
-    name = "Fakechroot"
     modes = (Mode("F1", "Fakechroot: a library rewrites paths in each program, which its loader starts", ("links",)),
              Mode("F2", "as F1, with a loader that finds no library of the host", ("links", "loader")),
              Mode("F3", "as F2, with programs that find loader and libraries themselves", ("links", "loader", "elf")),
