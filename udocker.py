@@ -9591,9 +9591,11 @@ class Engine:
     always_shown = ()   # guest paths of the host's that appear whether they are asked for or not
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
-    def __init__(self, mode, host):
+    def __init__(self, mode, host, temporary):
+        """`temporary` is a directory of this machine from which programs may be executed."""
         self.mode = mode
         self.host = host
+        self.temporary = temporary
 
     def check(self, spec):
         """EngineError where `spec` asks for what this engine cannot do."""
@@ -9631,10 +9633,8 @@ class ExecutableEngine(Engine):
     """An engine that is an executable of its own."""
 
     def __init__(self, mode, host, executable, temporary):
-        """`temporary` is a directory from which programs may be executed."""
-        super().__init__(mode, host)
+        super().__init__(mode, host, temporary)
         self.executable = executable
-        self.temporary = temporary
 
     def identity(self):
         status = os.stat(self.executable)
@@ -9898,11 +9898,6 @@ class NamespaceEngine(Engine):
 
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
     lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
-
-    def __init__(self, mode, host, temporary="/tmp"):
-        """`temporary` is a directory of this machine."""
-        super().__init__(mode, host)
-        self.temporary = temporary
 
     def invocation(self, spec):
         self.check(spec)
@@ -10451,9 +10446,9 @@ class FakechrootEngine(Engine):
     SCRIPT = ('[ ! -e "$2/root" ] || exit 1; cd "$2/volume" && read word <word && [ "$word" = "$1" ] &&'
               ' /bin/sh -c \'[ ! -e "$2/root" ] && echo "$1" >linked\' sh "$1" "$2" && exit 42')
 
-    def __init__(self, mode, host, library, guest, libc="", expands_links="", temporary="/tmp"):
-        """`libc` and `expands_links` are told to udocker's family in the place of what is found out."""
-        super().__init__(mode, host)
+    def __init__(self, mode, host, library, guest, libc, expands_links, temporary):
+        """`libc` and `expands_links`, where they are not "", are told to udocker's family in the place of its own."""
+        super().__init__(mode, host, temporary)
         self.steps = next(known.steps for known in self.modes if known.code == mode)
         self.library = library
         self.guest = guest
@@ -10461,7 +10456,6 @@ class FakechrootEngine(Engine):
         self.beside = os.path.dirname(self.root) + "/"      # where a Conversion has its files
         self.libc = libc or guest.libc
         self.expands_links = expands_links or "true"
-        self.temporary = temporary
 
     @property
     def has_own_loader(self):
