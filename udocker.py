@@ -8614,13 +8614,13 @@ class RunSpec:
         "--volume=HOST:PATH:ro": lambda spec: any(mount.is_read_only for mount in spec.mounts),
     }
 
-    def __init__(self, root, argv, environment, account, mounts=(), directory="/", kernel=""):
+    def __init__(self, root, argv, environment, account, mounts=(), kernel=""):
         self.root = root
         self.argv = argv
         self.environment = environment
         self.account = account
         self.mounts = list(mounts)
-        self.directory = directory
+        self.directory = "/"
         self.kernel = kernel
         self.host_name = ""
         self.is_read_only = False
@@ -8709,10 +8709,10 @@ class RunSpec:
         except EngineError:         # that is told when it is started
             return False
 
-    def find_program(self, name, search_path):
-        """The guest path of a helper program in directories of the container; None where it has none."""
+    def find_program(self, name):
+        """The guest path of a helper program in the usual directories of the container; None where it has none."""
         tree = self.tree
-        found = (part + "/" + name for part in search_path.split(":"))
+        found = (part + "/" + name for part in DEFAULT_PATH.split(":"))
         return next((guest for guest in found if self._obstacle(tree, guest) is None), None)
 
     @staticmethod
@@ -9716,7 +9716,7 @@ class PRootEngine(ExecutableEngine):
         words = [program] + spec.argv[1:]
         environment, set_inside = self._split_environment(spec.environment)
         if set_inside:
-            setter = spec.find_program("env", DEFAULT_PATH)
+            setter = spec.find_program("env")
             if "=" in words[0]:
                 raise EngineError("%s: env, which sets %s inside, takes this for a variable" % (
                     words[0], ", ".join(set_inside)), "mode N1 needs no env: " + SETUP_HINT % "N1")
@@ -10144,7 +10144,7 @@ class RuncEngine(ExecutableEngine):
         account = spec.account
         if self.is_crun or (account.uid, account.gid) == (0, 0):
             return spec.argv
-        program = spec.find_program("unshare", DEFAULT_PATH)
+        program = spec.find_program("unshare")
         if not program or b"map-user\0" not in read_file(spec.tree.path(program)):
             raise EngineError("runC can only run commands as root inside, and the container has no unshare program "
                               "that would give them the ids %d:%d" % (account.uid, account.gid),
@@ -10403,7 +10403,6 @@ class GuestSystem:
     def __init__(self, tree):
         self.tree = tree
         self.libraries = GuestLibraries(tree)
-        self.directories = self.libraries.directories
         release = dict(line.partition("=")[::2] for line in tree.read("/etc/os-release").splitlines())
         self.system = release.get("ID", "").strip("'\" ").lower()
         self.version = version_numbers(release.get("VERSION_ID", "").strip("'\" "))
@@ -10585,7 +10584,7 @@ class FakechrootEngine(Engine):
         environment["LD_PRELOAD"] = ":".join([self.library.path] + [
             tree.path(name) if name.startswith("/") else name for name in loaded])
         wanted = [part for part in environment.pop("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
-        own = ":".join(self.root + guest for guest in self.guest.directories)
+        own = ":".join(self.root + guest for guest in self.guest.libraries.directories)
         search_path = ":".join([tree.path(part) for part in wanted] + [own])
         # Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH
         obeys_own = self.guest.has_known_variable and self.has_own_loader != ("loader" in self.steps)
