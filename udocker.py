@@ -7152,8 +7152,7 @@ MOUNT_HINT = "write type=bind,source=/HOST,target=/PATH[,readonly]"
 
 
 def mount_fields(text):
-    """{key: value} of a record of comma-separated KEY=VALUE, of the keys that have several names the longest one; a key
-    alone is true."""
+    """{key: value} of comma-separated KEY=VALUE, with the longest of a key's names; a key alone is true."""
     import csv
     aliases = {"src": "source", "destination": "target", "dst": "target", "ro": "readonly"}
     try:
@@ -7270,8 +7269,7 @@ class LoaderCache:
 
 
 def elf_machine(head):
-    """Class, byte order and e_machine in the first bytes of an ELF file: what a program can be loaded with has the
-    same."""
+    """Class, byte order and e_machine in the first bytes of an ELF file: what is loaded together has the same."""
     return head[4:6] + head[18:20]
 
 
@@ -7423,8 +7421,7 @@ def read_elf(path, read):
 
 
 def embedded_program(path):
-    """What is loaded of a program that lies in the one at `path`, for the same machine: [(offset, bytes)], empty where
-    there is none. elf(5)"""
+    """[(offset, bytes)] of what is loaded of a program for the same machine that lies in the one at `path`. elf(5)"""
     with open(path, "rb") as file:
         content = file.read()
         place = content.find(content[:6], 1)
@@ -7477,8 +7474,7 @@ class GuestLibraries:
         return {os.fsencode(name) for guest in self.directories for name in self._names(guest)}
 
     def find(self, name, machine):
-        """The guest path, without links, of the first library of that name for a machine (bytes, as ElfFile has it);
-        "" where there is none."""
+        """The guest path, without links, of the first library of that name for an ElfFile's machine, "" for none."""
         for directory in self.directories:
             try:
                 guest = self.tree.resolve(directory + "/" + name)
@@ -7560,8 +7556,7 @@ def graphics_mounts(machine):
 
 
 def graphics_nodes():
-    """The device nodes of GPUs of all makers but NVIDIA: for rendering, and for computing with AMD's ROCm, whose
-    libraries are the image's own."""
+    """The device nodes of GPUs of other makers: for rendering, and for AMD's ROCm, whose libraries are the image's."""
     return Mount.same(("/dev/dri", "/dev/kfd"))
 
 
@@ -7873,8 +7868,7 @@ class NvidiaDriver:
         return {name for capability, names in table.items() if capability in wanted for name in names}
 
     def _is_own(self, name):
-        """Whether a file name is that of a library of this driver: it ends with the driver's version, but for two
-        families that have versions of their own."""
+        """Whether a file name is a library's of this driver: by its version, but two families have their own."""
         import re
         stem, _, suffix = name.partition(".so.")
         if re.fullmatch(r"libnvidia-nvvm70|libnvidia-egl-(gbm|wayland2?|xcb|xlib)", stem):
@@ -8140,8 +8134,7 @@ class DeviceSpecs:
         return following + [word.partition("=")[2] for word in words if word.startswith(option + "=")]
 
     def _place(self, guest):
-        """The name below the place of ContainerEdits for a library or program that is to lie where systems keep theirs;
-        "" for other files."""
+        """The name in ContainerEdits of what is to lie where systems keep libraries and programs, "" for others."""
         import re
         directory, name = os.path.split(guest)
         if re.fullmatch(self.LIBRARY_DIRECTORY, directory) and ".so" in name:
@@ -8242,15 +8235,13 @@ class MpiLibrary:
 
     @staticmethod
     def is_older(path, other):
-        """Whether a library is older than another, by the numbers that end their full names; where one says no more
-        than its interface, nobody knows."""
+        """Whether a library is older, by the end of full names; one that says no more than its interface is not."""
         versions = [version_numbers(os.path.realpath(each).partition(".so.")[2]) for each in (path, other)]
         return min(map(len, versions)) > 1 and versions[0] < versions[1]
 
     @classmethod
     def list(cls, directories, place):
-        """{interface: MpiLibrary} of the first of each in `directories` of one side; `place` gives the host path of a
-        path there."""
+        """{interface: MpiLibrary}, the first in `directories` of one side; `place` gives the host path of a path."""
         found = {}
         for directory in directories:
             for name in cls.NAMES:
@@ -8398,8 +8389,7 @@ class MpiLibrary:
 
 
 class JobStep:
-    """The ranks of a parallel job that a launcher started on this node: how many they are, and what tells them from
-    all others."""
+    """The ranks of a parallel job that a launcher started on this node: how many, and what tells them from others."""
 
     # The variable that tells how many, and those that tell which: where none does, the parent process
     LAUNCHERS = (
@@ -8842,8 +8832,7 @@ class ElfPatcher:
         return end + -end % alignment + offset % alignment, alignment
 
     def spare_entry(self):
-        """The place of a dynamic entry that is free, so that an end mark remains, or of one that only saves time.
-        ValueError where there is none."""
+        """The place of a dynamic entry that is free, an end mark remaining, or only saves time; else ValueError."""
         tags = [tag for tag, _ in self.elf.dynamic]
         place = tags.index(0)
         if tags[place + 1:place + 2] == [0]:
@@ -9131,8 +9120,7 @@ class FileStep(ConversionStep):
                 "size": status.st_size, "tail": len(tail), "edits": values}
 
     def open_file(self, path):
-        """(descriptor, status) of a regular file of the tree, open to write whatever its mode, which write() gives
-        back; None where it is gone."""
+        """(descriptor, status) of a regular file, open whatever its mode, which write() restores; None if gone."""
         place = self.open_parent(path)
         if not place:
             return None
@@ -9235,8 +9223,7 @@ class LoaderStep(FileStep):
 
     @staticmethod
     def has_known_variable(data):
-        """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH once it is
-        changed."""
+        """Whether it is certain that a loader (bytes), once it is changed, obeys LD_LIBRARY_REAL instead."""
         for word in b"PATH", b"REAL":       # as VARIABLE has it, without the module re: every run asks
             if b"\0LIBRARY_" + word + b"\0" in data:
                 return True
@@ -9424,8 +9411,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         return {step.name: step.state() for step in self._steps() if step.journal.exists}
 
     def is_done(self, names):
-        """Whether the tree is converted by the steps of these names, for whatever path, and by no others; also where
-        the older udocker did it."""
+        """Whether these steps, and no others, are done, for whatever path; also where the older udocker did it."""
         states = self.states()
         is_own = states or not os.path.exists(self.directory + "/" + self.NOTES[0])
         return not is_own or set(states) == set(names) and "broken" not in states.values()
@@ -9481,8 +9467,7 @@ udocker.Conversion(sys.argv[2]).update()"""
                 step.extend(step.converted_at())
 
     def reverter(self, start, place):
-        """The `mend` of a TreeMerge in which the entry `start` of the tree becomes `place`: it takes back what was
-        changed."""
+        """The `mend` of a TreeMerge in which `start` becomes `place`: it takes back what was changed."""
         found = []
         for step in reversed(self._steps()):
             records = {}
@@ -9569,8 +9554,7 @@ udocker.Conversion(sys.argv[2]).update()"""
 # --- engines ------------------------------------------------------------------------------------------
 
 class Mode:
-    """An execution mode: code, what it is, and the steps that convert a container's tree for it; help and README show
-    them."""
+    """An execution mode: code, what it is, and the steps that convert a tree for it, as help and README show them."""
 
     def __init__(self, code, description, steps=()):
         self.code = code
@@ -10139,8 +10123,7 @@ class RuncEngine(ExecutableEngine):
                                   "mode N1 does: " + SETUP_HINT % "N1")
 
     def _words(self, spec):
-        """The words to execute: runC can only make root inside, whom the container's unshare gives the ids that are
-        asked for. unshare(1)"""
+        """The words to execute: runC only makes root, whom the container's unshare gives other ids. unshare(1)"""
         account = spec.account
         if self.is_crun or (account.uid, account.gid) == (0, 0):
             return spec.argv
