@@ -9687,7 +9687,6 @@ class PRootEngine(ExecutableEngine):
             "threads, which then die or go wrong")
 
     def check(self, spec):
-        """EngineError where `spec` asks for what PRoot cannot do."""
         super().check(spec)
         for mount in spec.mounts:
             if ":" in mount.source + mount.guest or mount.guest.endswith("!"):
@@ -10115,7 +10114,6 @@ class RuncEngine(ExecutableEngine):
         return "crun" in os.path.basename(self.executable)
 
     def check(self, spec):
-        """EngineError where `spec` asks for what this engine cannot do."""
         super().check(spec)
         for mount in spec.mounts:       # with the host's /proc what is at its own place there appears anyway
             if mount.guest.startswith("/proc/") and mount.source != mount.guest:
@@ -10474,7 +10472,6 @@ class FakechrootEngine(Engine):
                                    self.guest.identity())
 
     def check(self, spec):
-        """EngineError where `spec` asks for what Fakechroot cannot do."""
         for path, separators in (self.root, ":;"), (self.library.path, ":; "):      # ld.so(8), LD_PRELOAD
             if set(separators) & set(path):
                 raise EngineError("%s: the dynamic loader would take this for several paths" % path, self.HINT)
