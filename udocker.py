@@ -7835,11 +7835,10 @@ class NvidiaDriver:
     def __init__(self, machine):
         self.cache = LoaderCache(machine)
         self.machine = machine
-        self.module_version = self._module_version()
-        self.library = self._find_library()         # "" where the host has none
         self.version = self._version_of(self.library) or self.module_version
 
-    def _find_library(self):
+    @found_once
+    def library(self):
         """The path of libcuda.so.1, else of the library that only tells about GPUs; "" where there is none. Of several
         the kernel's: CUDA's packages bring newer ones for older drivers, and the loader may know them as well."""
         directories = self.DIRECTORIES + ("/usr/lib/%s-linux-gnu" % self.machine,)
@@ -7855,8 +7854,8 @@ class NvidiaDriver:
         suffix = os.path.realpath(library).partition(".so.")[2]
         return suffix if len(version_numbers(suffix)) > 1 else ""
 
-    @staticmethod
-    def _module_version():
+    @found_once
+    def module_version(self):
         """The version of the kernel's part; "" where it is not loaded."""
         import re
         found = re.search(r"Module.*?\s(\d+\.\d+(\.\d+)?)\s", system_text("/proc/driver/nvidia/version"))
