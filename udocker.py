@@ -10449,14 +10449,12 @@ class FakechrootEngine(Engine):
         path = self.beside + Conversion.LOADER if self.has_own_loader else self.root + self.guest.loader
         return "/proc/self/root" + path if GuestTree(self.root).has_directory(UUTILS) else path
 
-    @property
-    def needs_short_root(self):
-        """Whether names of sockets that begin with the tree's path could be longer than a socket's name may be."""
-        return len(os.fsencode(self.root)) > self.MAX_SOCKET
-
-    @property
+    @found_once
     def short_root(self):
-        """The path of a link to the tree, the same in all runs of the container."""
+        """The path of a link to the tree, the same in all runs of the container; "" where names of sockets that begin
+        with the tree's own path are short enough."""
+        if len(os.fsencode(self.root)) <= self.MAX_SOCKET:
+            return ""
         import hashlib
         return "%s/udocker-tree-%s" % (self.temporary, hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16])
 
@@ -10577,7 +10575,7 @@ class FakechrootEngine(Engine):
             environment["FAKECHROOT_ELFLOADER"] = self.loader
         environment["FAKECHROOT_BASE"] = self.root
         environment["FAKECHROOT_CMD_SUBST"] = ":".join("%s=%s" % pair for pair in self._substitutes())
-        if self.needs_short_root:
+        if self.short_root:
             environment["FAKECHROOT_AF_UNIX_PATH"] = self.short_root
         environment.update(self._volume_variables(spec))
         if self.library.is_udockers:
@@ -10612,7 +10610,7 @@ class FakechrootEngine(Engine):
         return variables
 
     def _enter(self, spec, tree):
-        if self.needs_short_root:
+        if self.short_root:
             self._make_short_root()
         for mount in (mount for mount in spec.mounts if mount.is_required):
             try:        # only to be seen in listings: what is in it is found without
