@@ -10399,11 +10399,6 @@ class GuestSystem:
         """The version of its C library."""
         return newest_glibc(read_file(self.tree.path(self.libc), FakechrootLibrary.MAX_SIZE))
 
-    def identity(self):
-        """What tells whether a proof in this tree still holds."""
-        status = os.stat(self.tree.path(self.libc))
-        return "%s %d %d %d" % (self.tree.root, status.st_size, status.st_mtime_ns, status.st_ino)
-
 
 class FakechrootEngine(Engine):
     """A library loaded into every program rewrites paths; what bypasses the C library sees the host."""
@@ -10464,9 +10459,10 @@ class FakechrootEngine(Engine):
         return [path for path, _ in own_entries(directory, r"^udocker-tree-[0-9a-f]{16}$") if not os.path.exists(path)]
 
     def identity(self):
-        status = os.stat(self.library.path)
-        return "%s %s %d %d %s" % (self.mode, self.library.path, status.st_size, status.st_mtime_ns,
-                                   self.guest.identity())
+        library, libc = os.stat(self.library.path), os.stat(self.guest.tree.path(self.guest.libc))
+        return "%s %s %d %d %s %d %d %d" % (
+            self.mode, self.library.path, library.st_size, library.st_mtime_ns,
+            self.root, libc.st_size, libc.st_mtime_ns, libc.st_ino)
 
     def check(self, spec):
         for path, separators in (self.root, ":;"), (self.library.path, ":; "):      # ld.so(8), LD_PRELOAD
