@@ -7151,20 +7151,15 @@ class MemoryMount:
 MOUNT_HINT = "write type=bind,source=/HOST,target=/PATH[,readonly]"
 
 
-def mount_fields(text):
-    """{key: value} of comma-separated KEY=VALUE, with the longest of a key's names; a key alone is true."""
+def parse_mount(text):
+    """The Mount or MemoryMount that docker's --mount describes: KEY=VALUE with commas between, a key alone is true."""
     import csv
     aliases = {"src": "source", "destination": "target", "dst": "target", "ro": "readonly"}
     try:
         fields = [field.partition("=") for field in next(csv.reader([text]), [])]
     except csv.Error:
         raise UsageError("--mount=%s: it cannot be understood" % text, MOUNT_HINT)
-    return {aliases.get(name, name): value if equals else "true" for name, equals, value in fields}
-
-
-def parse_mount(text):
-    """The Mount or MemoryMount that docker's --mount describes."""
-    given = mount_fields(text)
+    given = {aliases.get(name, name): value if equals else "true" for name, equals, value in fields}
     kind, source, target, is_read_only = [given.pop(name, default) for name, default in (
         ("type", "volume"), ("source", ""), ("target", ""), ("readonly", ""))]
     if not target.startswith("/"):
