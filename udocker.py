@@ -7546,8 +7546,7 @@ def graphics_mounts(machine):
     found = [path for name in ("libGL.so.1", "libEGL.so.1", "libdrm.so.2") for path in cache.find(name)]
     patterns = ["/usr/lib/dri", "/usr/lib64/dri", "/lib/dri", "/lib64/dri", "/usr/lib/*/dri", "/tmp/.X11-unix"]
     patterns += [glob.escape(os.path.dirname(path)) + "/dri" for path in found]
-    paths = [path for pattern in patterns for path in glob.glob(pattern)]
-    return Mount.same(paths)
+    return Mount.same(path for pattern in patterns for path in glob.glob(pattern))
 
 
 def graphics_nodes():
