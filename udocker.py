@@ -9395,6 +9395,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         """`directory` is the container's; `root` is the path that its tree will have, where that is another one."""
         self.directory = directory
         self.root = os.path.realpath(root or directory + "/ROOT")
+        self.beside = os.path.dirname(self.root) + "/"      # where the files beside the tree will be
 
     def _steps(self):
         return [step(self.directory, self.root) for step in STEPS.values()]
@@ -9513,21 +9514,17 @@ udocker.Conversion(sys.argv[2]).update()"""
 
     def _first_line(self, libraries, has_direct_programs):
         """What lets a kernel start a script by the container's shell; "" where that line would be too long."""
-        shell = self.root + libraries.tree.resolve("/bin/sh") if has_direct_programs else self._beside(self.SHELL)
+        shell = self.root + libraries.tree.resolve("/bin/sh") if has_direct_programs else self.beside + self.SHELL
         line = "#!" + shell
         limit = 255 if Host().kernel_version >= (5, 1) else 127       # bytes, execve(2)
         if " " not in shell and len(os.fsencode(line)) < limit:
             return line
         return "#!/bin/sh" if has_direct_programs else ""       # the host's finds its own libraries in those modes
 
-    def _beside(self, name):
-        """The path that a file beside the tree will have."""
-        return "%s/%s" % (os.path.dirname(self.root), name)
-
     def _write_shell(self, libraries, has_renamed_variable):
         """The container's shell with a loader that obeys LD_LIBRARY_PATH: the kernel would start the host's for it, and
         that is for another C library."""
-        loader = self._beside(self.LOADER) if has_renamed_variable else self.root + libraries.shell_loader()
+        loader = self.beside + self.LOADER if has_renamed_variable else self.root + libraries.shell_loader()
 
         def patched(elf):
             patcher = ElfPatcher(elf)
