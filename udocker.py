@@ -2542,6 +2542,13 @@ class GuestTree:
         except OSError:         # links in a circle
             return False
 
+    def entries(self, guest):
+        """The sorted names in a directory of the container; none where it cannot be listed."""
+        try:
+            return entries_of(self.path(guest))
+        except OSError:         # links in a circle
+            return []
+
     def read(self, guest):
         """The text of a file of the container, "" where it is missing or cannot be read."""
         try:
@@ -7452,7 +7459,7 @@ class GuestLibraries:
         import itertools
         wanted = list(itertools.islice(self._configured("/etc/ld.so.conf", [self.MAX_FILES]), self.MAX_DIRECTORIES))
         for start in ("/lib", "/usr/lib"):
-            wanted += ["%s/%s" % (start, name) for name in self._names(start) if "-linux-" in name]
+            wanted += ["%s/%s" % (start, name) for name in self.tree.entries(start) if "-linux-" in name]
         wanted += ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib64", "/usr/local/lib"]
         found = []
         for guest in wanted:
@@ -7466,7 +7473,7 @@ class GuestLibraries:
 
     def names(self):
         """The names (bytes) of what lies in the directories."""
-        return {os.fsencode(name) for guest in self.directories for name in self._names(guest)}
+        return {os.fsencode(name) for guest in self.directories for name in self.tree.entries(guest)}
 
     def find(self, name, machine):
         """The guest path, without links, of the first library of that name for an ElfFile's machine, "" for none."""
@@ -7480,12 +7487,6 @@ class GuestLibraries:
                 return guest
         return ""
 
-    def _names(self, guest):
-        try:
-            return sorted(os.listdir(self.tree.path(guest)))
-        except OSError:
-            return []
-
     def _configured(self, guest, allowance):
         """Directories that a file of ld.so.conf's kind names, those that it includes with it."""
         allowance[0] -= 1
@@ -7495,7 +7496,7 @@ class GuestLibraries:
             words = line.partition("#")[0].split()
             if len(words) == 2 and words[0] == "include":
                 directory, _, pattern = os.path.join(os.path.dirname(guest), words[1]).rpartition("/")
-                for name in self._names(directory):
+                for name in self.tree.entries(directory):
                     if self._is_match(name, pattern):
                         yield from self._configured(directory + "/" + name, allowance)
             elif words and words[0].startswith("/"):
@@ -7939,14 +7940,11 @@ class NvidiaDriver:
         """The guest directory of a newer CUDA library that the image brings for drivers older than itself, "" where
         there is none or it is not for GPUs of this kind. CUDA Compatibility, Forward Compatibility"""
         guest = "/usr/local/cuda/compat"
-        try:
-            names = os.listdir(tree.path(guest))
-        except OSError:
+        versions = [version_numbers(name.partition(".so.")[2]) for name in tree.entries(guest)
+                    if name.startswith("libcuda.so.")]
+        if not self.version or max(versions, default=())[:1] <= version_numbers(self.version)[:1]:
             return ""
-        versions = [version_numbers(name.partition(".so.")[2]) for name in names if name.startswith("libcuda.so.")]
-        is_for_data_centres = not any("GeForce" in gpu.model or "TITAN" in gpu.model for gpu in Gpu.list())
-        is_newer = max(versions, default=())[:1] > version_numbers(self.version)[:1]
-        return guest if self.version and is_newer and is_for_data_centres else ""
+        return "" if any("GeForce" in gpu.model or "TITAN" in gpu.model for gpu in Gpu.list()) else guest
 
     # CUDA version: the first branch of the driver that has it. CUDA Toolkit release notes, table 3
     BRANCHES = {(8, 0): 375, (9, 0): 384, (9, 1): 390, (9, 2): 396, (10, 0): 410, (10, 1): 418, (10, 2): 440,
@@ -8372,7 +8370,7 @@ class MpiLibrary:
         """{name: guest path, without links} of the libraries in these directories of a container, the first ones."""
         found = {}
         for directory in directories:
-            for name in entries_of(tree.path(directory)):
+            for name in tree.entries(directory):
                 if ".so" in name and name not in found:
                     try:
                         found[name] = tree.resolve(directory + "/" + name)
