@@ -7471,10 +7471,6 @@ class GuestLibraries:
                 found.append(guest)
         return found
 
-    def names(self):
-        """The names (bytes) of what lies in the directories."""
-        return {os.fsencode(name) for guest in self.directories for name in self.tree.entries(guest)}
-
     def find(self, name, machine):
         """The guest path, without links, of the first library of that name for an ElfFile's machine, "" for none."""
         for directory in self.directories:
@@ -9249,7 +9245,8 @@ class ElfStep(FileStep):
     def plan(self, since):
         libraries, loaders = GuestLibraries(self.guest), {}
         self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories]
-        self.library_names = libraries.names()
+        self.library_names = {os.fsencode(name) for directory in libraries.directories
+                              for name in self.guest.entries(directory)}
         self.find_loader = lambda name: loaders[name] if name in loaders else loaders.setdefault(
             name, libraries.loader(name))
         return super().plan(since)
