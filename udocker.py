@@ -2548,6 +2548,13 @@ class GuestTree:
         except OSError:         # links in a circle
             return False
 
+    def entries(self, guest):
+        """The sorted names in a directory of the container; none where it cannot be listed."""
+        try:
+            return entries_of(self.path(guest))
+        except OSError:         # links in a circle
+            return []
+
     def read(self, guest):
         """The text of a file of the container, "" where it is missing or cannot be read."""
         try:
@@ -7175,21 +7182,15 @@ class MemoryMount:
 MOUNT_HINT = "write type=bind,source=/HOST,target=/PATH[,readonly]"
 
 
-def mount_fields(text):
-    """{key: value} of a record of comma-separated KEY=VALUE, of the keys that have several names the longest one; a key
-    alone is true."""
+def parse_mount(text):
+    """The Mount or MemoryMount that docker's --mount describes: KEY=VALUE with commas between, a key alone is true."""
     import csv
     aliases = {"src": "source", "destination": "target", "dst": "target", "ro": "readonly"}
     try:
         fields = [field.partition("=") for field in next(csv.reader([text]), [])]
     except csv.Error:
         raise UsageError("--mount=%s: it cannot be understood" % text, MOUNT_HINT)
-    return {aliases.get(name, name): value if equals else "true" for name, equals, value in fields}
-
-
-def parse_mount(text):
-    """The Mount or MemoryMount that docker's --mount describes."""
-    given = mount_fields(text)
+    given = {aliases.get(name, name): value if equals else "true" for name, equals, value in fields}
     kind, source, target, is_read_only = [given.pop(name, default) for name, default in (
         ("type", "volume"), ("source", ""), ("target", ""), ("readonly", ""))]
     if not target.startswith("/"):
@@ -7197,8 +7198,8 @@ def parse_mount(text):
     if is_read_only not in ("", "true", "false", "0", "1"):
         raise UsageError("--mount=%s: readonly is true or false" % text)
     if kind == "tmpfs":
-        sizes = [(name[len("tmpfs-"):], value) for name, value in given.items() if name in ("tmpfs-size", "tmpfs-mode")]
-        return MemoryMount(target, ["%s=%s" % pair for pair in sizes])
+        return MemoryMount(target, ["%s=%s" % (name, given["tmpfs-" + name]) for name in ("size", "mode")
+                                    if "tmpfs-" + name in given])
     if kind != "bind" or set(given) - {"bind-propagation", "consistency", "bind-nonrecursive", "bind-recursive"}:
         raise UsageError("--mount=%s: only type=bind and type=tmpfs with their usual keys are known here" % text)
     if not source.startswith(("/", ".")):
@@ -7209,8 +7210,7 @@ def parse_mount(text):
 
 def system_mounts():
     """What of the host every container sees: devices, the kernel's file systems, name resolution."""
-    paths = ("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf")
-    return Mount.same(paths)
+    return Mount.same(("/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/hosts", "/etc/host.conf"))
 
 
 def outer_first(mounts):
@@ -7295,8 +7295,7 @@ class LoaderCache:
 
 
 def elf_machine(head):
-    """Class, byte order and e_machine in the first bytes of an ELF file: what a program can be loaded with has the
-    same."""
+    """Class, byte order and e_machine in the first bytes of an ELF file: what is loaded together has the same."""
     return head[4:6] + head[18:20]
 
 
@@ -7314,7 +7313,7 @@ class ElfFile:
     def __init__(self, descriptor, size, start=0):
         """`start` is where in the open file it begins, of `size` bytes at most."""
         import struct
-        self.descriptor, self.size, self.start, self._string_data = descriptor, size, start, None
+        self.descriptor, self.size, self.start = descriptor, size, start
         head = os.pread(descriptor, 64, start)
         if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
             raise ValueError("no ELF file")
@@ -7333,11 +7332,12 @@ class ElfFile:
         if segment_size != self.segment.size or section_size not in (0, self.section.size):
             raise ValueError("entries of an unknown size")
         self.segments = self._table(self.segment, self.segment_table, count)
+        if not self.is_64:      # in the order that they have in files of 64 bits
+            self.segments = [row[:1] + row[6:7] + row[1:6] + row[7:] for row in self.segments]
         self.dynamic_place, self.dynamic = 0, []
-        for segment in self.segments:
-            if self.kind(segment) == self.DYNAMIC:
-                self.dynamic_place, length = self.extent(segment)
-                self.dynamic = self._table(self.entry, self.dynamic_place, length // self.entry.size)
+        for place in self.positions(self.DYNAMIC):
+            self.dynamic_place, length = self.extent(place)
+            self.dynamic = self._table(self.entry, self.dynamic_place, length // self.entry.size)
 
     def read(self, offset, length, limit):
         """Bytes of the file; ValueError where it has fewer, or they are more than `limit`."""
@@ -7351,32 +7351,28 @@ class ElfFile:
     def _table(self, entry, offset, count):
         return list(entry.iter_unpack(self.read(offset, entry.size * count, self.MAX_TABLE)))
 
-    @staticmethod
-    def kind(segment):
-        return segment[0]
-
-    def extent(self, segment):
-        """(offset, size) of a segment in the file."""
-        return (segment[2], segment[5]) if self.is_64 else (segment[1], segment[4])
-
-    def memory(self, segment):
-        """(address, size, alignment) of a segment in memory."""
-        return (segment[3], segment[6], segment[7]) if self.is_64 else (segment[2], segment[5], segment[7])
-
-    def pack_segment(self, kind, flags, offset, address, length, alignment):
-        if self.is_64:
-            return self.segment.pack(kind, flags, offset, address, address, length, length, alignment)
-        return self.segment.pack(kind, offset, address, address, length, length, flags, alignment)
-
     def positions(self, kind):
         """The places in the table of segments of this kind."""
-        return [place for place, segment in enumerate(self.segments) if self.kind(segment) == kind]
+        return [place for place, segment in enumerate(self.segments) if segment[0] == kind]
+
+    def extent(self, place):
+        """(offset, size) of a segment in the file."""
+        return self.segments[place][2], self.segments[place][5]
+
+    def memory(self, place):
+        """(address, size, alignment) of a segment in memory."""
+        return self.segments[place][3], self.segments[place][6], self.segments[place][7]
+
+    def pack(self, segment):
+        """The bytes of a segment's entry in the table."""
+        kind, flags, *places, alignment = segment
+        return self.segment.pack(*(segment if self.is_64 else (kind, *places, flags, alignment)))
 
     @property
     def interpreter(self):
         """The loader that the file asks for, b"" where it asks for none."""
         for place in self.positions(self.INTERPRETER):
-            offset, length = self.extent(self.segments[place])
+            offset, length = self.extent(place)
             return self.read(offset, length, 1 << 12).partition(b"\0")[0]
         return b""
 
@@ -7384,7 +7380,7 @@ class ElfFile:
     def go_notes(self):
         """The places in the table of segments of notes that Go's linker left, which are of Go's programs alone."""
         return [place for place in self.positions(self.NOTE)
-                if b"Go\0\0" in self.read(*self.extent(self.segments[place]), self.MAX_TABLE)]
+                if b"Go\0\0" in self.read(*self.extent(place), self.MAX_TABLE)]
 
     def entries(self, *tags):
         """(place in the table, tag, value) of the dynamic entries with these tags, up to the end mark."""
@@ -7404,19 +7400,17 @@ class ElfFile:
             raise ValueError("no dynamic strings")
         address, length = values[self.STRING_TABLE], values[self.STRING_SIZE]
         for place in self.positions(self.LOAD):
-            offset, size = self.extent(self.segments[place])
-            start, _, _ = self.memory(self.segments[place])
+            offset, size = self.extent(place)
+            start, _, _ = self.memory(place)
             if start <= address and address + length <= start + size:
                 return offset + address - start, address, length
         raise ValueError("dynamic strings that are not in the file")
 
-    @property
+    @found_once
     def string_data(self):
         """The bytes of all dynamic strings."""
-        if self._string_data is None:
-            offset, _, length = self.strings
-            self._string_data = self.read(offset, length, self.MAX_STRINGS)
-        return self._string_data
+        offset, _, length = self.strings
+        return self.read(offset, length, self.MAX_STRINGS)
 
     def string(self, value):
         """The dynamic string that starts at `value`."""
@@ -7447,15 +7441,13 @@ def elf_magic(descriptor):
 
 
 def read_elf(path, read):
-    """What `read` makes of an ElfFile and its status; OSError, ValueError."""
+    """What `read` makes of an ElfFile; OSError, ValueError."""
     with Closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as descriptor:
-        status = os.fstat(descriptor)
-        return read(ElfFile(descriptor, status.st_size), status)
+        return read(ElfFile(descriptor, os.fstat(descriptor).st_size))
 
 
 def embedded_program(path):
-    """What is loaded of a program that lies in the one at `path`, for the same machine: [(offset, bytes)], empty where
-    there is none. elf(5)"""
+    """[(offset, bytes)] of what is loaded of a program for the same machine that lies in the one at `path`. elf(5)"""
     with open(path, "rb") as file:
         content = file.read()
         place = content.find(content[:6], 1)
@@ -7463,7 +7455,7 @@ def embedded_program(path):
             place = content.find(content[:6], place + 1)
         try:
             elf = ElfFile(file.fileno(), len(content) - place, place)
-            extents = [elf.extent(elf.segments[number]) for number in elf.positions(elf.LOAD)]
+            extents = [elf.extent(number) for number in elf.positions(elf.LOAD)]
             return [(offset, elf.read(offset, length, len(content))) for offset, length in [(0, 4096)] + extents]
         except (OSError, ValueError):       # no other program in it
             return []
@@ -7472,7 +7464,7 @@ def embedded_program(path):
 def elf_interpreter(path):
     """The loader (bytes) that a program asks for; b"" where it asks for none, or cannot be read."""
     try:
-        return read_elf(path, lambda elf, status: elf.interpreter)
+        return read_elf(path, lambda elf: elf.interpreter)
     except (OSError, ValueError):
         return b""
 
@@ -7491,7 +7483,7 @@ class GuestLibraries:
         import itertools
         wanted = list(itertools.islice(self._configured("/etc/ld.so.conf", [self.MAX_FILES]), self.MAX_DIRECTORIES))
         for start in ("/lib", "/usr/lib"):
-            wanted += ["%s/%s" % (start, name) for name in self._names(start) if "-linux-" in name]
+            wanted += ["%s/%s" % (start, name) for name in self.tree.entries(start) if "-linux-" in name]
         wanted += ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib64", "/usr/local/lib"]
         found = []
         for guest in wanted:
@@ -7503,13 +7495,8 @@ class GuestLibraries:
                 found.append(guest)
         return found
 
-    def names(self):
-        """The names (bytes) of what lies in the directories."""
-        return {os.fsencode(name) for guest in self.directories for name in self._names(guest)}
-
     def find(self, name, machine):
-        """The guest path, without links, of the first library of that name for a machine (bytes, as ElfFile has it);
-        "" where there is none."""
+        """The guest path, without links, of the first library of that name for an ElfFile's machine, "" for none."""
         for directory in self.directories:
             try:
                 guest = self.tree.resolve(directory + "/" + name)
@@ -7520,12 +7507,6 @@ class GuestLibraries:
                 return guest
         return ""
 
-    def _names(self, guest):
-        try:
-            return sorted(os.listdir(self.tree.path(guest)))
-        except OSError:
-            return []
-
     def _configured(self, guest, allowance):
         """Directories that a file of ld.so.conf's kind names, those that it includes with it."""
         allowance[0] -= 1
@@ -7535,7 +7516,7 @@ class GuestLibraries:
             words = line.partition("#")[0].split()
             if len(words) == 2 and words[0] == "include":
                 directory, _, pattern = os.path.join(os.path.dirname(guest), words[1]).rpartition("/")
-                for name in self._names(directory):
+                for name in self.tree.entries(directory):
                     if self._is_match(name, pattern):
                         yield from self._configured(directory + "/" + name, allowance)
             elif words and words[0].startswith("/"):
@@ -7586,13 +7567,11 @@ def graphics_mounts(machine):
     found = [path for name in ("libGL.so.1", "libEGL.so.1", "libdrm.so.2") for path in cache.find(name)]
     patterns = ["/usr/lib/dri", "/usr/lib64/dri", "/lib/dri", "/lib64/dri", "/usr/lib/*/dri", "/tmp/.X11-unix"]
     patterns += [glob.escape(os.path.dirname(path)) + "/dri" for path in found]
-    paths = [path for pattern in patterns for path in glob.glob(pattern)]
-    return Mount.same(paths)
+    return Mount.same(path for pattern in patterns for path in glob.glob(pattern))
 
 
 def graphics_nodes():
-    """The device nodes of GPUs of all makers but NVIDIA: for rendering, and for computing with AMD's ROCm, whose
-    libraries are the image's own."""
+    """The device nodes of GPUs of other makers: for rendering, and for AMD's ROCm, whose libraries are the image's."""
     return Mount.same(("/dev/dri", "/dev/kfd"))
 
 
@@ -7620,7 +7599,6 @@ class ContainerEdits:
         self.mounts += other.mounts
         self.devices += other.devices
         self.environment.update(other.environment)
-        self.first_library_directory = self.first_library_directory or other.first_library_directory
         self.library_directories += other.library_directories
 
     def _directories(self):
@@ -7772,7 +7750,9 @@ class GpuRequest:
     def choose(self, allowed, gpus):
         """The indices and UUIDs that CUDA shall see, None for all there are; never more than `allowed`, which is the
         batch system's CUDA_VISIBLE_DEVICES (None where it says nothing). `gpus` are those of the host."""
-        pool = self._pool(allowed)
+        pool = None
+        if allowed is not None:         # the words of it that stand for GPUs
+            pool = [word for word in map(str.strip, allowed.split(",")) if word not in ("", "-1", "NoDevFiles")]
         if self.count:
             return self._first(pool, allowed, gpus)
         if "all" in self.devices or not self.is_explicit and self.devices != ["none"] and pool is not None:
@@ -7781,14 +7761,6 @@ class GpuRequest:
         for word in wanted:
             self._check_choice(word, pool, allowed, gpus)
         return wanted
-
-    @staticmethod
-    def _pool(allowed):
-        """The words of CUDA_VISIBLE_DEVICES that stand for GPUs; None where it says nothing."""
-        if allowed is None:
-            return None
-        words = [word.strip() for word in allowed.split(",")]
-        return [word for word in words if word not in ("", "-1", "NoDevFiles")]
 
     def _first(self, pool, allowed, gpus):
         """The first of those there are, as many as are asked for."""
@@ -7802,18 +7774,15 @@ class GpuRequest:
 
     def _check_choice(self, word, pool, allowed, gpus):
         """EngineError where an index or UUID is of none that may be had."""
-        other_name = self._other_name(word, gpus)
+        # The UUID of an index, the index of a UUID; "" where the host has no such GPU
+        other_name = next((gpu.uuid if word == gpu.index else gpu.index
+                           for gpu in gpus if word in (gpu.index, gpu.uuid)), "")
         if pool is not None and not {word, other_name} & set(pool):
             raise EngineError("GPU %s is not among those that the batch system gave" % word,
                               "CUDA_VISIBLE_DEVICES=%s there" % allowed)
         if self.is_explicit and gpus and not word.startswith("MIG-") and not other_name:
             raise EngineError("GPU %s: there is none of that name" % word, "there are " + ", ".join(
                 "%s (%s)" % (gpu.index, gpu.uuid) for gpu in gpus))
-
-    @staticmethod
-    def _other_name(word, gpus):
-        """The UUID of an index, the index of a UUID; "" where the host has no such GPU."""
-        return next((gpu.uuid if word == gpu.index else gpu.index for gpu in gpus if word in (gpu.index, gpu.uuid)), "")
 
 
 class Gpu:
@@ -7881,16 +7850,10 @@ class NvidiaDriver:
     def __init__(self, machine):
         self.cache = LoaderCache(machine)
         self.machine = machine
-        self.module_version = self._module_version()
-        self.library = self._find_library()
         self.version = self._version_of(self.library) or self.module_version
 
-    @property
-    def is_there(self):
-        """Whether this host has the driver's library."""
-        return bool(self.library)
-
-    def _find_library(self):
+    @found_once
+    def library(self):
         """The path of libcuda.so.1, else of the library that only tells about GPUs; "" where there is none. Of several
         the kernel's: CUDA's packages bring newer ones for older drivers, and the loader may know them as well."""
         directories = self.DIRECTORIES + ("/usr/lib/%s-linux-gnu" % self.machine,)
@@ -7906,8 +7869,8 @@ class NvidiaDriver:
         suffix = os.path.realpath(library).partition(".so.")[2]
         return suffix if len(version_numbers(suffix)) > 1 else ""
 
-    @staticmethod
-    def _module_version():
+    @found_once
+    def module_version(self):
         """The version of the kernel's part; "" where it is not loaded."""
         import re
         found = re.search(r"Module.*?\s(\d+\.\d+(\.\d+)?)\s", system_text("/proc/driver/nvidia/version"))
@@ -7918,14 +7881,8 @@ class NvidiaDriver:
         wanted = capabilities | ({"graphics"} if "display" in capabilities else set())
         return {name for capability, names in table.items() if capability in wanted for name in names}
 
-    def _left_out(self, capabilities):
-        """The libraries that are only for what is not asked for."""
-        known = {name for names in self.LIBRARIES.values() for name in names}
-        return known - self._of(self.LIBRARIES, capabilities) | set(self.FRONT_ENDS)
-
     def _is_own(self, name):
-        """Whether a file name is that of a library of this driver: it ends with the driver's version, but for two
-        families that have versions of their own."""
+        """Whether a file name is a library's of this driver: by its version, but two families have their own."""
         import re
         stem, _, suffix = name.partition(".so.")
         if re.fullmatch(r"libnvidia-nvvm70|libnvidia-egl-(gbm|wayland2?|xcb|xlib)", stem):
@@ -7934,7 +7891,8 @@ class NvidiaDriver:
 
     def _libraries(self, library, capabilities):
         """{name: path} of the libraries beside `library`, under all names that they have there."""
-        left_out, listed = self._left_out(capabilities), {}
+        known = {name for names in self.LIBRARIES.values() for name in names}
+        left_out, listed = known - self._of(self.LIBRARIES, capabilities) | set(self.FRONT_ENDS), {}
         for directory in (os.path.dirname(library), os.path.dirname(os.path.realpath(library))):
             for path in (directory, directory + "/vdpau"):
                 for name in entries_of(path):
@@ -8002,14 +7960,11 @@ class NvidiaDriver:
         """The guest directory of a newer CUDA library that the image brings for drivers older than itself, "" where
         there is none or it is not for GPUs of this kind. CUDA Compatibility, Forward Compatibility"""
         guest = "/usr/local/cuda/compat"
-        try:
-            names = os.listdir(tree.path(guest))
-        except OSError:
+        versions = [version_numbers(name.partition(".so.")[2]) for name in tree.entries(guest)
+                    if name.startswith("libcuda.so.")]
+        if not self.version or max(versions, default=())[:1] <= version_numbers(self.version)[:1]:
             return ""
-        versions = [version_numbers(name.partition(".so.")[2]) for name in names if name.startswith("libcuda.so.")]
-        is_for_data_centres = not any("GeForce" in gpu.model or "TITAN" in gpu.model for gpu in Gpu.list())
-        is_newer = max(versions, default=())[:1] > version_numbers(self.version)[:1]
-        return guest if self.version and is_newer and is_for_data_centres else ""
+        return "" if any("GeForce" in gpu.model or "TITAN" in gpu.model for gpu in Gpu.list()) else guest
 
     # CUDA version: the first branch of the driver that has it. CUDA Toolkit release notes, table 3
     BRANCHES = {(8, 0): 375, (9, 0): 384, (9, 1): 390, (9, 2): 396, (10, 0): 410, (10, 1): 418, (10, 2): 440,
@@ -8068,11 +8023,11 @@ class DeviceSpecs:
         unread = []
         for directory in self.DIRECTORIES:
             for name in entries_of(directory):
-                path = directory + "/" + name
-                if name.endswith((".yaml", ".yml")) and not self._can_read_yaml():
-                    unread.append(path)
-                elif name.endswith((".json", ".yaml", ".yml")):
-                    self._take_file(path)
+                try:
+                    if name.endswith((".json", ".yaml", ".yml")):
+                        self._take_file(directory + "/" + name)
+                except ImportError:
+                    unread.append(directory + "/" + name)
         if unread:
             say.warning("%s: passed over, as Python's yaml module is not here; JSON needs none" % ", ".join(unread))
 
@@ -8085,11 +8040,6 @@ class DeviceSpecs:
             raise UsageError("--device=%s: no device" % text,
                              "write /dev/NAME[:PATH][:rwm], or VENDOR/CLASS=NAME as in nvidia.com/gpu=all")
         return match.groups()
-
-    @staticmethod
-    def _can_read_yaml():
-        import importlib.util
-        return importlib.util.find_spec("yaml") is not None
 
     def _take_file(self, path):
         try:
@@ -8195,8 +8145,7 @@ class DeviceSpecs:
         return following + [word.partition("=")[2] for word in words if word.startswith(option + "=")]
 
     def _place(self, guest):
-        """The name below the place of ContainerEdits for a library or program that is to lie where systems keep theirs;
-        "" for other files."""
+        """The name in ContainerEdits of what is to lie where systems keep libraries and programs, "" for others."""
         import re
         directory, name = os.path.split(guest)
         if re.fullmatch(self.LIBRARY_DIRECTORY, directory) and ".so" in name:
@@ -8283,7 +8232,7 @@ class MpiLibrary:
         self.directory = directory      # as its own side sees it
         self.name = name
         self.path = path                # on the host
-        self.machine, strings = read_elf(path, lambda elf, status: (elf.machine, elf.string_data))
+        self.machine, strings = read_elf(path, lambda elf: (elf.machine, elf.string_data))
         # By a symbol: Open MPI 1.10 had the name that is MPICH's
         self.maker = "Open MPI" if b"\0ompi_mpi_comm_world\0" in strings else "MPICH"
         # Open MPI up to 4 knows the ranks that its own launcher or srun has started, and no other launcher's of PMIx
@@ -8297,15 +8246,13 @@ class MpiLibrary:
 
     @staticmethod
     def is_older(path, other):
-        """Whether a library is older than another, by the numbers that end their full names; where one says no more
-        than its interface, nobody knows."""
+        """Whether a library is older, by the end of full names; one that says no more than its interface is not."""
         versions = [version_numbers(os.path.realpath(each).partition(".so.")[2]) for each in (path, other)]
         return min(map(len, versions)) > 1 and versions[0] < versions[1]
 
     @classmethod
     def list(cls, directories, place):
-        """{interface: MpiLibrary} of the first of each in `directories` of one side; `place` gives the host path of a
-        path there."""
+        """{interface: MpiLibrary}, the first in `directories` of one side; `place` gives the host path of a path."""
         found = {}
         for directory in directories:
             for name in cls.NAMES:
@@ -8348,9 +8295,9 @@ class MpiLibrary:
                 or ".so." in name and name.startswith(self.RUNTIME))
 
     def survey(self, environment, machine):
-        """What a container needs of the host to use it, as (kind, name, path): each "library" and "provider" of the
-        network, each "place" that is read by its path, each "variable" with its value, and the version of "glibc" that
-        they need. ToolError where ldd cannot tell. ldd(1)"""
+        """What a container needs of the host to use it: {name: path} of "libraries" and of "providers" of the network,
+        "places" that are read by their path, {name: value} of "variables", and the version of "glibc" that they need.
+        ToolError where ldd cannot tell. ldd(1)"""
         own = [self.directory + "/" + name for name in entries_of(self.directory) if self.is_kin(name)]
         own += self._opened(environment, machine)
         pmi = environment.get("I_MPI_PMI_LIBRARY", "")          # SLURM's, that Intel's is told to open
@@ -8370,10 +8317,8 @@ class MpiLibrary:
         variables = {name: environment[name] for name in self.PREFIXES if name in environment}
         if pmi in own:
             variables["I_MPI_PMI_LIBRARY"] = "%s/%s%s" % (self.PLACE, ContainerEdits.LIBRARIES, os.path.basename(pmi))
-        found = [("glibc",) + tuple(map(str, needed))] + [("place", "", path) for path in places]
-        for kind, named in ("library", libraries), ("provider", providers), ("variable", variables):
-            found += [(kind,) + pair for pair in sorted(named.items())]
-        return found
+        return {"libraries": libraries, "providers": providers, "places": places, "variables": variables,
+                "glibc": needed}
 
     def _needs(self, paths, environment):
         """{name: path} of the libraries that the host's loader finds for these, but for the C library's."""
@@ -8422,20 +8367,17 @@ class MpiLibrary:
         """The ContainerEdits that put it into the place of `replaced`, the MpiLibrary in a GuestTree; `survey` is its
         own. Of each library that both sides have the newer one is used."""
         edits, names = ContainerEdits(self.PLACE), {}
+        edits.mounts += Mount.same(survey["places"])
+        edits.environment.update(survey["variables"])
+        for name, path in survey["providers"].items():
+            edits.files["providers/" + name] = path
+            edits.environment["FI_PROVIDER_PATH"] = self.PLACE + "/providers"
         own = self._guest_files(tree, [replaced.directory] + GuestLibraries(tree).directories)
-        for kind, name, path in survey:
-            if kind == "place":
-                edits.mounts += Mount.same([path])
-            elif kind == "variable":
-                edits.environment[name] = path
-            elif kind == "provider":
-                edits.files["providers/" + name] = path
-                edits.environment["FI_PROVIDER_PATH"] = self.PLACE + "/providers"
-            elif kind == "library":
-                is_own = self.is_kin(name)
-                if is_own or name not in own or not self.is_older(path, tree.path(own[name])):
-                    edits.files[edits.LIBRARIES + name] = path
-                    names[self.common_name(name)] = path if is_own else ""
+        for name, path in sorted(survey["libraries"].items()):
+            is_own = self.is_kin(name)
+            if is_own or name not in own or not self.is_older(path, tree.path(own[name])):
+                edits.files[edits.LIBRARIES + name] = path
+                names[self.common_name(name)] = path if is_own else ""
         # Over the container's own files too: a program may know their path
         for name, guest in self._guest_files(tree, [replaced.directory]).items():
             path = names.get(self.common_name(name))
@@ -8448,7 +8390,7 @@ class MpiLibrary:
         """{name: guest path, without links} of the libraries in these directories of a container, the first ones."""
         found = {}
         for directory in directories:
-            for name in entries_of(tree.path(directory)):
+            for name in tree.entries(directory):
                 if ".so" in name and name not in found:
                     try:
                         found[name] = tree.resolve(directory + "/" + name)
@@ -8458,8 +8400,7 @@ class MpiLibrary:
 
 
 class JobStep:
-    """The ranks of a parallel job that a launcher started on this node: how many they are, and what tells them from
-    all others."""
+    """The ranks of a parallel job that a launcher started on this node: how many, and what tells them from others."""
 
     # The variable that tells how many, and those that tell which: where none does, the parent process
     LAUNCHERS = (
@@ -8674,13 +8615,13 @@ class RunSpec:
         "--volume=HOST:PATH:ro": lambda spec: any(mount.is_read_only for mount in spec.mounts),
     }
 
-    def __init__(self, root, argv, environment, account, mounts=(), directory="/", kernel=""):
+    def __init__(self, root, argv, environment, account, mounts=(), kernel=""):
         self.root = root
         self.argv = argv
         self.environment = environment
         self.account = account
         self.mounts = list(mounts)
-        self.directory = directory
+        self.directory = "/"
         self.kernel = kernel
         self.host_name = ""
         self.is_read_only = False
@@ -8697,10 +8638,6 @@ class RunSpec:
         return "\n".join([os.path.realpath(self.root), "%d:%d" % (self.account.uid, self.account.gid), self.host_name,
                           "%d%d" % (self.is_read_only, self.is_ephemeral)] + mounts)
 
-    def features(self):
-        """Those of FEATURES that it asks for."""
-        return [name for name, is_asked in self.FEATURES.items() if is_asked(self)]
-
     @property
     def tree(self):
         """The tree with its mounts, as the command will see it."""
@@ -8714,13 +8651,10 @@ class RunSpec:
         name = self.argv[0]
         if not name:
             raise CommandNotFoundError("the command is an empty word")
-        if "/" in name:
-            candidates = [os.path.join(self.directory, name)]
-        else:
-            search_path = self.environment.get("PATH", DEFAULT_PATH)
-            candidates = [os.path.join(self.directory, part or ".", name) for part in search_path.split(":")]
+        search_path = "" if "/" in name else self.environment.get("PATH", DEFAULT_PATH)
         tree, obstacles = self.tree, []
-        for guest in candidates:
+        for part in search_path.split(":"):     # an empty part is the working directory
+            guest = os.path.join(self.directory, part, name)
             obstacle = self._obstacle(tree, guest)
             if obstacle is None:
                 return guest
@@ -8763,7 +8697,7 @@ class RunSpec:
     def needed_libraries(self):
         """The names of the libraries that the program to start asks for; none where that cannot be told."""
         try:
-            return read_elf(self._executed(self.find_command())[0], lambda elf, status: [
+            return read_elf(self._executed(self.find_command())[0], lambda elf: [
                 os.path.basename(os.fsdecode(elf.string(name))) for _, _, name in elf.entries(elf.NEEDED)])
         except (EngineError, OSError, ValueError):      # that it cannot be started is told when it is
             return []
@@ -8777,10 +8711,10 @@ class RunSpec:
         except EngineError:         # that is told when it is started
             return False
 
-    def find_program(self, name, search_path):
-        """The guest path of a helper program in directories of the container; None where it has none."""
+    def find_program(self, name):
+        """The guest path of a helper program in the usual directories of the container; None where it has none."""
         tree = self.tree
-        found = (part + "/" + name for part in search_path.split(":"))
+        found = (part + "/" + name for part in DEFAULT_PATH.split(":"))
         return next((guest for guest in found if self._obstacle(tree, guest) is None), None)
 
     @staticmethod
@@ -8832,7 +8766,7 @@ class ElfPatcher:
 
     def __init__(self, elf):
         self.elf = elf
-        self.table = [elf.segment.pack(*segment) for segment in elf.segments]
+        self.segments = list(elf.segments)
         self._edits = []
         self.tail = b""
 
@@ -8840,8 +8774,8 @@ class ElfPatcher:
     def edits(self):
         """[(offset, bytes to write there)]."""
         elf = self.elf
-        return self._edits + [(elf.segment_table + place * elf.segment.size, data) for place, data in enumerate(
-            self.table) if data != elf.segment.pack(*elf.segments[place])]
+        return self._edits + [(elf.segment_table + place * elf.segment.size, elf.pack(segment))
+                              for place, segment in enumerate(self.segments) if segment != elf.segments[place]]
 
     def _next_place(self):
         end = self.elf.size + len(self.tail)
@@ -8857,14 +8791,9 @@ class ElfPatcher:
         """The kernel starts the loader at `path`; the address stays, where ld.so reads its own name."""
         elf = self.elf
         place = elf.positions(elf.INTERPRETER)[0]
+        kind, flags, _, address, physical, _, size, alignment = elf.segments[place]
         offset = self._append(path + b"\0")
-        if elf.is_64:
-            _, flags, _, address, physical, _, size, alignment = elf.segments[place]
-            values = flags, offset, address, physical, len(path) + 1, size, alignment
-        else:
-            _, _, address, physical, _, size, flags, alignment = elf.segments[place]
-            values = offset, address, physical, len(path) + 1, size, flags, alignment
-        self.table[place] = elf.segment.pack(elf.INTERPRETER, *values)
+        self.segments[place] = kind, flags, offset, address, physical, len(path) + 1, size, alignment
 
     def set_strings(self, changes):
         """Dynamic entries get new strings: `changes` are (place, tag, string). ValueError where there is no room."""
@@ -8880,9 +8809,9 @@ class ElfPatcher:
             values[entry] = (tag, new_address if tag == elf.STRING_TABLE else len(strings))
         self._edits += [(elf.dynamic_place + entry * elf.entry.size, elf.entry.pack(*pair))
                         for entry, pair in values.items()]
-        del self.table[spare]           # what is loaded must be in the order of its addresses
-        self.table.insert(max(spare, elf.positions(elf.LOAD)[-1]), elf.pack_segment(
-            elf.LOAD, 6, place, new_address, len(strings), alignment))
+        del self.segments[spare]        # what is loaded must be in the order of its addresses
+        self.segments.insert(max(spare, elf.positions(elf.LOAD)[-1]), (
+            elf.LOAD, 6, place, new_address, new_address, len(strings), len(strings), alignment))
         section = elf.string_section(address)
         if section is not None:         # gcc and readelf find the strings by it: sh_addr, sh_offset, sh_size
             where = section + 8 + elf.word.size
@@ -8907,7 +8836,7 @@ class ElfPatcher:
     def _free_address(self, offset):
         """(address, alignment) for what is at `offset` in the file, behind all that is loaded."""
         elf = self.elf
-        extents = [elf.memory(elf.segments[place]) for place in elf.positions(elf.LOAD)]
+        extents = [elf.memory(place) for place in elf.positions(elf.LOAD)]
         alignment = max([alignment for _, _, alignment in extents] + [0x1000])
         end = max(address + size for address, size, _ in extents)
         if alignment & (alignment - 1) or alignment > 1 << 24 or end > 1 << (47 if elf.is_64 else 31):
@@ -8915,8 +8844,7 @@ class ElfPatcher:
         return end + -end % alignment + offset % alignment, alignment
 
     def spare_entry(self):
-        """The place of a dynamic entry that is free, so that an end mark remains, or of one that only saves time.
-        ValueError where there is none."""
+        """The place of a dynamic entry that is free, an end mark remaining, or only saves time; else ValueError."""
         tags = [tag for tag, _ in self.elf.dynamic]
         place = tags.index(0)
         if tags[place + 1:place + 2] == [0]:
@@ -8956,9 +8884,7 @@ class ConversionStep:
         return GuestTree(self.tree.path, published_root=self.root)
 
     def state(self):
-        """"" where the step is not done, "whole" where it is, "moved" where it is for another path, or "broken"."""
-        if not self.journal.exists:
-            return ""
+        """"whole" where the step is done, "moved" where it is for another path, or "broken"."""
         first, last = self.journal.ends()
         if last.get("state") != "whole":
             return "broken"
@@ -8991,14 +8917,13 @@ class ConversionStep:
     def undo(self):
         """Give the tree back as it was."""
         records = list(self.journal.read())
-        roots = [record["root"] for record in records if "root" in record]
-        is_whole = ([record["state"] for record in records if "state" in record] or [""])[-1] == "whole"
+        is_whole = bool(records) and records[-1].get("state") == "whole"
         self.journal.add([{"state": "broken"}])
         try:
             for record in {record["path"]: record for record in records if "path" in record}.values():
                 if "kept" not in record:        # of several the last: then the file was another one
                     self.revert(record, is_whole)
-            self.mend(os.fsencode(roots[0]), {record["path"] for record in records if "kept" in record})
+            self.mend(os.fsencode(records[0]["root"]), {record["path"] for record in records if "kept" in record})
             for record in records:
                 if "directory" in record and not is_whole:
                     self.set_directory(record["directory"], record["mode"], record["mtime"])
@@ -9055,7 +8980,7 @@ class LinkStep(ConversionStep):
     """Symbolic links that lead out of the tree, as absolute ones do, get the tree's path before them."""
 
     name = "links"
-    HOST_TREES = ("/proc", "/dev", "/sys")      # the host's own in every container
+    HOST_TREES = ("/proc/", "/dev/", "/sys/")       # the host's own in every container
 
     def plan(self, since):
         noted, shared = set(), {}
@@ -9085,17 +9010,16 @@ class LinkStep(ConversionStep):
         """What a link shall say; None where it may stay, and what it says where it leads into the tree already."""
         if (target + "/").startswith(self.root + "/"):
             return target
-        if target.startswith("/"):
-            path = os.path.normpath("/" + target.lstrip("/"))
-            if (path + "/").startswith(tuple(tree + "/" for tree in self.HOST_TREES)):
-                return None
-            return self._within(target)
-        depth = relative.count("/")
+        is_absolute = target.startswith("/")
+        place, depth = ("", 0) if is_absolute else (os.path.dirname(relative), relative.count("/"))
+        path = "/" + os.path.normpath("/%s/%s" % (place, target)).lstrip("/")
+        if is_absolute and (path + "/").startswith(self.HOST_TREES):
+            return None
         for part in target.split("/"):
             depth += {"..": -1, "": 0, ".": 0}.get(part, 1)
             if depth < 0:               # over the top, where a container's root would stop it
-                return self._within(os.path.normpath("/" + os.path.dirname(relative) + "/" + target))
-        return None
+                return self._within(path)
+        return self._within(target) if is_absolute else None
 
     def _within(self, guest):
         path = self.root + "/" + guest.lstrip("/")
@@ -9180,7 +9104,20 @@ class LinkStep(ConversionStep):
 
 
 class FileStep(ConversionStep):
-    """Files that are overwritten in places, and appended to."""
+    """Files that are overwritten in places, and appended to. Of each one plan_file() gives the record and the bytes to
+    append, or (None, b"") where it needs nothing."""
+
+    def plan(self, since):
+        shared = {}
+        for relative, status, descriptor in self.regular_files(since):
+            if status.st_ino in shared:         # another name of a file that is changed already
+                yield dict(shared[status.st_ino], path=relative, shared=1), b""
+                continue
+            record, tail = self.plan_file(relative, status, descriptor)
+            if record and not (since and "kept" in record):
+                if status.st_nlink > 1 and "edits" in record:
+                    shared[status.st_ino] = record
+                yield record, tail
 
     def record(self, path, status, descriptor, edits, tail):
         """What the journal says of a change; ValueError where the edits lie over one another or outside of the file."""
@@ -9195,8 +9132,7 @@ class FileStep(ConversionStep):
                 "size": status.st_size, "tail": len(tail), "edits": values}
 
     def open_file(self, path):
-        """(descriptor, status) of a regular file of the tree, open to write whatever its mode, which write() gives
-        back; None where it is gone."""
+        """(descriptor, status) of a regular file, open whatever its mode, which write() restores; None if gone."""
         place = self.open_parent(path)
         if not place:
             return None
@@ -9232,7 +9168,7 @@ class FileStep(ConversionStep):
         set_time(descriptor, mtime)
 
     def convert(self, record, data):
-        if "edits" not in record or "shared" in record:        # another name of a file that is changed already
+        if "edits" not in record or "shared" in record:
             return
         opened = self.open_file(record["path"])
         if not opened:
@@ -9248,18 +9184,14 @@ class FileStep(ConversionStep):
         if not opened:
             return
         descriptor, status = opened
-        mtime, mode = status.st_mtime_ns, stat.S_IMODE(status.st_mode)
-        if not is_whole:        # in the copy of somebody else's container, his journal makes no program set-user-id
-            mtime, mode = record["mtime"], record["mode"] & 0o777 | mode & 0o7000
+        mtime, mode, old = status.st_mtime_ns, stat.S_IMODE(status.st_mode), []
         with Closing(descriptor):
-            old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
             if self._is_converted(descriptor, status, record, is_whole):
-                for offset, data in old:
-                    write_all_at(descriptor, data, offset)
+                old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
                 os.ftruncate(descriptor, record["size"])
-                self.write(descriptor, [], mtime, mode)
-            else:
-                self.write(descriptor, [], status.st_mtime_ns, stat.S_IMODE(status.st_mode))
+                if not is_whole:    # in the copy of somebody else's container, his journal makes no program set-user-id
+                    mtime, mode = record["mtime"], record["mode"] & 0o777 | mode & 0o7000
+            self.write(descriptor, old, mtime, mode)
 
     @staticmethod
     def _is_converted(descriptor, status, record, is_whole):
@@ -9303,8 +9235,7 @@ class LoaderStep(FileStep):
 
     @staticmethod
     def has_known_variable(data):
-        """Whether it is certain that a loader (bytes) obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH once it is
-        changed."""
+        """Whether it is certain that a loader (bytes), once it is changed, obeys LD_LIBRARY_REAL instead."""
         for word in b"PATH", b"REAL":       # as VARIABLE has it, without the module re: every run asks
             if b"\0LIBRARY_" + word + b"\0" in data:
                 return True
@@ -9324,17 +9255,11 @@ class LoaderStep(FileStep):
         return found + [(match.start(match.lastgroup), new)
                         for match in re.finditer(cls.VARIABLE.replace(b"%s", old), data)]
 
-    def plan(self, since):
-        shared = {}
-        for relative, status, descriptor in self.regular_files():
-            if status.st_ino in shared:
-                yield dict(shared[status.st_ino], path=relative, shared=1), b""
-            elif self.is_loader(relative) and status.st_size <= self.MAX_LOADER and elf_magic(descriptor):
-                data = os.pread(descriptor, status.st_size, 0)
-                record = self.record(relative, status, descriptor, self.edits(data), b"")
-                if status.st_nlink > 1:
-                    shared[status.st_ino] = record
-                yield record, b""
+    def plan_file(self, relative, status, descriptor):
+        if not self.is_loader(relative) or status.st_size > self.MAX_LOADER or not elf_magic(descriptor):
+            return None, b""
+        data = os.pread(descriptor, status.st_size, 0)
+        return self.record(relative, status, descriptor, self.edits(data), b""), b""
 
 
 class ElfStep(FileStep):
@@ -9343,20 +9268,13 @@ class ElfStep(FileStep):
     name = "elf"
 
     def plan(self, since):
-        libraries, loaders, shared = GuestLibraries(self.guest), {}, {}
+        libraries, loaders = GuestLibraries(self.guest), {}
         self.search_path = [os.fsencode(self.root + guest) for guest in libraries.directories]
-        self.library_names = libraries.names()
+        self.library_names = {os.fsencode(name) for directory in libraries.directories
+                              for name in self.guest.entries(directory)}
         self.find_loader = lambda name: loaders[name] if name in loaders else loaders.setdefault(
             name, libraries.loader(name))
-        for relative, status, descriptor in self.regular_files(since):
-            if status.st_ino in shared:         # another name of a file
-                yield dict(shared[status.st_ino], path=relative, shared=1), b""
-                continue
-            record, tail = self._plan_file(relative, status, descriptor)
-            if record and not (since and "kept" in record):
-                if status.st_nlink > 1 and "edits" in record:
-                    shared[status.st_ino] = record
-                yield record, tail
+        return super().plan(since)
 
     def converted_at(self):
         """When the last conversion ended, in nanoseconds, by the clock of the file system."""
@@ -9366,8 +9284,7 @@ class ElfStep(FileStep):
         """Whether something was added since."""
         return next(self.plan(self.converted_at()), None) is not None
 
-    def _plan_file(self, relative, status, descriptor):
-        """(record, bytes to append), (None, b"") where a file needs nothing."""
+    def plan_file(self, relative, status, descriptor):
         try:
             elf = ElfFile(descriptor, status.st_size)
             if self._pointers(elf, os.fsencode(self.root)):
@@ -9411,7 +9328,7 @@ class ElfStep(FileStep):
         found = []
         if (elf.interpreter + b"/").startswith(root + b"/"):
             place = elf.positions(elf.INTERPRETER)[0]
-            found.append((elf.extent(elf.segments[place])[0], elf.interpreter))
+            found.append((elf.extent(place)[0], elf.interpreter))
         for _, _, value in elf.entries(elf.NEEDED, elf.RPATH, elf.RUNPATH):
             text = elf.string(value)
             if any((part + b"/").startswith(root + b"/") for part in text.split(b":")):
@@ -9498,6 +9415,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         """`directory` is the container's; `root` is the path that its tree will have, where that is another one."""
         self.directory = directory
         self.root = os.path.realpath(root or directory + "/ROOT")
+        self.beside = os.path.dirname(self.root) + "/"      # where the files beside the tree will be
 
     def _steps(self):
         return [step(self.directory, self.root) for step in STEPS.values()]
@@ -9507,8 +9425,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         return {step.name: step.state() for step in self._steps() if step.journal.exists}
 
     def is_done(self, names):
-        """Whether the tree is converted by the steps of these names, for whatever path, and by no others; also where
-        the older udocker did it."""
+        """Whether these steps, and no others, are done, for whatever path; also where the older udocker did it."""
         states = self.states()
         is_own = states or not os.path.exists(self.directory + "/" + self.NOTES[0])
         return not is_own or set(states) == set(names) and "broken" not in states.values()
@@ -9553,10 +9470,6 @@ udocker.Conversion(sys.argv[2]).update()"""
         if names:
             self._write_notes(names)
 
-    def converted_at(self):
-        """When the ELF files were converted last, in whole seconds since the epoch."""
-        return ElfStep(self.directory, self.root).converted_at() // 10 ** 9
-
     def update(self):
         """Convert the ELF files that were added to the tree since it was converted; where there are none, nothing is
         written, and no other process of the container is waited for."""
@@ -9568,12 +9481,11 @@ udocker.Conversion(sys.argv[2]).update()"""
                 step.extend(step.converted_at())
 
     def reverter(self, start, place):
-        """The `mend` of a TreeMerge in which the entry `start` of the tree becomes `place`: it takes back what was
-        changed."""
+        """The `mend` of a TreeMerge in which `start` becomes `place`: it takes back what was changed."""
         found = []
         for step in reversed(self._steps()):
             records = {}
-            for record in step.journal.read() if step.state() else ():
+            for record in step.journal.read() if step.journal.exists else ():
                 for name in record.get("also", [record["path"]] if "path" in record else []):
                     if not start or (name + "/").startswith(start + "/"):
                         records[copied_name(name, start, place)] = record       # of several the last
@@ -9622,23 +9534,19 @@ udocker.Conversion(sys.argv[2]).update()"""
 
     def _first_line(self, libraries, has_direct_programs):
         """What lets a kernel start a script by the container's shell; "" where that line would be too long."""
-        shell = self.root + libraries.tree.resolve("/bin/sh") if has_direct_programs else self._beside(self.SHELL)
+        shell = self.root + libraries.tree.resolve("/bin/sh") if has_direct_programs else self.beside + self.SHELL
         line = "#!" + shell
         limit = 255 if Host().kernel_version >= (5, 1) else 127       # bytes, execve(2)
         if " " not in shell and len(os.fsencode(line)) < limit:
             return line
         return "#!/bin/sh" if has_direct_programs else ""       # the host's finds its own libraries in those modes
 
-    def _beside(self, name):
-        """The path that a file beside the tree will have."""
-        return "%s/%s" % (os.path.dirname(self.root), name)
-
     def _write_shell(self, libraries, has_renamed_variable):
         """The container's shell with a loader that obeys LD_LIBRARY_PATH: the kernel would start the host's for it, and
         that is for another C library."""
-        loader = self._beside(self.LOADER) if has_renamed_variable else self.root + libraries.shell_loader()
+        loader = self.beside + self.LOADER if has_renamed_variable else self.root + libraries.shell_loader()
 
-        def patched(elf, status):
+        def patched(elf):
             patcher = ElfPatcher(elf)
             patcher.set_interpreter(os.fsencode(loader))
             return patcher.patched()
@@ -9656,8 +9564,7 @@ udocker.Conversion(sys.argv[2]).update()"""
 # --- engines ------------------------------------------------------------------------------------------
 
 class Mode:
-    """An execution mode: code, what it is, and the steps that convert a container's tree for it; help and README show
-    them."""
+    """An execution mode: code, what it is, and the steps that convert a tree for it, as help and README show them."""
 
     def __init__(self, code, description, steps=()):
         self.code = code
@@ -9671,7 +9578,6 @@ SETUP_HINT = "udocker setup --execmode=%s CONTAINER"
 class Engine:
     """A way of running a RunSpec; `modes` lists the modes that it offers."""
 
-    name = ""
     modes = ()
     tool_kind = ""      # of TOOL_KINDS what it needs
     shown_kernel = ""   # what the proof shows programs in the place of the host's kernel
@@ -9680,14 +9586,16 @@ class Engine:
     always_shown = ()   # guest paths of the host's that appear whether they are asked for or not
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
-    def __init__(self, mode, host):
+    def __init__(self, mode, host, temporary):
+        """`temporary` is a directory of this machine from which programs may be executed."""
         self.mode = mode
         self.host = host
+        self.temporary = temporary
 
     def check(self, spec):
         """EngineError where `spec` asks for what this engine cannot do."""
-        for feature in spec.features():
-            if feature in self.lacks:
+        for feature, is_asked in spec.FEATURES.items():
+            if feature in self.lacks and is_asked(spec):
                 reason, hint = self.lacks[feature]
                 raise EngineError("%s: mode %s %s" % (feature, self.mode, reason), hint)
 
@@ -9720,10 +9628,8 @@ class ExecutableEngine(Engine):
     """An engine that is an executable of its own."""
 
     def __init__(self, mode, host, executable, temporary):
-        """`temporary` is a directory from which programs may be executed."""
-        super().__init__(mode, host)
+        super().__init__(mode, host, temporary)
         self.executable = executable
-        self.temporary = temporary
 
     def identity(self):
         status = os.stat(self.executable)
@@ -9744,7 +9650,6 @@ UUTILS = "/usr/lib/cargo/bin/coreutils"
 class PRootEngine(ExecutableEngine):
     """PRoot: every system call with a path is caught by ptrace and rewritten. https://proot-me.github.io"""
 
-    name = "PRoot"
     tool_kind = "proot"
     modes = (Mode("P1", "PRoot, accelerated by seccomp: works nearly everywhere, the default"),
              Mode("P2", "PRoot without seccomp: slower"))
@@ -9793,7 +9698,6 @@ class PRootEngine(ExecutableEngine):
             "threads, which then die or go wrong")
 
     def check(self, spec):
-        """EngineError where `spec` asks for what PRoot cannot do."""
         super().check(spec)
         for mount in spec.mounts:
             if ":" in mount.source + mount.guest or mount.guest.endswith("!"):
@@ -9806,7 +9710,7 @@ class PRootEngine(ExecutableEngine):
         words = [program] + spec.argv[1:]
         environment, set_inside = self._split_environment(spec.environment)
         if set_inside:
-            setter = spec.find_program("env", DEFAULT_PATH)
+            setter = spec.find_program("env")
             if "=" in words[0]:
                 raise EngineError("%s: env, which sets %s inside, takes this for a variable" % (
                     words[0], ", ".join(set_inside)), "mode N1 needs no env: " + SETUP_HINT % "N1")
@@ -9868,10 +9772,7 @@ class PRootEngine(ExecutableEngine):
         its loader where it cannot be told another directory than /tmp."""
         is_lost = self.temporary != "/tmp" and b"PROOT_TMP_DIR" not in self.content
         pieces = (is_lost or spec.tree.has_directory(UUTILS)) and embedded_program(self.executable)
-        if not pieces:
-            return {}
-        self.loader = unnamed_program(pieces, self.temporary)
-        return {"PROOT_LOADER": process_path(self.loader)}
+        return {"PROOT_LOADER": process_path(unnamed_program(pieces, self.temporary))} if pieces else {}
 
     def _split_environment(self, wanted):
         """(what PRoot is started with, what must be set inside): PRoot runs on the host, and variables that an image
@@ -9991,14 +9892,8 @@ def make_ephemeral(kernel, root, place):
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
-    name = "Namespaces"
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
     lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
-
-    def __init__(self, mode, host, temporary="/tmp"):
-        """`temporary` is a directory of this machine."""
-        super().__init__(mode, host)
-        self.temporary = temporary
 
     def invocation(self, spec):
         self.check(spec)
@@ -10052,10 +9947,7 @@ class NamespaceEngine(Engine):
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
             root = make_ephemeral(kernel, spec.root, spec.changes) if spec.is_ephemeral else spec.root
-        except OSError as error:
-            raise EngineError("%s: %s" % (error.filename, error.strerror))
-        self._mount_all(kernel, GuestTree(root), spec)
-        try:
+            self._mount_all(kernel, GuestTree(root), spec)
             os.chdir(root)
             if spec.is_read_only:
                 kernel.make_read_only(root, is_recursive=False)
@@ -10185,6 +10077,7 @@ class TreeMount:
         with Closing(file), Closing(os.open(self.DEVICE, os.O_RDWR | os.O_CLOEXEC)) as device:
             kernel.mount_fuse(self.point, device)
             self._serve(kernel, file, device)
+        os.stat(self.point + "/.")      # one that has died at once is told here
 
     def _serve(self, kernel, file, device):
         """Start what answers at the device; EngineError where nothing can."""
@@ -10203,7 +10096,6 @@ class RuncEngine(ExecutableEngine):
     They run one command and go; what they keep meanwhile is in a directory of this run alone.
     """
 
-    name = "runC"
     tool_kind = "runc"
     modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
     lacks = dict(NamespaceEngine.lacks, **{"--ephemeral": PRootEngine.lacks["--ephemeral"]})
@@ -10233,7 +10125,6 @@ class RuncEngine(ExecutableEngine):
         return "crun" in os.path.basename(self.executable)
 
     def check(self, spec):
-        """EngineError where `spec` asks for what this engine cannot do."""
         super().check(spec)
         for mount in spec.mounts:       # with the host's /proc what is at its own place there appears anyway
             if mount.guest.startswith("/proc/") and mount.source != mount.guest:
@@ -10241,12 +10132,11 @@ class RuncEngine(ExecutableEngine):
                                   "mode N1 does: " + SETUP_HINT % "N1")
 
     def _words(self, spec):
-        """The words to execute: runC can only make root inside, whom the container's unshare gives the ids that are
-        asked for. unshare(1)"""
+        """The words to execute: runC only makes root, whom the container's unshare gives other ids. unshare(1)"""
         account = spec.account
         if self.is_crun or (account.uid, account.gid) == (0, 0):
             return spec.argv
-        program = spec.find_program("unshare", DEFAULT_PATH)
+        program = spec.find_program("unshare")
         if not program or b"map-user\0" not in read_file(spec.tree.path(program)):
             raise EngineError("runC can only run commands as root inside, and the container has no unshare program "
                               "that would give them the ids %d:%d" % (account.uid, account.gid),
@@ -10451,11 +10341,6 @@ class FakechrootLibrary:
         """Whether it is of udocker's family, which has volumes at other paths."""
         return b"FAKECHROOT_DIR_MAP" in self.data
 
-    @property
-    def excluded_limit(self):
-        """How many volumes at their own path it can have."""
-        return 64 if self.is_udockers else 100
-
     def check(self, guest):
         """EngineError where it cannot be loaded by a GuestSystem."""
         obstacle = self._obstacle(guest)
@@ -10510,7 +10395,6 @@ class GuestSystem:
     def __init__(self, tree):
         self.tree = tree
         self.libraries = GuestLibraries(tree)
-        self.directories = self.libraries.directories
         release = dict(line.partition("=")[::2] for line in tree.read("/etc/os-release").splitlines())
         self.system = release.get("ID", "").strip("'\" ").lower()
         self.version = version_numbers(release.get("VERSION_ID", "").strip("'\" "))
@@ -10527,16 +10411,10 @@ class GuestSystem:
         """The version of its C library."""
         return newest_glibc(read_file(self.tree.path(self.libc), FakechrootLibrary.MAX_SIZE))
 
-    def identity(self):
-        """What tells whether a proof in this tree still holds."""
-        status = os.stat(self.tree.path(self.libc))
-        return "%s %d %d %d" % (self.tree.root, status.st_size, status.st_mtime_ns, status.st_ino)
-
 
 class FakechrootEngine(Engine):
     """A library loaded into every program rewrites paths; what bypasses the C library sees the host."""
 
-    name = "Fakechroot"
     modes = (Mode("F1", "Fakechroot: a library rewrites paths in each program, which its loader starts", ("links",)),
              Mode("F2", "as F1, with a loader that finds no library of the host", ("links", "loader")),
              Mode("F3", "as F2, with programs that find loader and libraries themselves", ("links", "loader", "elf")),
@@ -10554,23 +10432,16 @@ class FakechrootEngine(Engine):
     SCRIPT = ('[ ! -e "$2/root" ] || exit 1; cd "$2/volume" && read word <word && [ "$word" = "$1" ] &&'
               ' /bin/sh -c \'[ ! -e "$2/root" ] && echo "$1" >linked\' sh "$1" "$2" && exit 42')
 
-    def __init__(self, mode, host, library, guest, libc="", expands_links="", temporary="/tmp"):
-        """`libc` and `expands_links` are told to udocker's family in the place of what is found out."""
-        super().__init__(mode, host)
+    def __init__(self, mode, host, library, guest, libc, expands_links, temporary):
+        """`libc` and `expands_links`, where they are not "", are told to udocker's family in the place of its own."""
+        super().__init__(mode, host, temporary)
+        self.steps = next(known.steps for known in self.modes if known.code == mode)
         self.library = library
         self.guest = guest
+        self.root = guest.tree.root
+        self.beside = os.path.dirname(self.root) + "/"      # where a Conversion has its files
         self.libc = libc or guest.libc
         self.expands_links = expands_links or "true"
-        self.temporary = temporary
-
-    @property
-    def root(self):
-        return self.guest.tree.root
-
-    @property
-    def steps(self):
-        """The names of the steps that the container is converted by."""
-        return next(mode.steps for mode in self.modes if mode.code == self.mode)
 
     @property
     def has_own_loader(self):
@@ -10582,18 +10453,15 @@ class FakechrootEngine(Engine):
     @property
     def loader(self):
         """The host path of the loader that starts programs in F1 and F2."""
-        beside = os.path.dirname(self.root) + "/" + Conversion.LOADER
-        path = beside if self.has_own_loader else self.root + self.guest.loader
+        path = self.beside + Conversion.LOADER if self.has_own_loader else self.root + self.guest.loader
         return "/proc/self/root" + path if GuestTree(self.root).has_directory(UUTILS) else path
 
-    @property
-    def needs_short_root(self):
-        """Whether names of sockets that begin with the tree's path could be longer than a socket's name may be."""
-        return len(os.fsencode(self.root)) > self.MAX_SOCKET
-
-    @property
+    @found_once
     def short_root(self):
-        """The path of a link to the tree, the same in all runs of the container."""
+        """The path of a link to the tree, the same in all runs of the container; "" where names of sockets that begin
+        with the tree's own path are short enough."""
+        if len(os.fsencode(self.root)) <= self.MAX_SOCKET:
+            return ""
         import hashlib
         return "%s/udocker-tree-%s" % (self.temporary, hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16])
 
@@ -10602,18 +10470,13 @@ class FakechrootEngine(Engine):
         """Paths of the caller's own links in a directory that lead to no tree any more."""
         return [path for path, _ in own_entries(directory, r"^udocker-tree-[0-9a-f]{16}$") if not os.path.exists(path)]
 
-    @property
-    def obeys_own_variable(self):
-        """Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH."""
-        return self.guest.has_known_variable and self.has_own_loader != ("loader" in self.steps)
-
     def identity(self):
-        status = os.stat(self.library.path)
-        return "%s %s %d %d %s" % (self.mode, self.library.path, status.st_size, status.st_mtime_ns,
-                                   self.guest.identity())
+        library, libc = os.stat(self.library.path), os.stat(self.guest.tree.path(self.guest.libc))
+        return "%s %s %d %d %s %d %d %d" % (
+            self.mode, self.library.path, library.st_size, library.st_mtime_ns,
+            self.root, libc.st_size, libc.st_mtime_ns, libc.st_ino)
 
     def check(self, spec):
-        """EngineError where `spec` asks for what Fakechroot cannot do."""
         for path, separators in (self.root, ":;"), (self.library.path, ":; "):      # ld.so(8), LD_PRELOAD
             if set(separators) & set(path):
                 raise EngineError("%s: the dynamic loader would take this for several paths" % path, self.HINT)
@@ -10626,9 +10489,9 @@ class FakechrootEngine(Engine):
                 raise EngineError("%s cannot appear as %s: %s has volumes at their own path only" % (
                     mount.source, mount.guest, self.library.path),
                     "udocker's own libraries can, and modes N1 and P1: " + SETUP_HINT % "P1")
-        if len(spec.mounts) > self.library.excluded_limit:
-            raise EngineError("%s knows no more than %d volumes" % (self.library.path, self.library.excluded_limit),
-                              self.HINT)
+        limit = 64 if self.library.is_udockers else 100
+        if len(spec.mounts) > limit:
+            raise EngineError("%s knows no more than %d volumes" % (self.library.path, limit), self.HINT)
 
     def invocation(self, spec):
         self.check(spec)
@@ -10669,7 +10532,7 @@ class FakechrootEngine(Engine):
         """(host path to execute, words): through the loader, or directly where the program names the tree's."""
         path = tree.path(program)
         try:
-            interpreter, obstacle = read_elf(path, lambda elf, status: (elf.interpreter, self._obstacle(elf, status)))
+            interpreter, obstacle = read_elf(path, lambda elf: (elf.interpreter, self._obstacle(elf)))
         except (OSError, ValueError) as error:
             raise EngineError("%s: Fakechroot cannot tell how it is started: %s" % (program, error), self.HINT)
         if obstacle:
@@ -10686,10 +10549,11 @@ class FakechrootEngine(Engine):
         name = ["--argv0", words[0]] if self.guest.has_name_option else []
         return loader, [loader] + name + [path] + words[1:]
 
-    def _obstacle(self, elf, status):
+    def _obstacle(self, elf):
         """What a program is that the library has no hold on; "" where it has."""
         if not elf.interpreter:
             return "static program, into which no library can be loaded"
+        status = os.fstat(elf.descriptor)
         if status.st_mode & stat.S_ISUID and status.st_uid != self.host.uid or (
                 status.st_mode & stat.S_ISGID and status.st_gid != self.host.gid):
             return "set-id program, into which no library can be loaded"
@@ -10705,9 +10569,11 @@ class FakechrootEngine(Engine):
         environment["LD_PRELOAD"] = ":".join([self.library.path] + [
             tree.path(name) if name.startswith("/") else name for name in loaded])
         wanted = [part for part in environment.pop("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
-        own = ":".join(self.root + guest for guest in self.guest.directories)
+        own = ":".join(self.root + guest for guest in self.guest.libraries.directories)
         search_path = ":".join([tree.path(part) for part in wanted] + [own])
-        if not self.obeys_own_variable:
+        # Whether it is certain that the loader obeys LD_LIBRARY_REAL in the place of LD_LIBRARY_PATH
+        obeys_own = self.guest.has_known_variable and self.has_own_loader != ("loader" in self.steps)
+        if not obeys_own:
             environment["LD_LIBRARY_PATH"] = search_path
         elif wanted:
             environment["LD_LIBRARY_PATH"] = ":".join(wanted)
@@ -10717,26 +10583,25 @@ class FakechrootEngine(Engine):
             environment["FAKECHROOT_ELFLOADER"] = self.loader
         environment["FAKECHROOT_BASE"] = self.root
         environment["FAKECHROOT_CMD_SUBST"] = ":".join("%s=%s" % pair for pair in self._substitutes())
-        if self.needs_short_root:
+        if self.short_root:
             environment["FAKECHROOT_AF_UNIX_PATH"] = self.short_root
         environment.update(self._volume_variables(spec))
         if self.library.is_udockers:
             environment.update(FAKECHROOT_DISALLOW_ENV_CHANGES="true", FAKECHROOT_LIBRARY_ORIG=own,
                                FAKECHROOT_EXPAND_SYMLINKS=self.expands_links, FAKECHROOT_LIBC=self.libc)
             if self.mode == "F4":       # it starts the patcher for each file that is newer
-                beside = os.path.dirname(self.root) + "/"
-                environment.update(FAKECHROOT_PATCH_PATCHELF=beside + Conversion.PATCHER,
+                last = ElfStep(self.beside, self.root).converted_at() // 10 ** 9       # seconds
+                environment.update(FAKECHROOT_PATCH_PATCHELF=self.beside + Conversion.PATCHER,
                                    FAKECHROOT_PATCH_ELFLOADER=self.root + self.guest.loader,
-                                   FAKECHROOT_PATCH_LAST_TIME=str(Conversion(beside).converted_at()))
+                                   FAKECHROOT_PATCH_LAST_TIME=str(last))
         return environment
 
     def _substitutes(self):
         """(guest path of a program, host path of what is started in its place)."""
         if self.library.is_udockers:
             return [(guest, "/bin/true") for guest in self.USELESS]
-        beside = os.path.dirname(self.root) + "/"
-        return [(guest, beside + Conversion.NOTHING) for guest in self.USELESS] + [
-            (guest, beside + Conversion.ENV) for guest in self.ENV]
+        return [(guest, self.beside + Conversion.NOTHING) for guest in self.USELESS] + [
+            (guest, self.beside + Conversion.ENV) for guest in self.ENV]
 
     @staticmethod
     def _volume_variables(spec):
@@ -10753,7 +10618,7 @@ class FakechrootEngine(Engine):
         return variables
 
     def _enter(self, spec, tree):
-        if self.needs_short_root:
+        if self.short_root:
             self._make_short_root()
         for mount in (mount for mount in spec.mounts if mount.is_required):
             try:        # only to be seen in listings: what is in it is found without
@@ -10790,9 +10655,9 @@ MODES = {mode.code: mode for engine in ENGINES for mode in engine.modes}
 ENGINE_OF_MODE = {mode.code: engine for engine in ENGINES for mode in engine.modes}
 
 
-def has_steps(code):
-    """Whether a mode is one of those that trees are converted for."""
-    return code in MODES and bool(MODES[code].steps)
+def steps_of(code):
+    """The names of the steps that trees are converted by for a mode; none where it is not known here."""
+    return MODES[code].steps if code in MODES else ()
 
 
 # --- what works, and what runs ------------------------------------------------------------------------
@@ -10919,14 +10784,9 @@ class TreeProcesses:
 
     def __init__(self, root, processes=None):
         """`processes` are own_processes() where those of several trees are wanted."""
-        self.root = root
-        self.find(processes)
-
-    def find(self, processes=None):
-        """Look again."""
         self.tracers, self.members = [], []
         try:
-            word, own = os.fsencode(os.path.realpath(self.root)), os.stat(self.root)
+            word, own = os.fsencode(os.path.realpath(root)), os.stat(root)
         except FileNotFoundError:
             return
         processes = own_processes() if processes is None else processes
@@ -11521,9 +11381,9 @@ def unpack_layer(context, unpacker, image, path, digest, diff_id):
 def convert_new(context, new):
     """Convert a NewContainer for the default mode, where that needs it; returns that mode, else "" for the default."""
     code = context.default_mode
-    if not has_steps(code):
+    if not steps_of(code):
         return ""
-    Conversion(new.path, new.published_root).change(MODES[code].steps)
+    Conversion(new.path, new.published_root).change(steps_of(code))
     return code
 
 
@@ -11612,7 +11472,7 @@ def end_commands(container):
                               "what waits for a disk or another host cannot be killed: look at it with ps")
         processes.kill()
         time.sleep(0.01)
-        processes.find()
+        processes = TreeProcesses(container.root)
 
 
 def remove_containers(context, containers, is_forced=False):
@@ -11695,22 +11555,17 @@ def change_mode(container, code, is_forced=False):
         container.mode = code
 
 
-def steps_of(container):
-    """The names of the steps that a container's tree is converted by; none where the mode is not known here."""
-    return MODES[container.mode].steps if container.mode in MODES else ()
-
-
 def settle(container):
     """Let a container be again as its mode says, where a `setup` was cut short; one that is at work is waited for.
 
     EngineError where what is to be undone may not be written to.
     """
     conversion = Conversion(container.path)
-    if container.mode and container.mode not in MODES or conversion.is_done(steps_of(container)):
+    if container.mode and container.mode not in MODES or conversion.is_done(steps_of(container.mode)):
         return
     try:
         with container.lock() as lock, Naming(container.root):
-            steps = steps_of(container)
+            steps = steps_of(container.mode)
             if lock.is_held and not conversion.is_done(steps):      # without locks nobody knows who is at work
                 say.warning("the last setup of %s was cut short, and is undone" % container.id)
                 conversion.change(steps)
@@ -11777,7 +11632,7 @@ def clone_container(context, word, name=None, takes_over=False):
     prepare_container(context, name, takes_over)
     with NewContainer(context.layout) as new, Naming(context.layout.containers), Work("copying %s" % word):
         with Reading(source):
-            copy_tree(source, new, steps_of(source))
+            copy_tree(source, new, steps_of(source.mode))
             config, image_name, mode, needs_gpus = source.config(), source.image_name, source.mode, source.needs_gpus
         copy = new.publish(config, image_name, name, mode, takes_over)
         copy.needs_gpus = needs_gpus
@@ -12887,7 +12742,7 @@ def named_edits(request):
 def find_driver(context, request, wanted, environment):
     """The host's NvidiaDriver, its shortcomings told; None where it has none and nobody insists."""
     driver = NvidiaDriver(context.host.machine)
-    if not driver.is_there:
+    if not driver.library:
         what = "this host has no NVIDIA driver: its loader does not find %s" % driver.NAME
         if request.insists_on_gpus:
             raise EngineError(what, "run it on a node with GPUs; ldconfig -p shows what the loader finds")
@@ -12979,7 +12834,7 @@ def survey_mpi(context, library):
     import json
     findings, status = context.findings(), os.stat(library.path)
     variables = [context.environment.get(name, "") for name in ("LD_LIBRARY_PATH",) + library.VARIABLES]
-    subject = "mpi %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
+    subject = "MPI %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
                                    " ".join(variables))
     text = findings.recall(subject, MPI_SURVEY_AGE)
     if not text:
@@ -12993,7 +12848,7 @@ def check_c_library(tree, replaced, survey):
     guest = GuestLibraries(tree).find("libc.so.6", replaced.machine)
     if not guest:
         raise EngineError("--mpi: the container has no glibc, with which the host's MPI was made", MPI_HINT)
-    needed = next((int(major), int(minor)) for kind, major, minor in survey if kind == "glibc")
+    needed = tuple(survey["glibc"])
     own = newest_glibc(read_file(tree.path(guest), 1 << 26))
     if needed > own:
         raise EngineError("--mpi: the host's MPI needs glibc %d.%d, and the container has %d.%d" % (needed + own),
@@ -13515,7 +13370,7 @@ def run_in_tree(context, spec, mode, title, request, container):
         if is_on_disk:
             spec.changes = place_for_changes(context, area)
         check_executable(spec)
-        if not has_steps(mode or context.default_mode):         # Fakechroot hardly knows volumes at other places
+        if not steps_of(mode or context.default_mode):          # Fakechroot hardly knows volumes at other places
             add_account(context, request, spec)
         engine = choose_engine(context, mode, spec, container)
         apply_limits(request)

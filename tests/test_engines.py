@@ -140,7 +140,7 @@ host, directory = udocker.Host(), sys.argv[1]
 findings = udocker.Findings(udocker.Layout(directory), host, directory)
 host.uid += 1
 try:
-    udocker.Prover(findings, directory).check(udocker.NamespaceEngine("N1", host))
+    udocker.Prover(findings, directory).check(udocker.NamespaceEngine("N1", host, directory))
 except udocker.EngineError as error:
     print(error.message, error.hint, sep="\\n")
 """

@@ -232,6 +232,7 @@ def small(tmp_path):
     (tree / "srv/absolute").symlink_to("/etc/os-release")
     (tree / "srv/closed/absolute").symlink_to("/bin")
     (tree / "srv/over").symlink_to("../../../../../../../../../../etc/os-release")
+    (tree / "srv/over-too").symlink_to("/srv/../../etc/os-release")
     (tree / "srv/relative").symlink_to("../etc/os-release")
     (tree / "srv/device").symlink_to("/dev/null")
     os.link(str(tree / "bin/ls"), str(tree / "srv/ls"))
@@ -278,10 +279,10 @@ def test_every_mode_from_every_other(small, root):
 def test_links_point_into_the_tree(small, root):
     small.ok("setup", "--execmode=F1", "small")
     links = {name: os.readlink(str(root / "srv" / name)) for name in (
-        "absolute", "absolute-too", "over", "relative", "device", "closed/absolute")}
+        "absolute", "absolute-too", "over", "over-too", "relative", "device", "closed/absolute")}
     inside = str(root / "etc/os-release")
-    assert links == {"absolute": inside, "absolute-too": inside, "over": inside, "relative": "../etc/os-release",
-                     "device": "/dev/null", "closed/absolute": str(root / "bin")}
+    assert links == {"absolute": inside, "absolute-too": inside, "over": inside, "over-too": inside,
+                     "relative": "../etc/os-release", "device": "/dev/null", "closed/absolute": str(root / "bin")}
     assert (root / "srv/absolute").lstat().st_ino == (root / "srv/absolute-too").lstat().st_ino
 
 
