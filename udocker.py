@@ -5534,47 +5534,26 @@ def inflating_module():
     return import_module("zlib")
 
 
-def _inflated(pieces):
-    """gzip, RFC 1952: any number of members, and zeros between and behind them."""
-    zlib = inflating_module()
-    decoder = zlib.decompressobj(31)
+def _expanded(pieces, kind, new_decoder, failure):
+    """Any number of streams, and zeros between and behind them. What a decoder had no room for it keeps, and tells so,
+    except zlib's, which hands it back."""
+    decoder = new_decoder()
     try:
         for data in pieces:
-            while data:
+            while data or not (decoder.eof or getattr(decoder, "needs_input", True)):
                 if decoder.eof:
                     data = data.lstrip(b"\0")
                     if not data:
                         break
-                    decoder = zlib.decompressobj(31)
+                    decoder = new_decoder()
                 output = decoder.decompress(data, OUTPUT_PIECE)
                 if output:
                     yield output
-                data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
-    except zlib.error as error:
-        raise ArchiveError("damaged gzip data: %s" % error)
-    if not decoder.eof:
-        raise ArchiveError("the gzip data ends too early")
-
-
-def _expanded(pieces, decoder_class, failure):
-    """bzip2 and xz: any number of streams; the decoders' way of limiting output is the same."""
-    decoder = decoder_class()
-    try:
-        for data in pieces:
-            while data or not (decoder.eof or decoder.needs_input):
-                if decoder.eof:
-                    data = data.lstrip(b"\0")
-                    if not data:
-                        break
-                    decoder = decoder_class()
-                output = decoder.decompress(data, OUTPUT_PIECE)
-                if output:
-                    yield output
-                data = decoder.unused_data if decoder.eof else b""
+                data = decoder.unused_data if decoder.eof else getattr(decoder, "unconsumed_tail", b"")
     except (failure, EOFError) as error:
-        raise ArchiveError("damaged data: %s" % error)
+        raise ArchiveError("damaged %s data: %s" % (kind, error))
     if not decoder.eof:
-        raise ArchiveError("the compressed data ends too early")
+        raise ArchiveError("the %s data ends too early" % kind)
 
 
 def can_read_zstd():
@@ -5588,7 +5567,7 @@ def _unpacked_zstd(pieces):
     """zstd, RFC 8878: Python's own from 3.14 on, else the zstandard package, else the zstd program."""
     try:
         from compression import zstd        # pylint: disable=import-error
-        yield from _expanded(pieces, zstd.ZstdDecompressor, zstd.ZstdError)
+        yield from _expanded(pieces, "zstd", zstd.ZstdDecompressor, zstd.ZstdError)
         return
     except ImportError:
         pass
@@ -5640,13 +5619,14 @@ def decompressed(pieces):
     kind, joined = compression_of(head), itertools.chain([head], pieces)
     try:
         if kind == "gzip":
-            yield from _inflated(joined)
+            zlib = inflating_module()
+            yield from _expanded(joined, kind, lambda: zlib.decompressobj(31), zlib.error)     # RFC 1952
         elif kind == "bzip2":
             import bz2
-            yield from _expanded(joined, bz2.BZ2Decompressor, OSError)
+            yield from _expanded(joined, kind, bz2.BZ2Decompressor, OSError)
         elif kind == "xz":
             import lzma
-            yield from _expanded(joined, lzma.LZMADecompressor, lzma.LZMAError)
+            yield from _expanded(joined, kind, lzma.LZMADecompressor, lzma.LZMAError)
         elif kind == "zstd":
             yield from _unpacked_zstd(joined)
         else:
