@@ -5477,19 +5477,8 @@ class ByteStream:
 
     def take(self, count):
         """The next `count` bytes; fewer at the end."""
-        head = self.piece[:count]
-        self.piece = self.piece[count:]
-        self.offset += len(head)
-        if len(head) == count:
-            return bytes(head)
-        parts = [head]
-        missing = count - len(head)
-        while missing and self._next():
-            part = self.piece[:missing]
-            self.piece = self.piece[missing:]
-            missing -= len(part)
-            self.offset += len(part)
-            parts.append(part)
+        parts = []
+        self.feed(count, parts.append)
         return b"".join(parts)
 
     read = take         # as whoever takes a file calls it
