@@ -6444,21 +6444,6 @@ class ImageArchive:
         raise DocumentError("%s: indexes within indexes without end" % what)
 
 
-class HashedReader:
-    """A file that is hashed while it is read."""
-
-    def __init__(self, file):
-        import hashlib
-        self.file = file
-        self.hash = hashlib.sha256()
-
-    def read(self, count):
-        data = self.file.read(count)
-        self.hash.update(data)
-        say.advance(len(data))
-        return data
-
-
 class Output:
     """A file that is only written to, and may be a pipe, with the one question that tarfile has about it."""
 
@@ -6514,10 +6499,10 @@ class TarWriter:
 
     def add_blob(self, name, path, digest):
         """A file of the store; DigestError where it is not what its digest says."""
-        with open(path, "rb", buffering=0) as file:
-            checked = HashedReader(file)
-            self._add(self._header(name, os.fstat(file.fileno()).st_size, 0o644), checked)
-        if "sha256:" + checked.hash.hexdigest() != digest:
+        import hashlib
+        total = hashlib.sha256()
+        self._add(self._header(name, os.path.getsize(path), 0o644), ByteStream(hashed(file_pieces(path), total)))
+        if "sha256:" + total.hexdigest() != digest:
             raise DigestError("%s: the blob in the store is damaged" % digest, "udocker verify, then pull, mends it")
 
     def _header(self, name, size, mode):
