@@ -6195,20 +6195,15 @@ def blob_name(digest):
 
 
 class Members:
-    """What an archive of images holds: small documents by name, all else as new blobs."""
+    """What an archive of images holds: small documents by name, all else as new blobs.
+
+    document(name) gives the bytes of one, b"" where there is none; blob(name) a new blob, None where there is none.
+    """
 
     def __init__(self, new_blob):
         """`new_blob` makes one of a digest that is expected, or "", and a size."""
         self.new_blob = new_blob
         self.blobs = {}
-
-    def document(self, name):
-        """The bytes of a document, b"" where there is none."""
-        raise NotImplementedError
-
-    def blob(self, name):
-        """The new blob of this name, None where there is none."""
-        raise NotImplementedError
 
     def close(self):
         """Drop what was not published."""
