@@ -4816,6 +4816,8 @@ class Image:
     MENDING = "udocker rmi it, and pull or load it again"
     FILES = ("TAG", "manifest", "index", "v1", "v2", "ancestry", "container.json", "PROTECT")
     is_protected = Mark("PROTECT")          # against removal
+    is_finished = Mark("TAG")
+    is_version_1 = Mark("v1")
 
     def __init__(self, name, version, path, blobs):
         self.name = name
@@ -4825,14 +4827,6 @@ class Image:
 
     def __str__(self):
         return self.name + ("@" if is_digest(self.version) else ":") + self.version
-
-    @property
-    def is_finished(self):
-        return os.path.isfile(self.path + "/TAG")
-
-    @property
-    def is_version_1(self):
-        return os.path.isfile(self.path + "/v1")
 
     def read(self, file_name):
         """The bytes of the image's "manifest" or "index", b"" where there is none."""
