@@ -6065,7 +6065,7 @@ class LayerUnpacker:
             self.known = {b"": self.root}
 
     def _replace(self, path, make, *arguments):
-        """make(*arguments), which makes `path`, in place of what is there."""
+        """What make(*arguments) gives, which makes `path` in place of what is there."""
         try:
             return make(*arguments)
         except FileExistsError:
@@ -6073,25 +6073,15 @@ class LayerUnpacker:
             return make(*arguments)
 
     def _place_file(self, path, entry, stream):
-        mode = entry.mode & 0o777 | 0o400
-        try:
-            descriptor = os.open(path, NEW_FILE, mode)
-        except FileExistsError:
-            self._clear(path)
-            descriptor = os.open(path, NEW_FILE, mode)
-        with Closing(descriptor):
+        with Closing(self._replace(path, os.open, path, NEW_FILE, entry.mode & 0o777 | 0o400)) as descriptor:
             if entry.segments is None:
                 stream.copy(entry.size, descriptor)         # where the data ends early, TarReader says so
             else:
-                self._copy_segments(descriptor, entry, stream)
+                os.ftruncate(descriptor, entry.full_size)
+                for offset, length in entry.segments:
+                    os.lseek(descriptor, offset, os.SEEK_SET)
+                    stream.copy(length, descriptor)
             set_time(descriptor, entry.mtime)
-
-    @staticmethod
-    def _copy_segments(descriptor, entry, stream):
-        os.ftruncate(descriptor, entry.full_size)
-        for offset, length in entry.segments:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            stream.copy(length, descriptor)
 
     def _place_directory(self, path, entry):
         try:
