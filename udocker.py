@@ -1786,12 +1786,11 @@ class NewFile:
                 os.stat(path)
             except FileNotFoundError:
                 pass
-        is_special = os.path.exists(path) and not os.path.isfile(path)      # /dev/stdout may lead to no path at all
-        self.path = path if is_special else os.path.realpath(path)
+        self.is_replaced = not os.path.exists(path) or os.path.isfile(path)
+        self.path = os.path.realpath(path) if self.is_replaced else path    # /dev/stdout may lead to no path at all
         self.temporary = new_path(os.path.dirname(self.path))
 
     def __enter__(self):
-        self.is_replaced = not os.path.exists(self.path) or os.path.isfile(self.path)
         self.has_name = True
         if self.is_replaced and os.path.isdir("/proc/self/fd"):
             try:
