@@ -1905,15 +1905,14 @@ def has_size(path, size):
 
 def make_directory(path, mode=0o755):
     """Make a directory and those above it, where missing: all of them with this mode, which a umask can only narrow."""
-    missing = [path]
-    while os.path.dirname(missing[-1]) and not os.path.exists(os.path.dirname(missing[-1])):
-        missing.append(os.path.dirname(missing[-1]))
-    for path in reversed(missing):
-        try:
-            os.mkdir(path, mode)
-        except FileExistsError:         # another process was faster
-            if not os.path.isdir(path):
-                raise
+    above = os.path.dirname(path)
+    if above and not os.path.exists(above):
+        make_directory(above, mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:         # it was there, or another process was faster
+        if not os.path.isdir(path):
+            raise
 
 
 def make_below(top, names, is_directory):
