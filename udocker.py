@@ -1662,18 +1662,13 @@ class Closing:
         os.close(self.descriptor)
 
 
-def write_all(descriptor, data):
-    """Write every byte of `data`; write(2) may take fewer at a time."""
+def write_all(descriptor, data, offset=None):
+    """Write every byte of `data`, at a place of the file where one is told; write(2) may take fewer at a time."""
+    if offset is not None:
+        os.lseek(descriptor, offset, os.SEEK_SET)
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view):]
-
-
-def write_all_at(descriptor, data, offset):
-    """The same at a place of a file. pwrite(2)"""
-    done = 0
-    while done < len(data):
-        done += os.pwrite(descriptor, data[done:], offset + done)
 
 
 def remove_file(path):
@@ -1859,7 +1854,7 @@ def unnamed_program(pieces, directory):
     with Closing(os.open(path, NEW_FILE, 0o700)) as descriptor:
         try:
             for offset, data in pieces:
-                write_all_at(descriptor, data, offset)
+                write_all(descriptor, data, offset)
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.unlink(path)
@@ -9133,7 +9128,7 @@ class FileStep(ConversionStep):
     def write(descriptor, edits, mtime, mode):
         """Overwrite parts of an open file, which keeps its mode and time."""
         for offset, data in edits:
-            write_all_at(descriptor, data, offset)
+            write_all(descriptor, data, offset)
         set_mode(descriptor, mode)
         set_time(descriptor, mtime)
 
@@ -9161,7 +9156,7 @@ class FileStep(ConversionStep):
             old = [(offset, bytes.fromhex(before)) for offset, before, _ in record["edits"]]
             if self._is_converted(descriptor, status, record, is_whole):
                 for offset, data in old:
-                    write_all_at(descriptor, data, offset)
+                    write_all(descriptor, data, offset)
                 os.ftruncate(descriptor, record["size"])
                 self.write(descriptor, [], mtime, mode)
             else:
