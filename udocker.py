@@ -626,6 +626,16 @@ def system_text(path):
         return ""
 
 
+def process_words(pid):
+    """What is told of a process behind its name, none where it is gone. proc(5), /proc/pid/stat"""
+    return system_text("/proc/%s/stat" % pid).rpartition(")")[2].split()
+
+
+def process_start(pid):
+    """When a process was started, which tells it from a later one of the same id; "" where it is gone."""
+    return "".join(process_words(pid)[19:20])
+
+
 class Host:
     """Facts about the machine and the caller."""
 
@@ -747,16 +757,9 @@ class Host:
                 return [int(word) for word in file.read().split()]
         except OSError:
             pass
-        found = []
-        for name in filter(str.isdigit, os.listdir("/proc")):       # kernels without CONFIG_PROC_CHILDREN
-            try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    parent = int(file.read().rpartition(b")")[2].split()[1])
-            except OSError:
-                continue
-            if parent == pid:
-                found.append(int(name))
-        return sorted(found)
+        # Kernels without CONFIG_PROC_CHILDREN
+        return sorted(int(name) for name in filter(str.isdigit, os.listdir("/proc"))
+                      if process_words(name)[1:2] == [str(pid)])
 
 
 def current_umask():
@@ -2569,15 +2572,6 @@ class GuestTree:
 
 
 # --- namespaces that several processes share ----------------------------------------------------------
-
-def process_start(pid):
-    """When a process was started, which tells it from a later one of the same id; b"" where it is gone."""
-    try:
-        with open("/proc/%d/stat" % pid, "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19]
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return b""
-
 
 def socket_module():
     """The module socket, by preference the part of it that does the work, as of signal_module()."""
@@ -13377,7 +13371,7 @@ class RunRecord:
         if not options and not names or JobStep.find(self.context.environment, request.launcher):
             return
         pid = os.getpid()
-        document = {"boot": boot_of(self.context.host), "pid": pid, "started": process_start(pid).decode("ascii"),
+        document = {"boot": boot_of(self.context.host), "pid": pid, "started": process_start(pid),
                     "options": options, "variables": names}
         try:
             write_atomic(self.path, line_of_json(document).encode("ascii"), 0o600)
@@ -13410,7 +13404,7 @@ class RunRecord:
         """The id of the command that the run of a document has started in this container and that goes on; else 0."""
         pid = document.get("pid")
         if document.get("boot") != boot_of(self.context.host) or not isinstance(pid, int) or (
-                process_start(pid).decode("ascii") != document.get("started")):
+                process_start(pid) != document.get("started")):
             return 0
         below, pending = set(), [pid]
         while pending:
