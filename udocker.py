@@ -817,13 +817,9 @@ class SystemCalls:
         "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "execveat": 362, "statx": 383,
         "ioctl": 54,
     })
-    # machine: the tables of its own and of the programs that it also runs
-    BY_MACHINE = {
-        "x86_64": ((0xC000003E, X86_64), (0x40000003, I386)), "i686": ((0x40000003, I386),),
-        "i386": ((0x40000003, I386),), "aarch64": ((0xC00000B7, GENERIC), (0x40000028, ARM)),
-        "armv7l": ((0x40000028, ARM),), "armv6l": ((0x40000028, ARM),), "armv8l": ((0x40000028, ARM),),
-        "riscv64": ((0xC00000F3, GENERIC),), "ppc64le": ((0xC0000015, PPC64),),
-    }
+    # By e_machine of ELF files
+    TABLES = {3: (0x40000003, I386), 21: (0xC0000015, PPC64), 40: (0x40000028, ARM), 62: (0xC000003E, X86_64),
+              183: (0xC00000B7, GENERIC), 243: (0xC00000F3, GENERIC)}
     TYPING = ("ioctl",)
     # Calls that are answered only where this argument, in these of its bits, is one of two values: a mode for devices,
     # and requests to type what whoever reads the terminal next will read, TIOCSTI and TIOCLINUX. ioctl_tty(2)
@@ -832,7 +828,8 @@ class SystemCalls:
                  "ioctl": (1, 0xFFFFFFFF, (0x5412, 0x541C))}
 
     def __init__(self, machine):
-        self.tables = self.BY_MACHINE.get(machine, ())
+        """`machine` is uname's; its own table comes first, then those of the programs that it also runs."""
+        self.tables = [self.TABLES[number] for number in Host.EXECUTES.get(machine, ()) if number in self.TABLES]
 
     def number(self, name):
         """The number of a call on this machine, None where it is not known."""
