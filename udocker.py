@@ -4427,8 +4427,7 @@ class Layout:
 
 def boot_of(host):
     """What tells this machine, as long as it is up, from all others."""
-    boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
-    return host.name + "\n" + boot
+    return host.name + "\n" + host.sysctl("kernel.random.boot_id")
 
 
 class Findings:
@@ -4590,11 +4589,7 @@ class BlobPart:
 
     def _resume(self):
         self.hash = self.new_hash()
-        self.size = 0
-        while True:
-            data = os.read(self.file.descriptor, 1 << 20)
-            if not data:
-                break
+        for data in iter(lambda: os.read(self.file.descriptor, 1 << 20), b""):
             self.hash.update(data)
             self.size += len(data)
         if self.expected_size is not None and self.size > self.expected_size:
