@@ -4558,10 +4558,12 @@ class BlobPart:
 
     def __enter__(self):
         self.file = self._open()
-        if self.is_there:
+        self.hash = self.new_hash()
+        for data in iter(lambda: os.read(self.file.descriptor, 1 << 20), b""):
+            self.hash.update(data)
+            self.size += len(data)
+        if self.is_there or self._is_too_long:
             self.restart()
-        else:
-            self._resume()
         return self
 
     def _open(self):
@@ -4587,13 +4589,9 @@ class BlobPart:
         """Whether the whole blob is in the store, by now or already."""
         return has_size(self.blob_path, self.expected_size)
 
-    def _resume(self):
-        self.hash = self.new_hash()
-        for data in iter(lambda: os.read(self.file.descriptor, 1 << 20), b""):
-            self.hash.update(data)
-            self.size += len(data)
-        if self.expected_size is not None and self.size > self.expected_size:
-            self.restart()
+    @property
+    def _is_too_long(self):
+        return self.expected_size is not None and self.size > self.expected_size
 
     def restart(self):
         """Throw away what is there."""
@@ -4605,7 +4603,7 @@ class BlobPart:
     def write(self, data):
         """Append; DigestError when more comes than the descriptor promised."""
         self.size += len(data)
-        if self.expected_size is not None and self.size > self.expected_size:
+        if self._is_too_long:
             self.restart()
             raise DigestError("%s: longer than the %d bytes that it should have" % (self.digest, self.expected_size))
         self.hash.update(data)
