@@ -5096,10 +5096,6 @@ class Container:
         except OSError:
             return 0
 
-    def size(self):
-        """Allocated bytes of the tree, hard links counted once."""
-        return allocated_size(self.root)
-
     def lock(self):
         """The Lock for who removes or converts it."""
         return Lock(self.path + "/lock", waiting="waiting for another udocker, which reads or converts %s" % self.id)
@@ -14339,7 +14335,7 @@ def container_record(context, container, has_size, processes):
               "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command),
               "Labels": ",".join("%s=%s" % pair for pair in config.labels.items())}
     record["State"] = record["Status"] = container_state(container, processes)["Status"]
-    return dict(record, Size=container.size()) if has_size else record
+    return dict(record, Size=allocated_size(container.root)) if has_size else record
 
 
 def image_lines(image, arguments):
@@ -14450,7 +14446,7 @@ def container_row(context, container, arguments):
     if arguments.modes:
         marks += "%-3s " % (container.mode or context.default_mode)
     if arguments.size:
-        marks += "%6d " % (container.size() / 1e6)
+        marks += "%6d " % (allocated_size(container.root) / 1e6)
     if arguments.platform:
         marks += "%-18s " % platform_text(readable_config(container))
     return container.id, marks, str(container.names), shortened(container.image_name, None)
