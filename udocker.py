@@ -2167,21 +2167,16 @@ def set_directory_mode(descriptor, mode):
 
 
 def set_time(target, mtime, directory=None):
-    """Set the time of a descriptor, or of a path or name in a directory, which is not followed; `mtime` is in
-    nanoseconds."""
+    """Set the time of a descriptor, or of a link or FIFO by its path or name in a directory, where the file system can:
+    by SFTP it would be that of the file the link leads to. `mtime` is in nanoseconds."""
     mtime = min(max(mtime, -1 << 60), 1 << 62)      # what 64 bits of nanoseconds can say
     if isinstance(target, int):
         os.utime(target, ns=(mtime, mtime))
-    else:
-        os.utime(target, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=False)
-
-
-def set_link_time(path, mtime, directory=None):
-    """The same for a link, where the file system can: by SFTP it would be that of the file it leads to."""
+        return
     try:
-        set_time(path, mtime, directory)
+        os.utime(target, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=False)
     except OSError as error:
-        say.debug("%s: its time is not set: %s" % (os.fsdecode(path), error.strerror))
+        say.debug("%s: its time is not set: %s" % (os.fsdecode(target), error.strerror))
 
 
 def _copy_data(reader, writer, size):
@@ -2235,7 +2230,7 @@ def copy_file(source, path, status, source_directory=None, directory=None):
     """Make `path` a copy of a file or link of which `status` is known; both may be names in open directories."""
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
-        set_link_time(path, status.st_mtime_ns, directory)
+        set_time(path, status.st_mtime_ns, directory)
         return
     with Closing(open_source(source, source_directory)) as reader, \
             Closing(os.open(path, NEW_FILE, status.st_mode & 0o777 | 0o600, dir_fd=directory)) as writer:
@@ -5981,7 +5976,7 @@ class LayerUnpacker:
             self._place_directory(path, entry)
         elif entry.kind == TarEntry.SYMBOLIC_LINK:
             self._replace(path, make_link, entry.link, path)
-            set_link_time(path, entry.mtime)
+            set_time(path, entry.mtime)
         elif entry.kind == TarEntry.HARD_LINK:
             self._place_hard_link(path, entry)
         elif entry.kind == TarEntry.FIFO:
@@ -8995,7 +8990,7 @@ class LinkStep(ConversionStep):
             mtime = os.lstat(path).st_mtime_ns
             os.unlink(path)
             os.symlink(record["old"], path)
-            set_link_time(path, mtime)
+            set_time(path, mtime)
 
     def _revert_name(self, path, record, is_whole):
         place = self.open_parent(path)
@@ -9033,7 +9028,7 @@ class LinkStep(ConversionStep):
             remove_file(new)
             if first == path or not self._has_become(first, target, new):
                 os.symlink(target, new)
-                set_link_time(new, mtime)
+                set_time(new, mtime)
             os.rename(new, name, dst_dir_fd=directory)
             set_time(directory, above.st_mtime_ns)
         except BaseException:
