@@ -1005,14 +1005,13 @@ class Kernel:
 
 # --- processes ----------------------------------------------------------------------------------------
 
-def signal_module():
-    """The module signal, by preference the part of it that does the work: wrapping its numbers in enumerations costs
-    a start as long as importing this whole file."""
+def quick_module(name):
+    """The module signal or socket, by preference the part of it that does the work: wrapping its numbers in
+    enumerations costs a start as long as importing this whole file."""
     try:
-        import _signal as module
+        return __import__("_" + name)
     except ImportError:         # not CPython
-        import signal as module
-    return module
+        return __import__(name)
 
 
 def raise_on_signals():
@@ -1020,7 +1019,7 @@ def raise_on_signals():
 
     A program executed later gets the default behaviour back: handlers do not outlive execve(2).
     """
-    signal = signal_module()
+    signal = quick_module("signal")
     ending = (signal.SIGTERM, signal.SIGHUP)
 
     def unwind(number, _):
@@ -1043,7 +1042,7 @@ class HeldSignals:
 
     def __enter__(self):
         import threading
-        signal = signal_module()
+        signal = quick_module("signal")
         if threading.current_thread() is threading.main_thread():       # no other one handles signals
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if callable(signal.getsignal(number)):
@@ -1052,7 +1051,7 @@ class HeldSignals:
 
     def __exit__(self, *_):
         for number, handler in self.handlers.items():
-            signal_module().signal(number, handler)
+            quick_module("signal").signal(number, handler)
         for number, frame in self.received:
             self.handlers[number](number, frame)
 
@@ -1120,7 +1119,7 @@ class Invocation:
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
-        signal = signal_module()
+        signal = quick_module("signal")
         if self.enter:
             self.enter()
         if before:
@@ -1170,7 +1169,7 @@ class Guard:
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                signal = signal_module()        # what ends a job tells everybody at once, and this must come last
+                signal = quick_module("signal")    # what ends a job tells everybody at once, and this must come last
                 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
                                                           signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM])
                 leave_session(reader)
@@ -1208,7 +1207,7 @@ class Supervisor:
         """With a `timeout`, in seconds, the command is killed when it has not ended by then. When the process
         `guardian` that started this one has gone, it is killed where the signal that tells so does not end it."""
         import time
-        self.signal = signal = signal_module()
+        self.signal = signal = quick_module("signal")
         self.clock = time.monotonic
         self.kernel = Kernel()
         self.invocation = invocation
@@ -2565,15 +2564,6 @@ class GuestTree:
 
 # --- namespaces that several processes share ----------------------------------------------------------
 
-def socket_module():
-    """The module socket, by preference the part of it that does the work, as of signal_module()."""
-    try:
-        import _socket as module
-    except ImportError:         # not CPython
-        import socket as module
-    return module
-
-
 class SharedNamespaces:
     """Namespaces that several processes on this machine have in common, whichever of them comes first.
 
@@ -2661,7 +2651,7 @@ class SharedNamespaces:
     def _ask(self, holder):
         """Descriptors of the namespaces, from the holder at this address; none where it has ended. unix(7), SCM_RIGHTS
         """
-        socket = socket_module()
+        socket = quick_module("socket")
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(self.PATIENCE)
@@ -2678,7 +2668,7 @@ class SharedNamespaces:
 
     def _start(self, make):
         """The address of a new holder. It is nobody's child, as a command may wait for all of its own."""
-        socket = socket_module()
+        socket = quick_module("socket")
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).close()       # OSError in a sandbox that knows none
         reader, writer = os.pipe()
         holder = b"udocker-" + new_token().encode("ascii")
@@ -2705,7 +2695,7 @@ class SharedNamespaces:
             leave_session(writer)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(self.PATIENCE)     # file systems in user space may never answer
-            kernel, socket = Kernel(), socket_module()
+            kernel, socket = Kernel(), quick_module("socket")
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.bind(b"\0" + holder)
             listener.listen(64)
@@ -10824,7 +10814,7 @@ class TreeProcesses:
 
     def kill(self):
         """End all of them. Without a tracer its commands would run on uncontained: SIGQUIT makes PRoot end them."""
-        signal = signal_module()
+        signal = quick_module("signal")
         for pids, number in (self.tracers, signal.SIGQUIT), (self.members, signal.SIGKILL):
             for pid in pids:
                 send_signal(pid, number)
@@ -11506,7 +11496,7 @@ def container_state(container, processes=None):
 
 def parse_signal(text):
     """The number of a signal, by its name with or without SIG, or as a number; UsageError where it is none."""
-    signal, name = signal_module(), text.upper()
+    signal, name = quick_module("signal"), text.upper()
     name = name if name.startswith("SIG") else "SIG" + name
     if text and not text.strip("0123456789"):
         number = int(text.lstrip("0")[:9] or 0)
@@ -11524,7 +11514,7 @@ def signal_container(container, number):
     if processes.is_empty():
         raise NotFoundError("%s: nothing runs in this container on this host" % container.id,
                             "what was started on another host, or with --ephemeral, is ended where it was started")
-    if number == signal_module().SIGKILL:
+    if number == quick_module("signal").SIGKILL:
         end_commands(container)
         return
     for pid in processes.commands():
