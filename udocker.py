@@ -6651,11 +6651,22 @@ class Tool:
         return name == self.file_name
 
 
+class ToolKind:
+    """Tools that do the same: how they are called in general, in messages and in a search path, how one is named by
+    hand, and those that were released, the best first, by machine."""
+
+    def __init__(self, title, programs, variable, released):
+        self.title = title
+        self.programs = programs
+        self.variable = variable
+        self.released = released
+
+
 BEFORE_4_8, SINCE_4_8 = ((0,), (4, 8)), ((4, 8), (1 << 30,))
 
 # Releases of udocker's tools: PRoot 5.1.1, crun 1.6, runC 1.1.4, libfakechroot 2.18
-RELEASED_TOOLS = {
-    "proot": {
+TOOL_KINDS = {
+    "proot": ToolKind("PRoot", ("proot",), "UDOCKER_USE_PROOT_EXECUTABLE", {
         "x86_64": (Tool("proot-x86_64-4_8_0", "1a926182aa16cc7ba77e278851a62f33995e2515e01c7a99932bb6e7f853b0a9",
                         "a9a3161b733b7114c87fd81e0d50381b5ec2cccad7f2b981257a834b8220cc34", SINCE_4_8),
                    Tool("proot-x86_64", "ec5c76d97b7262e75edf11706924fdf0d050514f163ea6b624f6b73d967304a8",
@@ -6670,22 +6681,22 @@ RELEASED_TOOLS = {
                         "3dcb9891422830c276dec96f709396697f71bb06d6a06ea142626a48febc5425"),),
         "armv6l": (Tool("proot-armel", "3929bbf5227337228b0d4941bdc42ed9f9845c13f1d17cddc9da902a25ac83f0",
                         "84166a5cba21741fe1e8da5fb13fd8ba7185b774d0ba747ed3cd278d54aa1f77"),),
-    },
-    "runc": {
+    }),
+    "runc": ToolKind("runC or crun", ("crun", "runc"), "UDOCKER_USE_RUNC_EXECUTABLE", {
         "x86_64": (Tool("crun-x86_64", "4907b4005436686e453297f7e011ddb655c410429f711d787546f5ecceb03048",
                         "5f6207fb3166aa630c86e5b3d9527bbe7ec53052c7a59a032508f944488cfeb4"),
                    Tool("runc-x86_64", "074fc12378af8006c5356bedb3a9973b5964feacc79ff60a58be70176367ab3f")),
         "aarch64": (Tool("runc-arm64", "def28c08d79f66dea5c05e0fa420d1e91bd7edc9ed13cda1279f836a4651369b"),),
         "ppc64le": (Tool("runc-ppc64le", "301551f345829e6bd3ad28d9d9e808a576b070df82697094a68e181d2d41cb15"),),
-    },
-    "fakechroot": {
+    }),
+    "fakechroot": ToolKind("libfakechroot", (), "UDOCKER_FAKECHROOT_SO", {
         "x86_64": (Tool("libfakechroot-x86_64", "c4280e0e3b3fa5ba6d94be0d43a2379d9d4390f08c96adc83cf4ba6be939d757",
                         is_library=True),),
         "aarch64": (Tool("libfakechroot-arm64", "534353dcaac2618e1cf45145115fcdc4e22096fc880f8abf6975bab948b4b1c0",
                          is_library=True),),
         "ppc64le": (Tool("libfakechroot-ppc64le", "74fb8d69ff38848b9bbd353a73579f62f03e5f1be35cc889cfb8b5816b2fd5a3",
                          is_library=True),),
-    },
+    }),
 }
 # The release of all of them in one tarball
 ALL_TOOLS_DIGEST = "sha256:03b4032b62775a020e8f1daf2c655dae5dd6a798e61c5ad913724460581c39b9"
@@ -6693,24 +6704,7 @@ ALL_TOOLS_DIGEST = "sha256:03b4032b62775a020e8f1daf2c655dae5dd6a798e61c5ad913724
 
 def all_tools():
     """Every released Tool, for whatever machine."""
-    return [tool for machines in RELEASED_TOOLS.values() for tools in machines.values() for tool in tools]
-
-
-class ToolKind:
-    """Tools that do the same: how they are called in general, in messages and in a search path, and how one is named
-    by hand."""
-
-    def __init__(self, title, programs, variable):
-        self.title = title
-        self.programs = programs
-        self.variable = variable
-
-
-TOOL_KINDS = {
-    "proot": ToolKind("PRoot", ("proot",), "UDOCKER_USE_PROOT_EXECUTABLE"),
-    "runc": ToolKind("runC or crun", ("crun", "runc"), "UDOCKER_USE_RUNC_EXECUTABLE"),
-    "fakechroot": ToolKind("libfakechroot", (), "UDOCKER_FAKECHROOT_SO"),
-}
+    return [tool for kind in TOOL_KINDS.values() for tools in kind.released.values() for tool in tools]
 
 
 class Toolbox:
@@ -6738,7 +6732,7 @@ class Toolbox:
 
     def builds(self, kind):
         """The released Tools of a kind for this machine and kernel, the best first."""
-        return [tool for tool in RELEASED_TOOLS[kind].get(self.host.machine, ())
+        return [tool for tool in TOOL_KINDS[kind].released.get(self.host.machine, ())
                 if tool.kernels[0] <= self.host.kernel_version < tool.kernels[1]]
 
     def executables(self, kind):
