@@ -2341,20 +2341,13 @@ class TreeCopy:
 
     def copy(self, start, place):
         """The entry `start` of the source, and what is below it, becomes `place` of the target."""
-        parent, descriptor = None, -1
-        try:
-            for relative, status, directory, name in self.source.walk(start):
-                where = copied_name(relative, start, place)
-                head, _, base = where.rpartition("/")
-                if head != parent:
-                    if descriptor >= 0:
-                        os.close(descriptor)
-                    parent, descriptor = head, -1
-                    descriptor = self.target.open(head)
-                self._place(name, status, directory, where, base or ".", descriptor)
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+        from itertools import groupby
+        for head, entries in groupby(self.source.walk(start), lambda entry: os.path.dirname(
+                copied_name(entry[0], start, place))):
+            with Closing(self.target.open(head)) as descriptor:
+                for relative, status, directory, name in entries:
+                    where = copied_name(relative, start, place)
+                    self._place(name, status, directory, where, os.path.basename(where) or ".", descriptor)
         for where, status in reversed(self.directories):
             with Closing(self.target.open(where)) as descriptor:
                 set_directory_mode(descriptor, status.st_mode)
