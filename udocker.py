@@ -5412,14 +5412,6 @@ class ByteStream:
         self.piece = memoryview(b"")
         self.offset = 0         # bytes consumed so far
 
-    def _next(self):
-        """The rest of the current piece, else the next one; empty at the end."""
-        while not self.piece:
-            self.piece = memoryview(next(self.pieces, b""))
-            if not self.piece:
-                break
-        return self.piece
-
     def take(self, count):
         """The next `count` bytes; fewer at the end."""
         parts = []
@@ -5439,7 +5431,10 @@ class ByteStream:
     def feed(self, count, write):
         """Call write(bytes) until it has the next `count` bytes; returns how many there were."""
         missing = count
-        while missing and self._next():
+        while missing:
+            self.piece = self.piece or memoryview(next(self.pieces, b""))
+            if not self.piece:
+                break
             part = self.piece[:missing]
             write(part)
             self.piece = self.piece[missing:]
