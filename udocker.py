@@ -5442,11 +5442,6 @@ class ByteStream:
         self.offset += count - missing
         return count - missing
 
-    def drain(self):
-        """Read to the end: what stands behind an archive is still part of its digest."""
-        for _ in self.pieces:
-            pass
-
 
 def inflating_module():
     """The module that inflates: Python's zlib, or of those that do the same faster one that the user has."""
@@ -5674,6 +5669,8 @@ class TarReader:
         while True:
             header = self._header()
             if not header:
+                for _ in self.stream.pieces:        # what stands behind an archive is still part of its digest
+                    pass
                 return
             kind = header[156:157]
             size = self._size(header[124:136])
@@ -5936,7 +5933,6 @@ class LayerUnpacker:
                 if error.errno not in self.REFUSALS:
                     raise
                 raise ArchiveError("%s: %s" % (printable_name(entry.name), error.strerror))
-        stream.drain()
 
     def _place(self, entry, stream):
         parent, _, base = clean_name(entry.name).rpartition(b"/")
@@ -6106,10 +6102,8 @@ def uncompressed_digest(path):
     import hashlib
     total = hashlib.sha256()
     with ReadAhead(decompressed(file_pieces(path))) as pieces:
-        stream = ByteStream(hashed(pieces, total))
-        for _ in TarReader(stream):
+        for _ in TarReader(ByteStream(hashed(pieces, total))):
             pass
-        stream.drain()
     return "sha256:" + total.hexdigest()
 
 
@@ -6162,7 +6156,6 @@ class TarMembers(Members):
                 if number > self.MAX_MEMBERS:
                     raise ArchiveError("the archive has more than %d members" % self.MAX_MEMBERS)
                 self._take(entry, clean_name(entry.name).decode("utf-8", "replace"), stream)
-            stream.drain()
 
     def _take(self, entry, name, stream):
         directory, _, base = name.rpartition("/")
