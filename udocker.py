@@ -779,6 +779,21 @@ def new_path(directory):
     return "%s/.new-%s" % (directory, new_token())
 
 
+class Undoing:
+    """Where a `with` block fails, for whatever reason, undo(*arguments) is called."""
+
+    def __init__(self, undo, *arguments):
+        self.undo = undo
+        self.arguments = arguments
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failure, *_):
+        if failure is not None:
+            self.undo(*self.arguments)
+
+
 class SystemCalls:
     """The numbers of the system calls that udocker names, by architecture, and filters made of them.
 
@@ -1440,10 +1455,8 @@ def program_output(argv, pieces):
     thread.start()
     with process:
         try:
-            yield from iter(lambda: process.stdout.read(1 << 20), b"")
-        except BaseException:
-            process.kill()
-            raise
+            with Undoing(process.kill):
+                yield from iter(lambda: process.stdout.read(1 << 20), b"")
         finally:
             thread.join()
         reason = process.stderr.read(1000).decode("utf-8", "replace").strip()
@@ -1461,13 +1474,10 @@ def feed_program(argv, write):
     import tempfile
     with tempfile.TemporaryFile() as talk:      # a pipe that nobody reads meanwhile would fill
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=talk, stderr=talk) as process:
-            try:
+            with Undoing(process.kill):
                 with contextlib.suppress(BrokenPipeError), process.stdin:       # it ended early, and says why
                     write(process.stdin)
                 process.wait()
-            except BaseException:
-                process.kill()
-                raise
         talk.seek(0)
         # What is indented are lists of what it knows
         lines = [line for line in talk.read().decode("utf-8", "replace").split("\n") if line[:1].strip()]
@@ -1681,13 +1691,10 @@ def remove_file(path):
 def write_atomic(path, data, mode=0o644):
     """The file holds `data` or what it held before, whatever happens meanwhile."""
     temporary = new_path(os.path.dirname(path))
-    try:
-        with Closing(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)) as descriptor:
+    with Undoing(remove_file, temporary):
+        with Closing(os.open(temporary, NEW_FILE, mode)) as descriptor:
             write_all(descriptor, data)
         os.rename(temporary, path)
-    except BaseException:
-        remove_file(temporary)
-        raise
 
 
 class Journal:
@@ -2233,13 +2240,10 @@ def copy_file(source, path, status, source_directory=None, directory=None):
         return
     with Closing(open_source(source, source_directory)) as reader, \
             Closing(os.open(path, NEW_FILE, status.st_mode & 0o777 | 0o600, dir_fd=directory)) as writer:
-        try:
+        with Undoing(lambda: os.unlink(path, dir_fd=directory)):
             _copy_data(reader, writer, status.st_size)
             set_mode(writer, status.st_mode & 0o777)
             set_time(writer, status.st_mtime_ns)
-        except BaseException:
-            os.unlink(path, dir_fd=directory)
-            raise
 
 
 class OpenTree:
@@ -2443,16 +2447,12 @@ class TreeMerge(TreeCopy):
             self.swept.add(os.path.dirname(where))
             for left in left_behind(place, self.TEMPORARY):
                 remove_file(left)
-        try:
-            with Naming(path):
-                self._make(name, status, source, where, temporary, None)
-                if os.path.lexists(temporary):      # what is no socket and no device
-                    if self.mend:
-                        self.mend(where, temporary)
-                    os.rename(temporary, base, dst_dir_fd=target)
-        except BaseException:
-            remove_file(temporary)
-            raise
+        with Undoing(remove_file, temporary), Naming(path):
+            self._make(name, status, source, where, temporary, None)
+            if os.path.lexists(temporary):      # what is no socket and no device
+                if self.mend:
+                    self.mend(where, temporary)
+                os.rename(temporary, base, dst_dir_fd=target)
 
 
 class GuestTree:
@@ -2594,11 +2594,9 @@ class SharedNamespaces:
                 namespaces = self._find(make)
             kernel.let_look(False)      # between the first and the last of them our root is the host's
             try:
-                for namespace in namespaces:
-                    kernel.join(namespace)
-            except BaseException:
-                kernel.let_look(True)
-                raise
+                with Undoing(kernel.let_look, True):
+                    for namespace in namespaces:
+                        kernel.join(namespace)
             finally:
                 for namespace in namespaces:
                     os.close(namespace)
@@ -2614,11 +2612,8 @@ class SharedNamespaces:
             holder, joined = self._read(lock.descriptor)
             namespaces = self._ask(holder) if holder else []
             if not namespaces:
-                try:
+                with Undoing(remove_file, self.path):
                     holder, joined = self._start(make), 0
-                except BaseException:
-                    remove_file(self.path)
-                    raise
                 namespaces = self._ask(holder)
             if not namespaces:
                 raise OSError(errno.ESRCH, "the process that holds the namespaces has ended", self.path)
@@ -4625,11 +4620,8 @@ class NewBlob:
         self.descriptor = -1
         if not expected or not has_size(layout.blob(expected), size):
             self.path = new_path(layout.layers)
-            try:
+            with Undoing(self.close):       # a signal, and nobody has this object yet
                 self.descriptor = os.open(self.path, NEW_FILE, 0o644)
-            except BaseException:       # a signal, and nobody has this object yet
-                self.close()
-                raise
 
     def write(self, data):
         """Append bytes."""
@@ -4641,23 +4633,17 @@ class NewBlob:
 
     def take(self, path):
         """Have the content of a file that is to go: where the file system can do that, as another name of it."""
+        linked = new_path(self.layout.layers)
         try:
-            self._link(path)
+            with Undoing(remove_file, linked):
+                os.link(path, linked)
+                os.rename(linked, self.path)
         except OSError as error:
             say.debug("%s: %s, so it is copied" % (path, error.strerror))
             for piece in file_pieces(path):
                 self.write(piece)
             return
         self.size = sum(map(len, hashed(file_pieces(self.path), self.hash)))
-
-    def _link(self, path):
-        linked = new_path(self.layout.layers)
-        try:
-            os.link(path, linked)
-            os.rename(linked, self.path)
-        except BaseException:
-            remove_file(linked)
-            raise
 
     @property
     def digest(self):
@@ -5206,11 +5192,8 @@ class ContainerStore:
             error.filename, error.filename2 = link, None
             raise
         if takes_over:
-            try:
+            with Undoing(remove_file, link):
                 os.rename(link, self.layout.container(name))
-            except BaseException:
-                remove_file(link)
-                raise
 
     def remove_name(self, name):
         path = self.layout.container(name)
@@ -5296,13 +5279,10 @@ class RunMark:
 
     def make(self, host):
         """Where locks do not work there is none."""
-        try:
+        with Undoing(self.remove):
             self.lock.acquire()
             if self.lock.is_held:
                 write_all(self.lock.descriptor, os.fsencode(boot_of(host)))
-        except BaseException:
-            self.remove()
-            raise
         if not self.lock.is_held:
             self.remove()
 
@@ -5343,13 +5323,10 @@ class NewContainer:
 
     def __enter__(self):
         self.lock = Lock(self.path + "/lock")
-        try:
+        with Undoing(self.__exit__):
             os.mkdir(self.path, 0o755)
             self.lock.acquire()
             os.mkdir(self.root, 0o755)
-        except BaseException:
-            self.__exit__()
-            raise
         return self
 
     def scratch(self):
@@ -5384,11 +5361,8 @@ class NewContainer:
         container = Container(self.layout.container(self.id))
         os.rename(self.path, container.path)
         if name is not None:
-            try:
+            with Undoing(os.rename, container.path, self.path):
                 ContainerStore(self.layout).add_name(container, name, takes_over)
-            except BaseException:
-                os.rename(container.path, self.path)
-                raise
         return container
 
     def __exit__(self, *_):
