@@ -916,27 +916,24 @@ class Kernel:
         """setns(2) into what a descriptor of /proc/PID/ns stands for."""
         self._check(self.libc.setns(self.ctypes.c_int(namespace), self.ctypes.c_int(0)), "setns")
 
-    def _mount(self, source, target, kind, flags, options, what):
+    def mount(self, source, target, flags, kind=None, options=None):
+        """mount(2): binds, remounts and propagation, or a new file system of this kind."""
         words = [word and os.fsencode(word) for word in (source, target, kind, options)]
-        self._check(self.libc.mount(*words[:3], self.ctypes.c_ulong(flags), words[3]), what)
-
-    def mount(self, source, target, flags):
-        """mount(2) of no new file system: binds, remounts and propagation."""
-        self._mount(source, target, None, flags, None, "mount on " + target)
+        self._check(self.libc.mount(*words[:3], self.ctypes.c_ulong(flags), words[3]),
+                    "%s on %s" % (kind or "mount", target))
 
     def mount_memory(self, target, options="mode=755"):
         """A new, empty file system in memory."""
-        self._mount("tmpfs", target, "tmpfs", self.NO_SETUID | self.NO_DEVICES, options, "mount on " + target)
+        self.mount("tmpfs", target, self.NO_SETUID | self.NO_DEVICES, "tmpfs", options)
 
     def mount_overlay(self, lower, target):
         """The directory `lower` appears at `target`; changes go to upper and work in the working directory."""
-        self._mount("overlay", target, "overlay", 0,
-                    "lowerdir=%s,upperdir=upper,workdir=work,userxattr" % lower, "overlay")
+        self.mount("overlay", target, 0, "overlay", "lowerdir=%s,upperdir=upper,workdir=work,userxattr" % lower)
 
     def mount_fuse(self, target, device):
         """A read-only file system at `target`, of whoever answers at the descriptor `device` of /dev/fuse. fuse(4)"""
-        self._mount("udocker", target, "fuse", self.READ_ONLY | self.NO_SETUID | self.NO_DEVICES,
-                    "fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid()), "fuse")
+        self.mount("udocker", target, self.READ_ONLY | self.NO_SETUID | self.NO_DEVICES, "fuse",
+                   "fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid()))
 
     def _unmount(self, target):
         """What is mounted at `target` is gone for this namespace, also while it is in use. umount2(2)"""
