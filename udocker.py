@@ -1797,14 +1797,8 @@ class NewFile:
                 return self.file
             except OSError:         # NFS, and others, cannot; what else is wrong is told by the next attempt
                 pass
-        try:
+        with Naming(self.path), Undoing(self._forget):
             self.file = open(self.temporary if self.is_replaced else self.path, "wb")
-        except OSError as error:
-            error.filename = self.path
-            raise
-        except BaseException:           # a signal
-            self._forget()
-            raise
         return self.file
 
     def __exit__(self, failure, *_):
@@ -2103,15 +2097,10 @@ class WorkArea:
 
     def make(self):
         new = self.path + "-new"        # until it is locked, so that nobody takes it for one that was left behind
-        try:
+        with Undoing(self.remove), Undoing(remove_tree, new), Undoing(self.lock.release):
             os.mkdir(new, 0o700)
             self.lock.acquire()
             os.rename(new, self.path)
-        except BaseException:
-            self.lock.release()
-            remove_tree(new)
-            self.remove()
-            raise
 
     def remove(self):
         try:
