@@ -1543,7 +1543,6 @@ class Lock:
     def acquire(self):
         """Wait for the lock and hold it."""
         import fcntl
-        kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
         try:
             self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -1552,26 +1551,28 @@ class Lock:
             self.is_held = False
             say.debug("%s: no room for a lock, going on without" % self.path)
             return
-        if self.is_own and os.fstat(self.descriptor).st_uid != os.getuid():
-            os.close(self.descriptor)
-            raise OSError(errno.EPERM, "another user's file is in the way", self.path)
-        try:
+        with Undoing(self.release):
+            if self.is_own and os.fstat(self.descriptor).st_uid != os.getuid():
+                raise OSError(errno.EPERM, "another user's file is in the way", self.path)
             try:
-                fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not self.is_patient:
-                    os.close(self.descriptor)
-                    raise ConflictError("another udocker is at work in this store", "try again when it has ended")
-                say.debug("waiting for the lock %s" % self.path)
-                if self.waiting:
-                    say.info(self.waiting)
-                fcntl.flock(self.descriptor, kind)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                os.close(self.descriptor)
-                raise
-            self.is_held = False
-            say.debug("%s: no locks here, going on without" % self.path)
+                self._lock(fcntl)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+                self.is_held = False
+                say.debug("%s: no locks here, going on without" % self.path)
+
+    def _lock(self, fcntl):
+        kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not self.is_patient:
+                raise ConflictError("another udocker is at work in this store", "try again when it has ended")
+            say.debug("waiting for the lock %s" % self.path)
+            if self.waiting:
+                say.info(self.waiting)
+            fcntl.flock(self.descriptor, kind)
 
     def release(self):
         """Let others have it."""
