@@ -6685,10 +6685,10 @@ class Toolbox:
         here = self.executables_here(kind)
         missing = [] if self.named.get(kind) else [tool for tool in self.builds(kind) if self.path(tool) not in here]
         if self.tarball:
-            yield from self._obtained(missing, lambda tool: self._install(tool, [self.tarball]))
+            yield from self._obtained(missing)
         yield from here
         if not self.tarball:
-            yield from self._obtained(missing, self._fetch)
+            yield from self._obtained(missing)
 
     def executables_here(self, kind):
         """Paths of those that need not be fetched."""
@@ -6715,13 +6715,12 @@ class Toolbox:
         """Where a tool's executable lies, or the mark that all its libraries are there."""
         return self.layout.lib + "/." + tool.file_name if tool.is_library else self.layout.bin + "/" + tool.file_name
 
-    @staticmethod
-    def _obtained(tools, obtain):
+    def _obtained(self, tools):
         """Paths of those that can be had; ToolError where none can."""
         failure = None
         for tool in tools:
             try:
-                path = obtain(tool)
+                path = self._fetch(tool)
             except ToolError as error:
                 failure = failure or error
                 continue
@@ -6730,7 +6729,10 @@ class Toolbox:
             raise failure
 
     def _fetch(self, tool):
-        """Install from the internet; where that failed within the hour, every start must not wait for it again."""
+        """Install from UDOCKER_TARBALL, else from the internet; where that failed within the hour, every start must not
+        wait for it again. Returns the path."""
+        if self.tarball:
+            return self._install(tool, [self.tarball])
         failure = self.findings.recall(tool.file_name, self.FAILURE_AGE)
         if failure:
             raise ToolError(failure)
@@ -6746,7 +6748,7 @@ class Toolbox:
         for source in sources:
             try:
                 members = self._obtain(tool, source)
-            except (TransferError, ArchiveError, ToolError) as error:
+            except (TransferError, ToolError) as error:
                 reasons.append(error.message)
                 continue
             return self._put(tool, members)
@@ -6831,9 +6833,7 @@ class Toolbox:
             tool for tool in self.builds("fakechroot") if not os.path.exists(self.path(tool))]
         for tool in missing:
             try:
-                if self.tarball:
-                    self._install(tool, [self.tarball])
-                elif not self.libraries_here():
+                if self.tarball or not self.libraries_here():
                     self._fetch(tool)
             except ToolError as error:
                 say.debug(error.message)
