@@ -10989,12 +10989,9 @@ def fetch_blob(context, registry, repository, descriptor, progress, failures):
         if part.is_there:
             return
         row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
-        try:
+        with Undoing(row.finish, "failed"):
             BlobFetch(registry, repository, descriptor, part).run()
             part.commit()
-        except BaseException:
-            row.finish("failed")
-            raise
         row.finish()
 
 
@@ -11907,21 +11904,18 @@ def load_images(context, source, name="", platform=None):
 def plain_blob(context, blob):
     """A NewBlob with the content of another one, not compressed."""
     plain = context.blobs.new()
-    try:
+    with Undoing(plain.close):
         with ReadAhead(decompressed(file_pieces(blob.file))) as pieces:
             for piece in pieces:
                 plain.write(piece)
         plain.finish()
-        return plain
-    except BaseException:
-        plain.close()
-        raise
+    return plain
 
 
 def import_blob(context, source, is_moved):
     """A NewBlob with the content of an archive of a tree, in a compression that OCI knows."""
     blob = context.blobs.new()
-    try:
+    with Undoing(blob.close):
         is_file = os.path.isfile(source) and not os.path.islink(source) and os.path.getsize(source) > 0
         if is_moved and is_file:
             blob.take(source)
@@ -11934,9 +11928,6 @@ def import_blob(context, source, is_moved):
         plain = plain_blob(context, blob)
         blob.close()
         return plain
-    except BaseException:
-        blob.close()
-        raise
 
 
 def listed_words(text):
@@ -13076,11 +13067,8 @@ def make_for_run(context, request, make):
     open_store(context)
     request.mark = RunMark(context.layout, new_container_id())
     request.mark.make(context.host)
-    try:
+    with Undoing(request.mark.remove):
         return make(request.mark.id)
-    except BaseException:
-        request.mark.remove()
-        raise
 
 
 def unpack_tree_file(context, file, word, request):
