@@ -1914,11 +1914,7 @@ def make_below(top, names, is_directory):
     place = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     directory = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for position, name in enumerate(names, 1):
-            if position == len(names) and not is_directory:
-                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644,
-                                 dir_fd=directory))
-                break
+        for name in names if is_directory else names[:-1]:
             try:
                 below = os.open(name, place, dir_fd=directory)
             except FileNotFoundError:
@@ -1929,6 +1925,9 @@ def make_below(top, names, is_directory):
                 below = os.open(name, place, dir_fd=directory)
             os.close(directory)
             directory = below
+        if not is_directory:
+            file = os.open(names[-1], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=directory)
+            os.close(file)
     finally:
         os.close(directory)
 
