@@ -2192,13 +2192,11 @@ def _copy_data(reader, writer, size):
                 raise
             break
         end = os.lseek(reader, offset, os.SEEK_HOLE)
-        os.lseek(reader, offset, os.SEEK_SET)
-        os.lseek(writer, offset, os.SEEK_SET)
         while offset < end:
-            data = os.read(reader, min(end - offset, 1 << 20))
+            data = os.pread(reader, min(end - offset, 1 << 20), offset)
             if not data:
                 break
-            write_all(writer, data)
+            write_all(writer, data, offset)
             offset += len(data)
         offset = max(offset, end)
     os.ftruncate(writer, size)
