@@ -4880,10 +4880,11 @@ class ImageStore:
         with Lock(self.layout.lock):
             image = self.find(reference)
             path = image.path if image else self.layout.image(reference.name, reference.version)
-            self._link(path, digests)
+            self._link(path, zip(digests, digests))
         return path
 
-    def _link(self, path, digests):
+    def _link(self, path, links):
+        """Make an image's directory, and in it links: (name, name of the file in layers/)."""
         in_the_way = [path + "/" + name for name in Image.FILES if os.path.isdir(path + "/" + name)]
         try:
             make_directory(path)
@@ -4893,10 +4894,10 @@ class ImageStore:
             raise ConflictError("%s: another image is in the way of this name" % in_the_way[0],
                                 "udocker rmi that one, or udocker tag it, and remove it under its old name")
         is_inside = not self.layout.is_apart and path.startswith(self.layout.home + "/")
-        for digest in digests:
-            target = self.layout.blob(digest)
+        for name, file in links:
+            target = self.layout.blob(file)
             try:        # a store in one place can be moved
-                make_link(os.path.relpath(target, path) if is_inside else target, path + "/" + digest)
+                make_link(os.path.relpath(target, path) if is_inside else target, path + "/" + name)
             except FileExistsError:
                 pass
 
@@ -4906,7 +4907,7 @@ class ImageStore:
         ConflictError where an `rmi` took away meanwhile what was to be published.
         """
         with Lock(self.layout.lock):
-            self._link(path, digests)
+            self._link(path, zip(digests, digests))
             if not all(os.path.isfile(self.layout.blob(digest)) for digest in digests):
                 raise ConflictError("%s was removed while it was brought" % reference, "do it again")
             for name in ("v1", "ancestry", "container.json"):       # it may have been the older udocker's
@@ -4965,9 +4966,7 @@ class ImageStore:
             if self.find(reference, is_finished=False):
                 raise ConflictError("%s is there already" % reference, "udocker rmi %s" % reference)
             path = self.layout.image(reference.name, reference.version)
-            make_directory(path)
-            for name, file in image.links().items():
-                make_link(os.path.relpath(self.layout.blob(file), path), path + "/" + name)
+            self._link(path, image.links().items())
             for name in ("ancestry", "v1", "TAG"):
                 write_atomic(path + "/" + name, image.read(name))
         return Image(reference.name, reference.version, path, self.blobs)
