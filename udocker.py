@@ -1048,13 +1048,10 @@ class HeldSignals:
     """In a `with` block of the main thread, the signals for which this program has handlers are only noted; at its end
     they are handled. For code that calls back into Python, and must not see what a handler raises."""
 
-    def __init__(self):
-        self.received = []
-        self.handlers = {}
-
     def __enter__(self):
         import threading
         signal = quick_module("signal")
+        self.received, self.handlers = [], {}
         if threading.current_thread() is threading.main_thread():       # no other one handles signals
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if callable(signal.getsignal(number)):
@@ -2250,12 +2247,10 @@ class OpenTree:
         """(relative name, status, descriptor of its directory, name in it) of the entry `start` and of all below it,
         directories before what is in them. What cannot be read goes to `on_error`, as OSError, where that is given."""
         parent, _, base = start.rpartition("/")
-        pending = [start]
         with Closing(self.open(parent)) as directory:
             status = os.lstat(base or ".", dir_fd=directory)
             yield start, status, directory, base or "."
-        if not stat.S_ISDIR(status.st_mode):
-            return
+        pending = [start] if stat.S_ISDIR(status.st_mode) else []
         while pending:
             place = pending.pop()
             try:
