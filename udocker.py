@@ -1713,10 +1713,10 @@ class Journal:
         """Append values; they are on disk when this returns."""
         with Closing(os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)) as descriptor:
             size = os.fstat(descriptor).st_size
-            tail = os.pread(descriptor, 1 << 16, max(size - (1 << 16), 0))
-            os.ftruncate(descriptor, size - (len(tail) - tail.rfind(b"\n") - 1))
-            os.lseek(descriptor, 0, os.SEEK_END)
-            write_all(descriptor, b"".join(map(self._line, values)))
+            while size and os.pread(descriptor, 1, size - 1) != b"\n":      # a line that was cut short
+                size -= 1
+            os.ftruncate(descriptor, size)
+            write_all(descriptor, b"".join(map(self._line, values)), size)
             os.fsync(descriptor)
 
     def read(self):
@@ -1727,11 +1727,12 @@ class Journal:
                     yield self._value(line)
 
     def ends(self):
-        """The first value and the last one, {} where its line was cut short; quick, however much lies between."""
+        """The first value and the last one, {} where its line is very long or was cut short; quick, however much lies
+        between."""
         with open(self.path, "rb") as file:
             first = file.readline(1 << 16)
-            file.seek(max(os.fstat(file.fileno()).st_size - (1 << 16), 0))
-            last = (file.read().splitlines(True) or [b""])[-1]
+            skipped = file.seek(max(os.fstat(file.fileno()).st_size - (1 << 16), 0))
+            last = ([b""] + file.read().splitlines(True)[1 if skipped else 0:])[-1]
         return self._value(first), self._value(last) if last.endswith(b"\n") else {}
 
     def _value(self, line):

@@ -196,3 +196,17 @@ def test_a_lock_that_fails_is_let_go_once(layout, monkeypatch):
     with pytest.raises(OSError) as caught:
         program_under_test.RunMark(layout, "some").make(program_under_test.Host())
     assert caught.value.errno == errno.EIO
+
+
+def test_a_journal_has_lines_of_any_length(tmp_path):
+    """Also one that was cut short, as a kill or a full disk do it."""
+    journal = program_under_test.Journal(str(tmp_path / "journal"))
+    journal.begin({"state": "broken"})
+    journal.add([{"path": "x" * 100000}])
+    assert journal.ends() == ({"state": "broken"}, {})
+    with open(journal.path, "ab") as file:
+        file.write(b'{"path": "' + b"y" * 100000)
+    assert journal.ends() == ({"state": "broken"}, {})
+    journal.add([{"state": "whole"}])
+    assert journal.ends() == ({"state": "broken"}, {"state": "whole"})
+    assert [list(value) for value in journal.read()] == [["state"], ["path"], ["state"]]
