@@ -4423,8 +4423,7 @@ class Findings:
         """Paths of the findings that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
         import time
         limit = time.time() - self.STALE_AGE
-        paths = [self.directory + "/" + name for name in entries_of(self.directory)]
-        return [path for path in paths if os.lstat(path).st_mtime < limit]
+        return [path for path, status in own_entries(self.directory, "") if status.st_mtime < limit]
 
     def remember(self, subject, finding):
         """Keep a finding about `subject`."""
