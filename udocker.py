@@ -632,6 +632,16 @@ def system_text(path):
         return ""
 
 
+def process_words(pid):
+    """What is told of a process behind its name, none where it is gone. proc(5), /proc/pid/stat"""
+    return system_text("/proc/%s/stat" % pid).rpartition(")")[2].split()
+
+
+def process_start(pid):
+    """When a process was started, which tells it from a later one of the same id; "" where it is gone."""
+    return "".join(process_words(pid)[19:20])
+
+
 class Host:
     """Facts about the machine and the caller."""
 
@@ -753,16 +763,9 @@ class Host:
                 return [int(word) for word in file.read().split()]
         except OSError:
             pass
-        found = []
-        for name in filter(str.isdigit, os.listdir("/proc")):       # kernels without CONFIG_PROC_CHILDREN
-            try:
-                with open("/proc/%s/stat" % name, "rb") as file:
-                    parent = int(file.read().rpartition(b")")[2].split()[1])
-            except OSError:
-                continue
-            if parent == pid:
-                found.append(int(name))
-        return sorted(found)
+        # Kernels without CONFIG_PROC_CHILDREN
+        return sorted(int(name) for name in filter(str.isdigit, os.listdir("/proc"))
+                      if process_words(name)[1:2] == [str(pid)])
 
 
 def current_umask():
@@ -780,6 +783,21 @@ def new_token():
 def new_path(directory):
     """A path for what is being made in a directory, and gets its own name when it is whole; left_behind() knows it."""
     return "%s/.new-%s" % (directory, new_token())
+
+
+class Undoing:
+    """Where a `with` block fails, for whatever reason, undo(*arguments) is called."""
+
+    def __init__(self, undo, *arguments):
+        self.undo = undo
+        self.arguments = arguments
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, failure, *_):
+        if failure is not None:
+            self.undo(*self.arguments)
 
 
 class SystemCalls:
@@ -820,13 +838,9 @@ class SystemCalls:
         "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "execveat": 362, "statx": 383,
         "ioctl": 54,
     })
-    # machine: the tables of its own and of the programs that it also runs
-    BY_MACHINE = {
-        "x86_64": ((0xC000003E, X86_64), (0x40000003, I386)), "i686": ((0x40000003, I386),),
-        "i386": ((0x40000003, I386),), "aarch64": ((0xC00000B7, GENERIC), (0x40000028, ARM)),
-        "armv7l": ((0x40000028, ARM),), "armv6l": ((0x40000028, ARM),), "armv8l": ((0x40000028, ARM),),
-        "riscv64": ((0xC00000F3, GENERIC),), "ppc64le": ((0xC0000015, PPC64),),
-    }
+    # By e_machine of ELF files
+    TABLES = {3: (0x40000003, I386), 21: (0xC0000015, PPC64), 40: (0x40000028, ARM), 62: (0xC000003E, X86_64),
+              183: (0xC00000B7, GENERIC), 243: (0xC00000F3, GENERIC)}
     TYPING = ("ioctl",)
     # Calls that are answered only where this argument, in these of its bits, is one of two values: a mode for devices,
     # and requests to type what whoever reads the terminal next will read, TIOCSTI and TIOCLINUX. ioctl_tty(2)
@@ -835,7 +849,8 @@ class SystemCalls:
                  "ioctl": (1, 0xFFFFFFFF, (0x5412, 0x541C))}
 
     def __init__(self, machine):
-        self.tables = self.BY_MACHINE.get(machine, ())
+        """`machine` is uname's; its own table comes first, then those of the programs that it also runs."""
+        self.tables = [self.TABLES[number] for number in Host.EXECUTES.get(machine, ()) if number in self.TABLES]
 
     def number(self, name):
         """The number of a call on this machine, None where it is not known."""
@@ -907,27 +922,24 @@ class Kernel:
         """setns(2) into what a descriptor of /proc/PID/ns stands for."""
         self._check(self.libc.setns(self.ctypes.c_int(namespace), self.ctypes.c_int(0)), "setns")
 
-    def _mount(self, source, target, kind, flags, options, what):
+    def mount(self, source, target, flags, kind=None, options=None):
+        """mount(2): binds, remounts and propagation, or a new file system of this kind."""
         words = [word and os.fsencode(word) for word in (source, target, kind, options)]
-        self._check(self.libc.mount(*words[:3], self.ctypes.c_ulong(flags), words[3]), what)
-
-    def mount(self, source, target, flags):
-        """mount(2) of no new file system: binds, remounts and propagation."""
-        self._mount(source, target, None, flags, None, "mount on " + target)
+        self._check(self.libc.mount(*words[:3], self.ctypes.c_ulong(flags), words[3]),
+                    "%s on %s" % (kind or "mount", target))
 
     def mount_memory(self, target, options="mode=755"):
         """A new, empty file system in memory."""
-        self._mount("tmpfs", target, "tmpfs", self.NO_SETUID | self.NO_DEVICES, options, "mount on " + target)
+        self.mount("tmpfs", target, self.NO_SETUID | self.NO_DEVICES, "tmpfs", options)
 
     def mount_overlay(self, lower, target):
         """The directory `lower` appears at `target`; changes go to upper and work in the working directory."""
-        self._mount("overlay", target, "overlay", 0,
-                    "lowerdir=%s,upperdir=upper,workdir=work,userxattr" % lower, "overlay")
+        self.mount("overlay", target, 0, "overlay", "lowerdir=%s,upperdir=upper,workdir=work,userxattr" % lower)
 
     def mount_fuse(self, target, device):
         """A read-only file system at `target`, of whoever answers at the descriptor `device` of /dev/fuse. fuse(4)"""
-        self._mount("udocker", target, "fuse", self.READ_ONLY | self.NO_SETUID | self.NO_DEVICES,
-                    "fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid()), "fuse")
+        self.mount("udocker", target, self.READ_ONLY | self.NO_SETUID | self.NO_DEVICES, "fuse",
+                   "fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (device, os.getuid(), os.getgid()))
 
     def _unmount(self, target):
         """What is mounted at `target` is gone for this namespace, also while it is in use. umount2(2)"""
@@ -1011,14 +1023,13 @@ class Kernel:
 
 # --- processes ----------------------------------------------------------------------------------------
 
-def signal_module():
-    """The module signal, by preference the part of it that does the work: wrapping its numbers in enumerations costs
-    a start as long as importing this whole file."""
+def quick_module(name):
+    """The module signal or socket, by preference the part of it that does the work: wrapping its numbers in
+    enumerations costs a start as long as importing this whole file."""
     try:
-        import _signal as module
+        return __import__("_" + name)
     except ImportError:         # not CPython
-        import signal as module
-    return module
+        return __import__(name)
 
 
 def raise_on_signals():
@@ -1026,7 +1037,7 @@ def raise_on_signals():
 
     A program executed later gets the default behaviour back: handlers do not outlive execve(2).
     """
-    signal = signal_module()
+    signal = quick_module("signal")
     ending = (signal.SIGTERM, signal.SIGHUP)
 
     def unwind(number, _):
@@ -1043,13 +1054,10 @@ class HeldSignals:
     """In a `with` block of the main thread, the signals for which this program has handlers are only noted; at its end
     they are handled. For code that calls back into Python, and must not see what a handler raises."""
 
-    def __init__(self):
-        self.received = []
-        self.handlers = {}
-
     def __enter__(self):
         import threading
-        signal = signal_module()
+        signal = quick_module("signal")
+        self.received, self.handlers = [], {}
         if threading.current_thread() is threading.main_thread():       # no other one handles signals
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if callable(signal.getsignal(number)):
@@ -1058,7 +1066,7 @@ class HeldSignals:
 
     def __exit__(self, *_):
         for number, handler in self.handlers.items():
-            signal_module().signal(number, handler)
+            quick_module("signal").signal(number, handler)
         for number, frame in self.received:
             self.handlers[number](number, frame)
 
@@ -1126,7 +1134,7 @@ class Invocation:
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
-        signal = signal_module()
+        signal = quick_module("signal")
         if self.enter:
             self.enter()
         if before:
@@ -1176,7 +1184,7 @@ class Guard:
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                signal = signal_module()        # what ends a job tells everybody at once, and this must come last
+                signal = quick_module("signal")    # what ends a job tells everybody at once, and this must come last
                 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
                                                           signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM])
                 leave_session(reader)
@@ -1214,7 +1222,7 @@ class Supervisor:
         """With a `timeout`, in seconds, the command is killed when it has not ended by then. When the process
         `guardian` that started this one has gone, it is killed where the signal that tells so does not end it."""
         import time
-        self.signal = signal = signal_module()
+        self.signal = signal = quick_module("signal")
         self.clock = time.monotonic
         self.kernel = Kernel()
         self.invocation = invocation
@@ -1447,10 +1455,8 @@ def program_output(argv, pieces):
     thread.start()
     with process:
         try:
-            yield from iter(lambda: process.stdout.read(1 << 20), b"")
-        except BaseException:
-            process.kill()
-            raise
+            with Undoing(process.kill):
+                yield from iter(lambda: process.stdout.read(1 << 20), b"")
         finally:
             thread.join()
         reason = process.stderr.read(1000).decode("utf-8", "replace").strip()
@@ -1468,13 +1474,10 @@ def feed_program(argv, write):
     import tempfile
     with tempfile.TemporaryFile() as talk:      # a pipe that nobody reads meanwhile would fill
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=talk, stderr=talk) as process:
-            try:
+            with Undoing(process.kill):
                 with contextlib.suppress(BrokenPipeError), process.stdin:       # it ended early, and says why
                     write(process.stdin)
                 process.wait()
-            except BaseException:
-                process.kill()
-                raise
         talk.seek(0)
         # What is indented are lists of what it knows
         lines = [line for line in talk.read().decode("utf-8", "replace").split("\n") if line[:1].strip()]
@@ -1543,7 +1546,6 @@ class Lock:
     def acquire(self):
         """Wait for the lock and hold it."""
         import fcntl
-        kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
         try:
             self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -1552,26 +1554,28 @@ class Lock:
             self.is_held = False
             say.debug("%s: no room for a lock, going on without" % self.path)
             return
-        if self.is_own and os.fstat(self.descriptor).st_uid != os.getuid():
-            os.close(self.descriptor)
-            raise OSError(errno.EPERM, "another user's file is in the way", self.path)
-        try:
+        with Undoing(self.release):
+            if self.is_own and os.fstat(self.descriptor).st_uid != os.getuid():
+                raise OSError(errno.EPERM, "another user's file is in the way", self.path)
             try:
-                fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not self.is_patient:
-                    os.close(self.descriptor)
-                    raise ConflictError("another udocker is at work in this store", "try again when it has ended")
-                say.debug("waiting for the lock %s" % self.path)
-                if self.waiting:
-                    say.info(self.waiting)
-                fcntl.flock(self.descriptor, kind)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                os.close(self.descriptor)
-                raise
-            self.is_held = False
-            say.debug("%s: no locks here, going on without" % self.path)
+                self._lock(fcntl)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+                self.is_held = False
+                say.debug("%s: no locks here, going on without" % self.path)
+
+    def _lock(self, fcntl):
+        kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not self.is_patient:
+                raise ConflictError("another udocker is at work in this store", "try again when it has ended")
+            say.debug("waiting for the lock %s" % self.path)
+            if self.waiting:
+                say.info(self.waiting)
+            fcntl.flock(self.descriptor, kind)
 
     def release(self):
         """Let others have it."""
@@ -1668,18 +1672,13 @@ class Closing:
         os.close(self.descriptor)
 
 
-def write_all(descriptor, data):
-    """Write every byte of `data`; write(2) may take fewer at a time."""
+def write_all(descriptor, data, offset=None):
+    """Write every byte of `data`, at a place of the file where one is told; write(2) may take fewer at a time."""
+    if offset is not None:
+        os.lseek(descriptor, offset, os.SEEK_SET)
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view):]
-
-
-def write_all_at(descriptor, data, offset):
-    """The same at a place of a file. pwrite(2)"""
-    done = 0
-    while done < len(data):
-        done += os.pwrite(descriptor, data[done:], offset + done)
 
 
 def remove_file(path):
@@ -1693,13 +1692,10 @@ def remove_file(path):
 def write_atomic(path, data, mode=0o644):
     """The file holds `data` or what it held before, whatever happens meanwhile."""
     temporary = new_path(os.path.dirname(path))
-    try:
-        with Closing(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)) as descriptor:
+    with Undoing(remove_file, temporary):
+        with Closing(os.open(temporary, NEW_FILE, mode)) as descriptor:
             write_all(descriptor, data)
         os.rename(temporary, path)
-    except BaseException:
-        remove_file(temporary)
-        raise
 
 
 class Journal:
@@ -1723,10 +1719,10 @@ class Journal:
         """Append values; they are on disk when this returns."""
         with Closing(os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)) as descriptor:
             size = os.fstat(descriptor).st_size
-            tail = os.pread(descriptor, 1 << 16, max(size - (1 << 16), 0))
-            os.ftruncate(descriptor, size - (len(tail) - tail.rfind(b"\n") - 1))
-            os.lseek(descriptor, 0, os.SEEK_END)
-            write_all(descriptor, b"".join(map(self._line, values)))
+            while size and os.pread(descriptor, 1, size - 1) != b"\n":      # a line that was cut short
+                size -= 1
+            os.ftruncate(descriptor, size)
+            write_all(descriptor, b"".join(map(self._line, values)), size)
             os.fsync(descriptor)
 
     def read(self):
@@ -1737,11 +1733,12 @@ class Journal:
                     yield self._value(line)
 
     def ends(self):
-        """The first value and the last one, {} where its line was cut short; quick, however much lies between."""
+        """The first value and the last one, {} where its line is very long or was cut short; quick, however much lies
+        between."""
         with open(self.path, "rb") as file:
             first = file.readline(1 << 16)
-            file.seek(max(os.fstat(file.fileno()).st_size - (1 << 16), 0))
-            last = (file.read().splitlines(True) or [b""])[-1]
+            skipped = file.seek(max(os.fstat(file.fileno()).st_size - (1 << 16), 0))
+            last = ([b""] + file.read().splitlines(True)[1 if skipped else 0:])[-1]
         return self._value(first), self._value(last) if last.endswith(b"\n") else {}
 
     def _value(self, line):
@@ -1792,12 +1789,11 @@ class NewFile:
                 os.stat(path)
             except FileNotFoundError:
                 pass
-        is_special = os.path.exists(path) and not os.path.isfile(path)      # /dev/stdout may lead to no path at all
-        self.path = path if is_special else os.path.realpath(path)
+        self.is_replaced = not os.path.exists(path) or os.path.isfile(path)
+        self.path = os.path.realpath(path) if self.is_replaced else path    # /dev/stdout may lead to no path at all
         self.temporary = new_path(os.path.dirname(self.path))
 
     def __enter__(self):
-        self.is_replaced = not os.path.exists(self.path) or os.path.isfile(self.path)
         self.has_name = True
         if self.is_replaced and os.path.isdir("/proc/self/fd"):
             try:
@@ -1806,14 +1802,8 @@ class NewFile:
                 return self.file
             except OSError:         # NFS, and others, cannot; what else is wrong is told by the next attempt
                 pass
-        try:
+        with Naming(self.path), Undoing(self._forget):
             self.file = open(self.temporary if self.is_replaced else self.path, "wb")
-        except OSError as error:
-            error.filename = self.path
-            raise
-        except BaseException:           # a signal
-            self._forget()
-            raise
         return self.file
 
     def __exit__(self, failure, *_):
@@ -1866,7 +1856,7 @@ def unnamed_program(pieces, directory):
     with Closing(os.open(path, NEW_FILE, 0o700)) as descriptor:
         try:
             for offset, data in pieces:
-                write_all_at(descriptor, data, offset)
+                write_all(descriptor, data, offset)
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.unlink(path)
@@ -1912,15 +1902,14 @@ def has_size(path, size):
 
 def make_directory(path, mode=0o755):
     """Make a directory and those above it, where missing: all of them with this mode, which a umask can only narrow."""
-    missing = [path]
-    while os.path.dirname(missing[-1]) and not os.path.exists(os.path.dirname(missing[-1])):
-        missing.append(os.path.dirname(missing[-1]))
-    for path in reversed(missing):
-        try:
-            os.mkdir(path, mode)
-        except FileExistsError:         # another process was faster
-            if not os.path.isdir(path):
-                raise
+    above = os.path.dirname(path)
+    if above and not os.path.exists(above):
+        make_directory(above, mode)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:         # it was there, or another process was faster
+        if not os.path.isdir(path):
+            raise
 
 
 def make_below(top, names, is_directory):
@@ -1929,11 +1918,7 @@ def make_below(top, names, is_directory):
     place = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     directory = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for position, name in enumerate(names, 1):
-            if position == len(names) and not is_directory:
-                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644,
-                                 dir_fd=directory))
-                break
+        for name in names if is_directory else names[:-1]:
             try:
                 below = os.open(name, place, dir_fd=directory)
             except FileNotFoundError:
@@ -1944,6 +1929,9 @@ def make_below(top, names, is_directory):
                 below = os.open(name, place, dir_fd=directory)
             os.close(directory)
             directory = below
+        if not is_directory:
+            file = os.open(names[-1], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=directory)
+            os.close(file)
     finally:
         os.close(directory)
 
@@ -2113,15 +2101,10 @@ class WorkArea:
 
     def make(self):
         new = self.path + "-new"        # until it is locked, so that nobody takes it for one that was left behind
-        try:
+        with Undoing(self.remove), Undoing(remove_tree, new), Undoing(self.lock.release):
             os.mkdir(new, 0o700)
             self.lock.acquire()
             os.rename(new, self.path)
-        except BaseException:
-            self.lock.release()
-            remove_tree(new)
-            self.remove()
-            raise
 
     def remove(self):
         try:
@@ -2180,21 +2163,16 @@ def set_directory_mode(descriptor, mode):
 
 
 def set_time(target, mtime, directory=None):
-    """Set the time of a descriptor, or of a path or name in a directory, which is not followed; `mtime` is in
-    nanoseconds."""
+    """Set the time of a descriptor, or of a link or FIFO by its path or name in a directory, where the file system can:
+    by SFTP it would be that of the file the link leads to. `mtime` is in nanoseconds."""
     mtime = min(max(mtime, -1 << 60), 1 << 62)      # what 64 bits of nanoseconds can say
     if isinstance(target, int):
         os.utime(target, ns=(mtime, mtime))
-    else:
-        os.utime(target, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=False)
-
-
-def set_link_time(path, mtime, directory=None):
-    """The same for a link, where the file system can: by SFTP it would be that of the file it leads to."""
+        return
     try:
-        set_time(path, mtime, directory)
+        os.utime(target, ns=(mtime, mtime), dir_fd=directory, follow_symlinks=False)
     except OSError as error:
-        say.debug("%s: its time is not set: %s" % (os.fsdecode(path), error.strerror))
+        say.debug("%s: its time is not set: %s" % (os.fsdecode(target), error.strerror))
 
 
 def _copy_data(reader, writer, size):
@@ -2218,13 +2196,11 @@ def _copy_data(reader, writer, size):
                 raise
             break
         end = os.lseek(reader, offset, os.SEEK_HOLE)
-        os.lseek(reader, offset, os.SEEK_SET)
-        os.lseek(writer, offset, os.SEEK_SET)
         while offset < end:
-            data = os.read(reader, min(end - offset, 1 << 20))
+            data = os.pread(reader, min(end - offset, 1 << 20), offset)
             if not data:
                 break
-            write_all(writer, data)
+            write_all(writer, data, offset)
             offset += len(data)
         offset = max(offset, end)
     os.ftruncate(writer, size)
@@ -2248,17 +2224,14 @@ def copy_file(source, path, status, source_directory=None, directory=None):
     """Make `path` a copy of a file or link of which `status` is known; both may be names in open directories."""
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source, dir_fd=source_directory), path, dir_fd=directory)
-        set_link_time(path, status.st_mtime_ns, directory)
+        set_time(path, status.st_mtime_ns, directory)
         return
     with Closing(open_source(source, source_directory)) as reader, \
             Closing(os.open(path, NEW_FILE, status.st_mode & 0o777 | 0o600, dir_fd=directory)) as writer:
-        try:
+        with Undoing(lambda: os.unlink(path, dir_fd=directory)):
             _copy_data(reader, writer, status.st_size)
             set_mode(writer, status.st_mode & 0o777)
             set_time(writer, status.st_mtime_ns)
-        except BaseException:
-            os.unlink(path, dir_fd=directory)
-            raise
 
 
 class OpenTree:
@@ -2281,12 +2254,10 @@ class OpenTree:
         """(relative name, status, descriptor of its directory, name in it) of the entry `start` and of all below it,
         directories before what is in them. What cannot be read goes to `on_error`, as OSError, where that is given."""
         parent, _, base = start.rpartition("/")
-        pending = [start]
         with Closing(self.open(parent)) as directory:
             status = os.lstat(base or ".", dir_fd=directory)
             yield start, status, directory, base or "."
-        if not stat.S_ISDIR(status.st_mode):
-            return
+        pending = [start] if stat.S_ISDIR(status.st_mode) else []
         while pending:
             place = pending.pop()
             try:
@@ -2360,20 +2331,13 @@ class TreeCopy:
 
     def copy(self, start, place):
         """The entry `start` of the source, and what is below it, becomes `place` of the target."""
-        parent, descriptor = None, -1
-        try:
-            for relative, status, directory, name in self.source.walk(start):
-                where = copied_name(relative, start, place)
-                head, _, base = where.rpartition("/")
-                if head != parent:
-                    if descriptor >= 0:
-                        os.close(descriptor)
-                    parent, descriptor = head, -1
-                    descriptor = self.target.open(head)
-                self._place(name, status, directory, where, base or ".", descriptor)
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+        from itertools import groupby
+        for head, entries in groupby(self.source.walk(start), lambda entry: os.path.dirname(
+                copied_name(entry[0], start, place))):
+            with Closing(self.target.open(head)) as descriptor:
+                for relative, status, directory, name in entries:
+                    where = copied_name(relative, start, place)
+                    self._place(name, status, directory, where, os.path.basename(where) or ".", descriptor)
         for where, status in reversed(self.directories):
             with Closing(self.target.open(where)) as descriptor:
                 set_directory_mode(descriptor, status.st_mode)
@@ -2469,16 +2433,12 @@ class TreeMerge(TreeCopy):
             self.swept.add(os.path.dirname(where))
             for left in left_behind(place, self.TEMPORARY):
                 remove_file(left)
-        try:
-            with Naming(path):
-                self._make(name, status, source, where, temporary, None)
-                if os.path.lexists(temporary):      # what is no socket and no device
-                    if self.mend:
-                        self.mend(where, temporary)
-                    os.rename(temporary, base, dst_dir_fd=target)
-        except BaseException:
-            remove_file(temporary)
-            raise
+        with Undoing(remove_file, temporary), Naming(path):
+            self._make(name, status, source, where, temporary, None)
+            if os.path.lexists(temporary):      # what is no socket and no device
+                if self.mend:
+                    self.mend(where, temporary)
+                os.rename(temporary, base, dst_dir_fd=target)
 
 
 class GuestTree:
@@ -2590,24 +2550,6 @@ class GuestTree:
 
 # --- namespaces that several processes share ----------------------------------------------------------
 
-def process_start(pid):
-    """When a process was started, which tells it from a later one of the same id; b"" where it is gone."""
-    try:
-        with open("/proc/%d/stat" % pid, "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19]
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return b""
-
-
-def socket_module():
-    """The module socket, by preference the part of it that does the work, as of signal_module()."""
-    try:
-        import _socket as module
-    except ImportError:         # not CPython
-        import socket as module
-    return module
-
-
 class SharedNamespaces:
     """Namespaces that several processes on this machine have in common, whichever of them comes first.
 
@@ -2645,11 +2587,9 @@ class SharedNamespaces:
                 namespaces = self._find(make)
             kernel.let_look(False)      # between the first and the last of them our root is the host's
             try:
-                for namespace in namespaces:
-                    kernel.join(namespace)
-            except BaseException:
-                kernel.let_look(True)
-                raise
+                with Undoing(kernel.let_look, True):
+                    for namespace in namespaces:
+                        kernel.join(namespace)
             finally:
                 for namespace in namespaces:
                     os.close(namespace)
@@ -2665,11 +2605,8 @@ class SharedNamespaces:
             holder, joined = self._read(lock.descriptor)
             namespaces = self._ask(holder) if holder else []
             if not namespaces:
-                try:
+                with Undoing(remove_file, self.path):
                     holder, joined = self._start(make), 0
-                except BaseException:
-                    remove_file(self.path)
-                    raise
                 namespaces = self._ask(holder)
             if not namespaces:
                 raise OSError(errno.ESRCH, "the process that holds the namespaces has ended", self.path)
@@ -2695,7 +2632,7 @@ class SharedNamespaces:
     def _ask(self, holder):
         """Descriptors of the namespaces, from the holder at this address; none where it has ended. unix(7), SCM_RIGHTS
         """
-        socket = socket_module()
+        socket = quick_module("socket")
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(self.PATIENCE)
@@ -2712,7 +2649,7 @@ class SharedNamespaces:
 
     def _start(self, make):
         """The address of a new holder. It is nobody's child, as a command may wait for all of its own."""
-        socket = socket_module()
+        socket = quick_module("socket")
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).close()       # OSError in a sandbox that knows none
         reader, writer = os.pipe()
         holder = b"udocker-" + new_token().encode("ascii")
@@ -2739,7 +2676,7 @@ class SharedNamespaces:
             leave_session(writer)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(self.PATIENCE)     # file systems in user space may never answer
-            kernel, socket = Kernel(), socket_module()
+            kernel, socket = Kernel(), quick_module("socket")
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.bind(b"\0" + holder)
             listener.listen(64)
@@ -4457,8 +4394,7 @@ class Layout:
 
 def boot_of(host):
     """What tells this machine, as long as it is up, from all others."""
-    boot = read_file("/proc/sys/kernel/random/boot_id", 64).decode("ascii", "replace").strip()
-    return host.name + "\n" + boot
+    return host.name + "\n" + host.sysctl("kernel.random.boot_id")
 
 
 class Findings:
@@ -4501,8 +4437,7 @@ class Findings:
         """Paths of the findings that nobody wrote or renewed for long: of hosts, kernels and programs that are gone."""
         import time
         limit = time.time() - self.STALE_AGE
-        paths = [self.directory + "/" + name for name in entries_of(self.directory)]
-        return [path for path in paths if os.lstat(path).st_mtime < limit]
+        return [path for path, status in own_entries(self.directory, "") if status.st_mtime < limit]
 
     def remember(self, subject, finding):
         """Keep a finding about `subject`."""
@@ -4589,10 +4524,12 @@ class BlobPart:
 
     def __enter__(self):
         self.file = self._open()
-        if self.is_there:
+        self.hash = self.new_hash()
+        for data in iter(lambda: os.read(self.file.descriptor, 1 << 20), b""):
+            self.hash.update(data)
+            self.size += len(data)
+        if self.is_there or self._is_too_long:
             self.restart()
-        else:
-            self._resume()
         return self
 
     def _open(self):
@@ -4618,17 +4555,9 @@ class BlobPart:
         """Whether the whole blob is in the store, by now or already."""
         return has_size(self.blob_path, self.expected_size)
 
-    def _resume(self):
-        self.hash = self.new_hash()
-        self.size = 0
-        while True:
-            data = os.read(self.file.descriptor, 1 << 20)
-            if not data:
-                break
-            self.hash.update(data)
-            self.size += len(data)
-        if self.expected_size is not None and self.size > self.expected_size:
-            self.restart()
+    @property
+    def _is_too_long(self):
+        return self.expected_size is not None and self.size > self.expected_size
 
     def restart(self):
         """Throw away what is there."""
@@ -4640,7 +4569,7 @@ class BlobPart:
     def write(self, data):
         """Append; DigestError when more comes than the descriptor promised."""
         self.size += len(data)
-        if self.expected_size is not None and self.size > self.expected_size:
+        if self._is_too_long:
             self.restart()
             raise DigestError("%s: longer than the %d bytes that it should have" % (self.digest, self.expected_size))
         self.hash.update(data)
@@ -4684,11 +4613,8 @@ class NewBlob:
         self.descriptor = -1
         if not expected or not has_size(layout.blob(expected), size):
             self.path = new_path(layout.layers)
-            try:
+            with Undoing(self.close):       # a signal, and nobody has this object yet
                 self.descriptor = os.open(self.path, NEW_FILE, 0o644)
-            except BaseException:       # a signal, and nobody has this object yet
-                self.close()
-                raise
 
     def write(self, data):
         """Append bytes."""
@@ -4700,23 +4626,17 @@ class NewBlob:
 
     def take(self, path):
         """Have the content of a file that is to go: where the file system can do that, as another name of it."""
+        linked = new_path(self.layout.layers)
         try:
-            self._link(path)
+            with Undoing(remove_file, linked):
+                os.link(path, linked)
+                os.rename(linked, self.path)
         except OSError as error:
             say.debug("%s: %s, so it is copied" % (path, error.strerror))
             for piece in file_pieces(path):
                 self.write(piece)
             return
         self.size = sum(map(len, hashed(file_pieces(self.path), self.hash)))
-
-    def _link(self, path):
-        linked = new_path(self.layout.layers)
-        try:
-            os.link(path, linked)
-            os.rename(linked, self.path)
-        except BaseException:
-            remove_file(linked)
-            raise
 
     @property
     def digest(self):
@@ -4830,6 +4750,8 @@ class Image:
     MENDING = "udocker rmi it, and pull or load it again"
     FILES = ("TAG", "manifest", "index", "v1", "v2", "ancestry", "container.json", "PROTECT")
     is_protected = Mark("PROTECT")          # against removal
+    is_finished = Mark("TAG")
+    is_version_1 = Mark("v1")
 
     def __init__(self, name, version, path, blobs):
         self.name = name
@@ -4839,14 +4761,6 @@ class Image:
 
     def __str__(self):
         return self.name + ("@" if is_digest(self.version) else ":") + self.version
-
-    @property
-    def is_finished(self):
-        return os.path.isfile(self.path + "/TAG")
-
-    @property
-    def is_version_1(self):
-        return os.path.isfile(self.path + "/v1")
 
     def read(self, file_name):
         """The bytes of the image's "manifest" or "index", b"" where there is none."""
@@ -4975,10 +4889,11 @@ class ImageStore:
         with Lock(self.layout.lock):
             image = self.find(reference)
             path = image.path if image else self.layout.image(reference.name, reference.version)
-            self._link(path, digests)
+            self._link(path, zip(digests, digests))
         return path
 
-    def _link(self, path, digests):
+    def _link(self, path, links):
+        """Make an image's directory, and in it links: (name, name of the file in layers/)."""
         in_the_way = [path + "/" + name for name in Image.FILES if os.path.isdir(path + "/" + name)]
         try:
             make_directory(path)
@@ -4988,10 +4903,10 @@ class ImageStore:
             raise ConflictError("%s: another image is in the way of this name" % in_the_way[0],
                                 "udocker rmi that one, or udocker tag it, and remove it under its old name")
         is_inside = not self.layout.is_apart and path.startswith(self.layout.home + "/")
-        for digest in digests:
-            target = self.layout.blob(digest)
+        for name, file in links:
+            target = self.layout.blob(file)
             try:        # a store in one place can be moved
-                make_link(os.path.relpath(target, path) if is_inside else target, path + "/" + digest)
+                make_link(os.path.relpath(target, path) if is_inside else target, path + "/" + name)
             except FileExistsError:
                 pass
 
@@ -5001,7 +4916,7 @@ class ImageStore:
         ConflictError where an `rmi` took away meanwhile what was to be published.
         """
         with Lock(self.layout.lock):
-            self._link(path, digests)
+            self._link(path, zip(digests, digests))
             if not all(os.path.isfile(self.layout.blob(digest)) for digest in digests):
                 raise ConflictError("%s was removed while it was brought" % reference, "do it again")
             for name in ("v1", "ancestry", "container.json"):       # it may have been the older udocker's
@@ -5060,9 +4975,7 @@ class ImageStore:
             if self.find(reference, is_finished=False):
                 raise ConflictError("%s is there already" % reference, "udocker rmi %s" % reference)
             path = self.layout.image(reference.name, reference.version)
-            make_directory(path)
-            for name, file in image.links().items():
-                make_link(os.path.relpath(self.layout.blob(file), path), path + "/" + name)
+            self._link(path, image.links().items())
             for name in ("ancestry", "v1", "TAG"):
                 write_atomic(path + "/" + name, image.read(name))
         return Image(reference.name, reference.version, path, self.blobs)
@@ -5143,10 +5056,6 @@ class Container:
         """Whether nobody holds its lock."""
         path = self.path + "/lock"
         return Lock.is_free(path) or not os.path.lexists(path)
-
-    def size(self):
-        """Allocated bytes of the tree, hard links counted once."""
-        return allocated_size(self.root)
 
     def lock(self, is_patient=True):
         """The Lock for who removes or converts it."""
@@ -5281,11 +5190,8 @@ class ContainerStore:
             error.filename, error.filename2 = link, None
             raise
         if takes_over:
-            try:
+            with Undoing(remove_file, link):
                 os.rename(link, self.layout.container(name))
-            except BaseException:
-                remove_file(link)
-                raise
 
     def remove_name(self, name):
         path = self.layout.container(name)
@@ -5380,13 +5286,10 @@ class RunMark:
 
     def make(self, host):
         """Where locks do not work there is none."""
-        try:
+        with Undoing(self.remove):
             self.lock.acquire()
             if self.lock.is_held:
                 write_all(self.lock.descriptor, os.fsencode(boot_of(host)))
-        except BaseException:
-            self.remove()
-            raise
         if not self.lock.is_held:
             self.remove()
 
@@ -5427,15 +5330,10 @@ class NewContainer:
 
     def __enter__(self):
         self.lock = Lock(self.path + "/lock")
-        try:
-            os.mkdir(self.path, 0o755)
+        os.mkdir(self.path, 0o755)      # outside: one that is there is another's, who makes the same
+        with Undoing(self.__exit__):
             self.lock.acquire()
             os.mkdir(self.root, 0o755)
-        except FileExistsError:         # it is another's, who makes the same
-            raise
-        except BaseException:
-            self.__exit__()
-            raise
         return self
 
     def scratch(self):
@@ -5470,11 +5368,8 @@ class NewContainer:
         container = Container(self.layout.container(self.id))
         os.rename(self.path, container.path)
         if name is not None:
-            try:
+            with Undoing(os.rename, container.path, self.path):
                 ContainerStore(self.layout).add_name(container, name, takes_over)
-            except BaseException:
-                os.rename(container.path, self.path)
-                raise
         return container
 
     def __exit__(self, *_):
@@ -5498,29 +5393,10 @@ class ByteStream:
         self.piece = memoryview(b"")
         self.offset = 0         # bytes consumed so far
 
-    def _next(self):
-        """The rest of the current piece, else the next one; empty at the end."""
-        while not self.piece:
-            self.piece = memoryview(next(self.pieces, b""))
-            if not self.piece:
-                break
-        return self.piece
-
     def take(self, count):
         """The next `count` bytes; fewer at the end."""
-        head = self.piece[:count]
-        self.piece = self.piece[count:]
-        self.offset += len(head)
-        if len(head) == count:
-            return bytes(head)
-        parts = [head]
-        missing = count - len(head)
-        while missing and self._next():
-            part = self.piece[:missing]
-            self.piece = self.piece[missing:]
-            missing -= len(part)
-            self.offset += len(part)
-            parts.append(part)
+        parts = []
+        self.feed(count, parts.append)
         return b"".join(parts)
 
     read = take         # as whoever takes a file calls it
@@ -5536,18 +5412,16 @@ class ByteStream:
     def feed(self, count, write):
         """Call write(bytes) until it has the next `count` bytes; returns how many there were."""
         missing = count
-        while missing and self._next():
+        while missing:
+            self.piece = self.piece or memoryview(next(self.pieces, b""))
+            if not self.piece:
+                break
             part = self.piece[:missing]
             write(part)
             self.piece = self.piece[missing:]
             missing -= len(part)
         self.offset += count - missing
         return count - missing
-
-    def drain(self):
-        """Read to the end: what stands behind an archive is still part of its digest."""
-        for _ in self.pieces:
-            pass
 
 
 def inflating_module():
@@ -5565,47 +5439,26 @@ def inflating_module():
     return import_module("zlib")
 
 
-def _inflated(pieces):
-    """gzip, RFC 1952: any number of members, and zeros between and behind them."""
-    zlib = inflating_module()
-    decoder = zlib.decompressobj(31)
+def _expanded(pieces, kind, new_decoder, failure):
+    """Any number of streams, and zeros between and behind them. What a decoder had no room for it keeps, and tells so,
+    except zlib's, which hands it back."""
+    decoder = new_decoder()
     try:
         for data in pieces:
-            while data:
+            while data or not (decoder.eof or getattr(decoder, "needs_input", True)):
                 if decoder.eof:
                     data = data.lstrip(b"\0")
                     if not data:
                         break
-                    decoder = zlib.decompressobj(31)
+                    decoder = new_decoder()
                 output = decoder.decompress(data, OUTPUT_PIECE)
                 if output:
                     yield output
-                data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
-    except zlib.error as error:
-        raise ArchiveError("damaged gzip data: %s" % error)
-    if not decoder.eof:
-        raise ArchiveError("the gzip data ends too early")
-
-
-def _expanded(pieces, decoder_class, failure):
-    """bzip2 and xz: any number of streams; the decoders' way of limiting output is the same."""
-    decoder = decoder_class()
-    try:
-        for data in pieces:
-            while data or not (decoder.eof or decoder.needs_input):
-                if decoder.eof:
-                    data = data.lstrip(b"\0")
-                    if not data:
-                        break
-                    decoder = decoder_class()
-                output = decoder.decompress(data, OUTPUT_PIECE)
-                if output:
-                    yield output
-                data = decoder.unused_data if decoder.eof else b""
+                data = decoder.unused_data if decoder.eof else getattr(decoder, "unconsumed_tail", b"")
     except (failure, EOFError) as error:
-        raise ArchiveError("damaged data: %s" % error)
+        raise ArchiveError("damaged %s data: %s" % (kind, error))
     if not decoder.eof:
-        raise ArchiveError("the compressed data ends too early")
+        raise ArchiveError("the %s data ends too early" % kind)
 
 
 def can_read_zstd():
@@ -5619,7 +5472,7 @@ def _unpacked_zstd(pieces):
     """zstd, RFC 8878: Python's own from 3.14 on, else the zstandard package, else the zstd program."""
     try:
         from compression import zstd        # pylint: disable=import-error
-        yield from _expanded(pieces, zstd.ZstdDecompressor, zstd.ZstdError)
+        yield from _expanded(pieces, "zstd", zstd.ZstdDecompressor, zstd.ZstdError)
         return
     except ImportError:
         pass
@@ -5671,13 +5524,14 @@ def decompressed(pieces):
     kind, joined = compression_of(head), itertools.chain([head], pieces)
     try:
         if kind == "gzip":
-            yield from _inflated(joined)
+            zlib = inflating_module()
+            yield from _expanded(joined, kind, lambda: zlib.decompressobj(31), zlib.error)     # RFC 1952
         elif kind == "bzip2":
             import bz2
-            yield from _expanded(joined, bz2.BZ2Decompressor, OSError)
+            yield from _expanded(joined, kind, bz2.BZ2Decompressor, OSError)
         elif kind == "xz":
             import lzma
-            yield from _expanded(joined, lzma.LZMADecompressor, lzma.LZMAError)
+            yield from _expanded(joined, kind, lzma.LZMADecompressor, lzma.LZMAError)
         elif kind == "zstd":
             yield from _unpacked_zstd(joined)
         else:
@@ -5796,6 +5650,8 @@ class TarReader:
         while True:
             header = self._header()
             if not header:
+                for _ in self.stream.pieces:        # what stands behind an archive is still part of its digest
+                    pass
                 return
             kind = header[156:157]
             size = self._size(header[124:136])
@@ -6058,7 +5914,6 @@ class LayerUnpacker:
                 if error.errno not in self.REFUSALS:
                     raise
                 raise ArchiveError("%s: %s" % (printable_name(entry.name), error.strerror))
-        stream.drain()
 
     def _place(self, entry, stream):
         parent, _, base = clean_name(entry.name).rpartition(b"/")
@@ -6076,7 +5931,7 @@ class LayerUnpacker:
             self._place_directory(path, entry)
         elif entry.kind == TarEntry.SYMBOLIC_LINK:
             self._replace(path, make_link, entry.link, path)
-            set_link_time(path, entry.mtime)
+            set_time(path, entry.mtime)
         elif entry.kind == TarEntry.HARD_LINK:
             self._place_hard_link(path, entry)
         elif entry.kind == TarEntry.FIFO:
@@ -6133,7 +5988,7 @@ class LayerUnpacker:
             self.known = {b"": self.root}
 
     def _replace(self, path, make, *arguments):
-        """make(*arguments), which makes `path`, in place of what is there."""
+        """What make(*arguments) gives, which makes `path` in place of what is there."""
         try:
             return make(*arguments)
         except FileExistsError:
@@ -6141,25 +5996,15 @@ class LayerUnpacker:
             return make(*arguments)
 
     def _place_file(self, path, entry, stream):
-        mode = entry.mode & 0o777 | 0o400
-        try:
-            descriptor = os.open(path, NEW_FILE, mode)
-        except FileExistsError:
-            self._clear(path)
-            descriptor = os.open(path, NEW_FILE, mode)
-        with Closing(descriptor):
+        with Closing(self._replace(path, os.open, path, NEW_FILE, entry.mode & 0o777 | 0o400)) as descriptor:
             if entry.segments is None:
                 stream.copy(entry.size, descriptor)         # where the data ends early, TarReader says so
             else:
-                self._copy_segments(descriptor, entry, stream)
+                os.ftruncate(descriptor, entry.full_size)
+                for offset, length in entry.segments:
+                    os.lseek(descriptor, offset, os.SEEK_SET)
+                    stream.copy(length, descriptor)
             set_time(descriptor, entry.mtime)
-
-    @staticmethod
-    def _copy_segments(descriptor, entry, stream):
-        os.ftruncate(descriptor, entry.full_size)
-        for offset, length in entry.segments:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            stream.copy(length, descriptor)
 
     def _place_directory(self, path, entry):
         try:
@@ -6238,10 +6083,8 @@ def uncompressed_digest(path):
     import hashlib
     total = hashlib.sha256()
     with ReadAhead(decompressed(file_pieces(path))) as pieces:
-        stream = ByteStream(hashed(pieces, total))
-        for _ in TarReader(stream):
+        for _ in TarReader(ByteStream(hashed(pieces, total))):
             pass
-        stream.drain()
     return "sha256:" + total.hexdigest()
 
 
@@ -6257,20 +6100,15 @@ def blob_name(digest):
 
 
 class Members:
-    """What an archive of images holds: small documents by name, all else as new blobs."""
+    """What an archive of images holds: small documents by name, all else as new blobs.
+
+    document(name) gives the bytes of one, b"" where there is none; blob(name) a new blob, None where there is none.
+    """
 
     def __init__(self, new_blob):
         """`new_blob` makes one of a digest that is expected, or "", and a size."""
         self.new_blob = new_blob
         self.blobs = {}
-
-    def document(self, name):
-        """The bytes of a document, b"" where there is none."""
-        raise NotImplementedError
-
-    def blob(self, name):
-        """The new blob of this name, None where there is none."""
-        raise NotImplementedError
 
     def close(self):
         """Drop what was not published."""
@@ -6299,7 +6137,6 @@ class TarMembers(Members):
                 if number > self.MAX_MEMBERS:
                     raise ArchiveError("the archive has more than %d members" % self.MAX_MEMBERS)
                 self._take(entry, clean_name(entry.name).decode("utf-8", "replace"), stream)
-            stream.drain()
 
     def _take(self, entry, name, stream):
         directory, _, base = name.rpartition("/")
@@ -6506,21 +6343,6 @@ class ImageArchive:
         raise DocumentError("%s: indexes within indexes without end" % what)
 
 
-class HashedReader:
-    """A file that is hashed while it is read."""
-
-    def __init__(self, file):
-        import hashlib
-        self.file = file
-        self.hash = hashlib.sha256()
-
-    def read(self, count):
-        data = self.file.read(count)
-        self.hash.update(data)
-        say.advance(len(data))
-        return data
-
-
 class Output:
     """A file that is only written to, and may be a pipe, with the one question that tarfile has about it."""
 
@@ -6576,10 +6398,10 @@ class TarWriter:
 
     def add_blob(self, name, path, digest):
         """A file of the store; DigestError where it is not what its digest says."""
-        with open(path, "rb", buffering=0) as file:
-            checked = HashedReader(file)
-            self._add(self._header(name, os.fstat(file.fileno()).st_size, 0o644), checked)
-        if "sha256:" + checked.hash.hexdigest() != digest:
+        import hashlib
+        total = hashlib.sha256()
+        self._add(self._header(name, os.path.getsize(path), 0o644), ByteStream(hashed(file_pieces(path), total)))
+        if "sha256:" + total.hexdigest() != digest:
             raise DigestError("%s: the blob in the store is damaged" % digest, "udocker verify, then pull, mends it")
 
     def _header(self, name, size, mode):
@@ -6791,11 +6613,22 @@ class Tool:
         return name == self.file_name
 
 
+class ToolKind:
+    """Tools that do the same: how they are called in general, in messages and in a search path, how one is named by
+    hand, and those that were released, the best first, by machine."""
+
+    def __init__(self, title, programs, variable, released):
+        self.title = title
+        self.programs = programs
+        self.variable = variable
+        self.released = released
+
+
 BEFORE_4_8, SINCE_4_8 = ((0,), (4, 8)), ((4, 8), (1 << 30,))
 
 # Releases of udocker's tools: PRoot 5.1.1, crun 1.6, runC 1.1.4, libfakechroot 2.18
-RELEASED_TOOLS = {
-    "proot": {
+TOOL_KINDS = {
+    "proot": ToolKind("PRoot", ("proot",), "UDOCKER_USE_PROOT_EXECUTABLE", {
         "x86_64": (Tool("proot-x86_64-4_8_0", "1a926182aa16cc7ba77e278851a62f33995e2515e01c7a99932bb6e7f853b0a9",
                         "a9a3161b733b7114c87fd81e0d50381b5ec2cccad7f2b981257a834b8220cc34", SINCE_4_8),
                    Tool("proot-x86_64", "ec5c76d97b7262e75edf11706924fdf0d050514f163ea6b624f6b73d967304a8",
@@ -6810,22 +6643,22 @@ RELEASED_TOOLS = {
                         "3dcb9891422830c276dec96f709396697f71bb06d6a06ea142626a48febc5425"),),
         "armv6l": (Tool("proot-armel", "3929bbf5227337228b0d4941bdc42ed9f9845c13f1d17cddc9da902a25ac83f0",
                         "84166a5cba21741fe1e8da5fb13fd8ba7185b774d0ba747ed3cd278d54aa1f77"),),
-    },
-    "runc": {
+    }),
+    "runc": ToolKind("runC or crun", ("crun", "runc"), "UDOCKER_USE_RUNC_EXECUTABLE", {
         "x86_64": (Tool("crun-x86_64", "4907b4005436686e453297f7e011ddb655c410429f711d787546f5ecceb03048",
                         "5f6207fb3166aa630c86e5b3d9527bbe7ec53052c7a59a032508f944488cfeb4"),
                    Tool("runc-x86_64", "074fc12378af8006c5356bedb3a9973b5964feacc79ff60a58be70176367ab3f")),
         "aarch64": (Tool("runc-arm64", "def28c08d79f66dea5c05e0fa420d1e91bd7edc9ed13cda1279f836a4651369b"),),
         "ppc64le": (Tool("runc-ppc64le", "301551f345829e6bd3ad28d9d9e808a576b070df82697094a68e181d2d41cb15"),),
-    },
-    "fakechroot": {
+    }),
+    "fakechroot": ToolKind("libfakechroot", (), "UDOCKER_FAKECHROOT_SO", {
         "x86_64": (Tool("libfakechroot-x86_64", "c4280e0e3b3fa5ba6d94be0d43a2379d9d4390f08c96adc83cf4ba6be939d757",
                         is_library=True),),
         "aarch64": (Tool("libfakechroot-arm64", "534353dcaac2618e1cf45145115fcdc4e22096fc880f8abf6975bab948b4b1c0",
                          is_library=True),),
         "ppc64le": (Tool("libfakechroot-ppc64le", "74fb8d69ff38848b9bbd353a73579f62f03e5f1be35cc889cfb8b5816b2fd5a3",
                          is_library=True),),
-    },
+    }),
 }
 # The release of all of them in one tarball
 ALL_TOOLS_DIGEST = "sha256:03b4032b62775a020e8f1daf2c655dae5dd6a798e61c5ad913724460581c39b9"
@@ -6833,24 +6666,7 @@ ALL_TOOLS_DIGEST = "sha256:03b4032b62775a020e8f1daf2c655dae5dd6a798e61c5ad913724
 
 def all_tools():
     """Every released Tool, for whatever machine."""
-    return [tool for machines in RELEASED_TOOLS.values() for tools in machines.values() for tool in tools]
-
-
-class ToolKind:
-    """Tools that do the same: how they are called in general, in messages and in a search path, and how one is named
-    by hand."""
-
-    def __init__(self, title, programs, variable):
-        self.title = title
-        self.programs = programs
-        self.variable = variable
-
-
-TOOL_KINDS = {
-    "proot": ToolKind("PRoot", ("proot",), "UDOCKER_USE_PROOT_EXECUTABLE"),
-    "runc": ToolKind("runC or crun", ("crun", "runc"), "UDOCKER_USE_RUNC_EXECUTABLE"),
-    "fakechroot": ToolKind("libfakechroot", (), "UDOCKER_FAKECHROOT_SO"),
-}
+    return [tool for kind in TOOL_KINDS.values() for tools in kind.released.values() for tool in tools]
 
 
 class Toolbox:
@@ -6878,7 +6694,7 @@ class Toolbox:
 
     def builds(self, kind):
         """The released Tools of a kind for this machine and kernel, the best first."""
-        return [tool for tool in RELEASED_TOOLS[kind].get(self.host.machine, ())
+        return [tool for tool in TOOL_KINDS[kind].released.get(self.host.machine, ())
                 if tool.kernels[0] <= self.host.kernel_version < tool.kernels[1]]
 
     def executables(self, kind):
@@ -6889,10 +6705,10 @@ class Toolbox:
         here = self.executables_here(kind)
         missing = [] if self.named.get(kind) else [tool for tool in self.builds(kind) if self.path(tool) not in here]
         if self.tarball:
-            yield from self._obtained(missing, lambda tool: self._install(tool, [self.tarball]))
+            yield from self._obtained(missing)
         yield from here
         if not self.tarball:
-            yield from self._obtained(missing, self._fetch)
+            yield from self._obtained(missing)
 
     def executables_here(self, kind):
         """Paths of those that need not be fetched."""
@@ -6919,13 +6735,12 @@ class Toolbox:
         """Where a tool's executable lies, or the mark that all its libraries are there."""
         return self.layout.lib + "/." + tool.file_name if tool.is_library else self.layout.bin + "/" + tool.file_name
 
-    @staticmethod
-    def _obtained(tools, obtain):
+    def _obtained(self, tools):
         """Paths of those that can be had; ToolError where none can."""
         failure = None
         for tool in tools:
             try:
-                path = obtain(tool)
+                path = self._fetch(tool)
             except ToolError as error:
                 failure = failure or error
                 continue
@@ -6934,7 +6749,10 @@ class Toolbox:
             raise failure
 
     def _fetch(self, tool):
-        """Install from the internet; where that failed within the hour, every start must not wait for it again."""
+        """Install from UDOCKER_TARBALL, else from the internet; where that failed within the hour, every start must not
+        wait for it again. Returns the path."""
+        if self.tarball:
+            return self._install(tool, [self.tarball])
         failure = self.findings.recall(tool.file_name, self.FAILURE_AGE)
         if failure:
             raise ToolError(failure)
@@ -6950,7 +6768,7 @@ class Toolbox:
         for source in sources:
             try:
                 members = self._obtain(tool, source)
-            except (TransferError, ArchiveError, ToolError) as error:
+            except (TransferError, ToolError) as error:
                 reasons.append(error.message)
                 continue
             return self._put(tool, members)
@@ -7035,9 +6853,7 @@ class Toolbox:
             tool for tool in self.builds("fakechroot") if not os.path.exists(self.path(tool))]
         for tool in missing:
             try:
-                if self.tarball:
-                    self._install(tool, [self.tarball])
-                elif not self.libraries_here():
+                if self.tarball or not self.libraries_here():
                     self._fetch(tool)
             except ToolError as error:
                 say.debug(error.message)
@@ -9038,7 +8854,7 @@ class LinkStep(ConversionStep):
             mtime = os.lstat(path).st_mtime_ns
             os.unlink(path)
             os.symlink(record["old"], path)
-            set_link_time(path, mtime)
+            set_time(path, mtime)
 
     def _revert_name(self, path, record, is_whole):
         place = self.open_parent(path)
@@ -9076,7 +8892,7 @@ class LinkStep(ConversionStep):
             remove_file(new)
             if first == path or not self._has_become(first, target, new):
                 os.symlink(target, new)
-                set_link_time(new, mtime)
+                set_time(new, mtime)
             os.rename(new, name, dst_dir_fd=directory)
             set_time(directory, above.st_mtime_ns)
         except BaseException:
@@ -9163,7 +8979,7 @@ class FileStep(ConversionStep):
     def write(descriptor, edits, mtime, mode):
         """Overwrite parts of an open file, which keeps its mode and time."""
         for offset, data in edits:
-            write_all_at(descriptor, data, offset)
+            write_all(descriptor, data, offset)
         set_mode(descriptor, mode)
         set_time(descriptor, mtime)
 
@@ -10809,7 +10625,7 @@ class TreeProcesses:
 
     def kill(self):
         """End all of them. Without a tracer its commands would run on uncontained: SIGQUIT makes PRoot end them."""
-        signal = signal_module()
+        signal = quick_module("signal")
         for pids, number in (self.tracers, signal.SIGQUIT), (self.members, signal.SIGKILL):
             for pid in pids:
                 send_signal(pid, number)
@@ -11048,12 +10864,9 @@ def fetch_blob(context, registry, repository, descriptor, progress, failures):
         if part.is_there:
             return
         row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
-        try:
+        with Undoing(row.finish, "failed"):
             BlobFetch(registry, repository, descriptor, part).run()
             part.commit()
-        except BaseException:
-            row.finish("failed")
-            raise
         row.finish()
 
 
@@ -11502,7 +11315,7 @@ def container_state(container, processes=None):
 
 def parse_signal(text):
     """The number of a signal, by its name with or without SIG, or as a number; UsageError where it is none."""
-    signal, name = signal_module(), text.upper()
+    signal, name = quick_module("signal"), text.upper()
     name = name if name.startswith("SIG") else "SIG" + name
     if text and not text.strip("0123456789"):
         number = int(text.lstrip("0")[:9] or 0)
@@ -11520,7 +11333,7 @@ def signal_container(container, number):
     if processes.is_empty():
         raise NotFoundError("%s: nothing runs in this container on this host" % container.id,
                             "what was started on another host, or with --ephemeral, is ended where it was started")
-    if number == signal_module().SIGKILL:
+    if number == quick_module("signal").SIGKILL:
         end_commands(container)
         return
     for pid in processes.commands():
@@ -11975,21 +11788,18 @@ def load_images(context, source, name="", platform=None):
 def plain_blob(context, blob):
     """A NewBlob with the content of another one, not compressed."""
     plain = context.blobs.new()
-    try:
+    with Undoing(plain.close):
         with ReadAhead(decompressed(file_pieces(blob.file))) as pieces:
             for piece in pieces:
                 plain.write(piece)
         plain.finish()
-        return plain
-    except BaseException:
-        plain.close()
-        raise
+    return plain
 
 
 def import_blob(context, source, is_moved):
     """A NewBlob with the content of an archive of a tree, in a compression that OCI knows."""
     blob = context.blobs.new()
-    try:
+    with Undoing(blob.close):
         is_file = os.path.isfile(source) and not os.path.islink(source) and os.path.getsize(source) > 0
         if is_moved and is_file:
             blob.take(source)
@@ -12002,9 +11812,6 @@ def import_blob(context, source, is_moved):
         plain = plain_blob(context, blob)
         blob.close()
         return plain
-    except BaseException:
-        blob.close()
-        raise
 
 
 def listed_words(text):
@@ -13151,11 +12958,8 @@ def make_for_run(context, request, make):
     open_store(context)
     request.mark = RunMark(context.layout, new_container_id())
     request.mark.make(context.host)
-    try:
+    with Undoing(request.mark.remove):
         return make(request.mark.id)
-    except BaseException:
-        request.mark.remove()
-        raise
 
 
 def unpack_tree_file(context, file, word, request):
@@ -13431,7 +13235,7 @@ class RunRecord:
         if not options and not names or JobStep.find(self.context.environment, request.launcher):
             return
         pid = os.getpid()
-        document = {"boot": boot_of(self.context.host), "pid": pid, "started": process_start(pid).decode("ascii"),
+        document = {"boot": boot_of(self.context.host), "pid": pid, "started": process_start(pid),
                     "options": options, "variables": names}
         try:
             write_atomic(self.path, line_of_json(document).encode("ascii"), 0o600)
@@ -13464,7 +13268,7 @@ class RunRecord:
         """The id of the command that the run of a document has started in this container and that goes on; else 0."""
         pid = document.get("pid")
         if document.get("boot") != boot_of(self.context.host) or not isinstance(pid, int) or (
-                process_start(pid).decode("ascii") != document.get("started")):
+                process_start(pid) != document.get("started")):
             return 0
         below, pending = set(), [pid]
         while pending:
@@ -14416,7 +14220,7 @@ def container_record(context, container, has_size, processes):
               "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command),
               "Labels": ",".join("%s=%s" % pair for pair in config.labels.items())}
     record["State"] = record["Status"] = container_state(container, processes)["Status"]
-    return dict(record, Size=ByteCount(container.size())) if has_size else record
+    return dict(record, Size=ByteCount(allocated_size(container.root))) if has_size else record
 
 
 def image_lines(image, arguments):
@@ -14527,7 +14331,7 @@ def container_row(context, container, arguments):
     if arguments.modes:
         marks += "%-3s " % (container.mode or context.default_mode)
     if arguments.size:
-        marks += "%6d " % (container.size() / 1e6)
+        marks += "%6d " % (allocated_size(container.root) / 1e6)
     if arguments.platform:
         marks += "%-18s " % platform_text(readable_config(container))
     return container.id, marks, str(container.names), shortened(container.image_name, None)

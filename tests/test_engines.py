@@ -357,7 +357,7 @@ def test_pins_are_digests_of_their_own():
 def test_filters_jump_forward_and_end_with_a_verdict():
     """Every instruction's jumps stay within the program, as the kernel demands."""
     names = program_under_test.EMULATED_CALLS + program_under_test.PRootEngine.NEWER_CALLS
-    for machine in program_under_test.SystemCalls.BY_MACHINE:
+    for machine in set(program_under_test.Host.EXECUTES) - {"s390x"}:       # whose calls have numbers of their own
         program = program_under_test.SystemCalls(machine).filter(names, 0)
         count = len(program) // 8
         assert len(program) % 8 == 0 and 0 < count < 4096

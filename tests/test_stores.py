@@ -1,4 +1,5 @@
 """The store under crowds and time: what is under way is left alone, what is published is whole."""
+import errno
 import os
 import threading
 import time
@@ -178,3 +179,34 @@ def test_secrets_of_urls_are_not_shown(url, shown):
 ])
 def test_escape_sequences_are_shown_and_not_obeyed(text, shown):
     assert program_under_test.printable(text) == shown
+
+
+def test_a_lock_that_fails_is_let_go_once(layout, monkeypatch):
+    """A file system may break while the lock is asked for: what it was for says so, or goes on without."""
+    import fcntl
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    container = program_under_test.Container(layout.container("some"))
+    os.makedirs(container.root)
+    with program_under_test.Reading(container):
+        pass
+    with pytest.raises(OSError) as caught:
+        program_under_test.RunMark(layout, "some").make(program_under_test.Host())
+    assert caught.value.errno == errno.EIO
+
+
+def test_a_journal_has_lines_of_any_length(tmp_path):
+    """Also one that was cut short, as a kill or a full disk do it."""
+    journal = program_under_test.Journal(str(tmp_path / "journal"))
+    journal.begin({"state": "broken"})
+    journal.add([{"path": "x" * 100000}])
+    assert journal.ends() == ({"state": "broken"}, {})
+    with open(journal.path, "ab") as file:
+        file.write(b'{"path": "' + b"y" * 100000)
+    assert journal.ends() == ({"state": "broken"}, {})
+    journal.add([{"state": "whole"}])
+    assert journal.ends() == ({"state": "broken"}, {"state": "whole"})
+    assert [list(value) for value in journal.read()] == [["state"], ["path"], ["state"]]

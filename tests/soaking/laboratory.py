@@ -31,7 +31,7 @@ try:
 except KeyboardInterrupt:
     os._exit(130)
 tool = udocker.Tool("proot-test", "0" * 64, %r)
-udocker.RELEASED_TOOLS["proot"] = {udocker.Host().machine: (tool,)}
+udocker.TOOL_KINDS["proot"].released = {udocker.Host().machine: (tool,)}
 udocker.main()
 """
 
