@@ -734,12 +734,13 @@ class Host:
 
     @staticmethod
     def _mounted():
-        """(path, type, options) of each file system that is mounted, as the kernel spells them. proc(5),
-        /proc/pid/mountinfo"""
+        """(path, type, options) of each file system that is mounted. proc(5), /proc/pid/mountinfo"""
         for line in filter(None, system_text("/proc/self/mountinfo").split("\n")):
             left, _, right = line.partition(" - ")
             words = left.split()
-            yield words[4].replace("\\040", " "), right.split()[0], words[5]
+            for character in " \t\n\\":
+                words[4] = words[4].replace("\\%03o" % ord(character), character)
+            yield words[4], right.split()[0], words[5]
 
     @classmethod
     def file_system(cls, path):
@@ -1704,6 +1705,8 @@ class Journal:
     A line that a kill cut short tells of nothing that was begun, and counts for nothing.
     """
 
+    DAMAGE = (KeyError, IndexError, TypeError, ValueError)      # what values lead to that nobody added
+
     def __init__(self, path):
         self.path = path
 
@@ -1747,8 +1750,12 @@ class Journal:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise ConflictError("%s: damaged, so what was done cannot be undone" % self.path, "make the container anew")
+            raise self.damaged()
         return value
+
+    def damaged(self):
+        """The error for values that are not those that were added."""
+        return ConflictError("%s: damaged, so what was done cannot be undone" % self.path, "make the container anew")
 
     def remove(self):
         remove_file(self.path)
@@ -8487,7 +8494,7 @@ class RunSpec:
         """How a program that is not in the container appears there, "" where the host has none of that path either."""
         directory = os.path.dirname(os.path.abspath(name))
         if not os.path.isfile(name) or name.startswith("/") and (
-                directory in DEFAULT_PATH.split(":") or os.path.exists(self.tree.path(directory))):
+                directory in DEFAULT_PATH.split(":") or self.tree.has_directory(directory)):
             return ""
         option = "" if name.startswith("/") else " --workdir=" + directory
         return "it is the host's: --volume=%s%s brings it in" % (directory, option)
@@ -8743,9 +8750,8 @@ class ConversionStep:
             for record in records:
                 if "directory" in record and not is_whole:
                     self.set_directory(record["directory"], record["mode"], record["mtime"])
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise ConflictError("%s: damaged, so what was done cannot be undone" % self.journal.path,
-                                "make the container anew")
+        except self.journal.DAMAGE:
+            raise self.journal.damaged()
         self.journal.remove()
 
     def plan(self, since):
@@ -9302,7 +9308,7 @@ udocker.Conversion(sys.argv[2]).update()"""
         for step in reversed(self._steps()):
             records = {}
             for record in step.journal.read() if step.journal.exists else ():
-                for name in record.get("also", [record["path"]] if "path" in record else []):
+                for name in strings_of(record.get("also", [record.get("path")])):
                     if not start or (name + "/").startswith(start + "/"):
                         records[copied_name(name, start, place)] = record       # of several the last
             found.append((step, records))
@@ -9310,8 +9316,11 @@ udocker.Conversion(sys.argv[2]).update()"""
         def revert(where, path):
             for step, records in found:
                 record = records.get(where)
-                if record and "kept" not in record:
-                    step.revert_copy(record, path)
+                try:
+                    if record and "kept" not in record:
+                        step.revert_copy(record, path)
+                except step.journal.DAMAGE:
+                    raise step.journal.damaged()
 
         return revert
 
@@ -11471,9 +11480,17 @@ def container_sizes(context):
     return [(container, allocated_size(container.path)) for container in context.containers.list()]
 
 
+def is_older(path, age):
+    """Whether something is there that nobody changed for `age` seconds."""
+    import time
+    try:
+        return time.time() - os.lstat(path).st_mtime >= age
+    except FileNotFoundError:
+        return False
+
+
 def find_rubbish(context, age=0):
     """[(path, bytes on disk)] of what no image and no container needs, and nobody changed for `age` seconds."""
-    import time
     unfinished = context.images.unfinished()
     paths = [image.path for image in unfinished] + context.images.unused_files()
     paths += context.containers.rubbish() + context.containers.dangling_names()
@@ -11488,8 +11505,7 @@ def find_rubbish(context, age=0):
     files = {file for image in context.images.list() for file in image.links().values()}
     for image in unfinished:
         paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
-    ages = {path: time.time() - os.lstat(path).st_mtime for path in paths if os.path.lexists(path)}
-    found = [path for path in ages if ages[path] >= age] + context.findings().stale()
+    found = [path for path in dict.fromkeys(paths) if is_older(path, age)] + context.findings().stale()
     for kind in WorkArea, SharedNamespaces, FakechrootEngine:
         found += kind.abandoned(context.temporary())
     found += WorkArea.abandoned(layout.containers)

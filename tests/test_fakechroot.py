@@ -466,6 +466,20 @@ def test_a_loop_of_links_and_a_journal_that_is_not_one(small, root):
     assert "damaged" in small.fails(1, "setup", "--execmode=P1", "small").err
 
 
+def test_a_journal_that_tells_of_half_a_change(small, root, tmp_path):
+    """Whatever reads it says so."""
+    library("stock")
+    small.ok("setup", "--execmode=F3", "small")
+    for journal in root.parent.glob("conversion-*"):
+        records = [json.loads(line) for line in journal.read_text().splitlines()]
+        journal.write_text("".join(json.dumps({key: value for key, value in record.items() if key not in (
+            "edits", "old")}) + "\n" for record in records))
+    for command in (["cp", "small:/bin", tmp_path / "bin"], ["export", "-o", tmp_path / "x.tar", "small"],
+                    ["clone", "small"], ["setup", "--execmode=P1", "small"]):
+        refusal = small.fails(1, *command)
+        assert "damaged, so what was done cannot be undone" in refusal.err and "bug" not in refusal.err, command
+
+
 def test_a_container_that_was_moved(small, root, tmp_path):
     library("stock")
     before = listing(root)

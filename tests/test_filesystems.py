@@ -186,7 +186,7 @@ def test_where_there_are_no_links(udocker, busybox_tar, tmp_path):
     assert udocker.ok("ps", "-q").out == udocker.ok("images", "-q").out == ""
 
 
-@pytest.mark.parametrize("place", ["data", "deep/data"])
+@pytest.mark.parametrize("place", ["data", "deep/da ta\t\\011"])
 def test_what_is_mounted_in_a_container_is_not_removed(udocker, busybox_tar, tmp_path, place):
     """By its user, with sshfs say: what is in it is no part of the tree."""
     program, stop = need("unionfs"), need("fusermount")

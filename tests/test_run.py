@@ -49,6 +49,15 @@ def test_a_program_of_the_hosts(containers, tmp_path, word, hint):
     assert not options or containers.ok("run", *options, "busybox", word.format(tmp_path)).out == "mine\n"
 
 
+def test_a_program_of_the_hosts_where_the_container_has_links_in_a_circle(namespace_box, tmp_path):
+    (tmp_path / "mine").touch()
+    tree = tmp_path / "tree"
+    (tree / str(tmp_path)[1:]).parent.mkdir(parents=True)
+    (tree / str(tmp_path)[1:]).symlink_to(tmp_path)
+    result = namespace_box.fails(127, "run", "--location=%s" % tree, "busybox", tmp_path / "mine")
+    assert "too many levels of symbolic links" in result.err
+
+
 def test_what_is_not_here_and_cannot_be_pulled(containers):
     result = containers.fails(125, "run", "lab/typo", env={"UDOCKER_REGISTRY": "http://127.0.0.1:1"})
     assert "lab/typo:latest is not here, and cannot be pulled: http://127.0.0.1:1" in result.err
