@@ -1516,12 +1516,23 @@ def hashed(pieces, digest):
         yield piece
 
 
+# Seconds: Python sees a signal that comes right before it waits when the waiting ends, however long that takes
+WAKEFUL = 0.5
+
+
 def standard_input():
     """Pieces of what comes on standard input; UsageError where that is a person's terminal."""
     if os.isatty(0):
         raise UsageError("standard input is a terminal, and an archive was expected there",
                          "name a file, or redirect one: < FILE")
-    yield from watched(iter(lambda: os.read(0, INPUT_PIECE), b""))
+    import select
+
+    def read():
+        while not select.select([0], [], [], WAKEFUL)[0]:
+            pass
+        return os.read(0, INPUT_PIECE)
+
+    yield from watched(iter(read, b""))
 
 
 class Lock:
@@ -5578,8 +5589,12 @@ class ReadAhead:
         return self
 
     def __iter__(self):
+        from queue import Empty
         while True:
-            piece = self.queue.get()
+            try:
+                piece = self.queue.get(timeout=WAKEFUL)
+            except Empty:
+                continue
             if piece is None:
                 return
             if isinstance(piece, BaseException):

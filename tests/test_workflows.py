@@ -230,6 +230,8 @@ def test_a_miniwdl_that_is_cancelled(engines):
 CROMWELL = "udocker run --rm -v ${cwd}:${docker_cwd} ${docker} ${job_shell} ${docker_script}"
 RUNNER = ["udocker pull busybox", "udocker create --name=job-7 busybox",
           "udocker run -v $PWD:/builds -w /builds job-7 /bin/sh < script", "udocker rm job-7"]
+STEPS = ["export UDOCKER_KEEP_TREES=true", "udocker run --rm busybox sort /etc/passwd",
+         "udocker run --rm busybox wc -l /etc/group"]
 NEXTFLOW = "docker run -i --cpu-shares 1024 --memory 2g -e NXF_TASK_WORKDIR -v $PWD:$PWD -w $PWD --name nxf-1 " \
            "busybox /bin/sh -ue script"
 LINES = {
@@ -272,4 +274,11 @@ def test_the_readme_shows_lines_that_were_run():
     chapter = re.search(r"## Workflow engines\n(.*?)\n## ", README, re.DOTALL).group(1)
     shown = [line for block in re.findall(r"```\n(.*?)```", chapter, re.DOTALL) for line in block.splitlines()]
     settings = (WORKFLOWS / "miniwdl.cfg").read_text().splitlines()
-    assert shown == [WORDS, DOCKER_WORDS] + settings + [COUNT, CROMWELL, NEXTFLOW] + RUNNER
+    assert shown == [WORDS, DOCKER_WORDS] + settings + [COUNT, CROMWELL, NEXTFLOW] + RUNNER + STEPS
+
+
+def test_many_short_steps_of_one_image(namespace_desk):
+    """They share a tree."""
+    result = namespace_desk.type("\n".join(STEPS))
+    assert result.status == 0 and result.out.splitlines()[0].startswith("green:") and "/etc/group" in result.out, result
+    assert [path.name[:6] for path in (namespace_desk.udocker.store / "containers").iterdir()] == [".tree-"]
