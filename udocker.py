@@ -1733,8 +1733,11 @@ class Journal:
         """Append values; they are on disk when this returns."""
         with Closing(os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)) as descriptor:
             size = os.fstat(descriptor).st_size
-            while size and os.pread(descriptor, 1, size - 1) != b"\n":      # a line that was cut short
-                size -= 1
+            tail = b""
+            while size and b"\n" not in tail:           # a line that was cut short goes
+                size = max(size - (1 << 16), 0)
+                tail = os.pread(descriptor, 1 << 16, size)
+            size += tail.rfind(b"\n") + 1
             os.ftruncate(descriptor, size)
             write_all(descriptor, b"".join(map(self._line, values)), size)
             os.fsync(descriptor)
@@ -1920,14 +1923,15 @@ def has_size(path, size):
 
 def make_directory(path, mode=0o755):
     """Make a directory and those above it, where missing: all of them with this mode, which a umask can only narrow."""
-    above = os.path.dirname(path)
-    if above and not os.path.exists(above):
-        make_directory(above, mode)
-    try:
-        os.mkdir(path, mode)
-    except FileExistsError:         # it was there, or another process was faster
-        if not os.path.isdir(path):
-            raise
+    missing = [path]
+    while os.path.dirname(missing[-1]) and not os.path.exists(os.path.dirname(missing[-1])):
+        missing.append(os.path.dirname(missing[-1]))
+    for path in reversed(missing):
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:         # it was there, or another process was faster
+            if not os.path.isdir(path):
+                raise
 
 
 def make_below(top, names, is_directory):
@@ -5070,6 +5074,14 @@ class Container:
         except OSError:
             return 0
 
+    def is_own(self):
+        """Whether directory and tree are the caller's, and no links."""
+        try:
+            found = [os.lstat(path) for path in (self.path, self.root)]
+        except OSError:
+            return False
+        return all(status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) for status in found)
+
     def is_unused(self):
         """Whether nobody holds its lock."""
         path = self.path + "/lock"
@@ -5220,6 +5232,9 @@ class ContainerStore:
     def remove(self, container, is_patient=True):
         """Remove a container with its names and its tree; at no moment is half of one listed. ConflictError where the
         user has mounted something in it, which is not the container's; without `is_patient` also where it is read."""
+        if os.path.islink(container.path):
+            raise ConflictError("%s is a link, and what it leads to is not removed" % container.path,
+                                "remove both by hand, where nobody needs them")
         mounted = Host.mounted_below(os.path.realpath(container.path))
         if mounted:
             raise ConflictError("%s: a file system is mounted there" % mounted,
@@ -5247,14 +5262,11 @@ class ContainerStore:
         finally:
             lock.release()
 
-    def kept_tree(self, digest):
-        """The Container, there or not, that runs of the image with this manifest share."""
-        return Container(self.layout.container(Layout.TREE + digest.partition(":")[2]))
-
     def kept_trees(self):
-        """Those there are."""
-        return [Container(self.layout.container(name)) for name in entries_of(self.layout.containers)
-                if name.startswith(Layout.TREE)]
+        """The Containers, the caller's own, that runs of an image share."""
+        trees = [Container(self.layout.container(name)) for name in entries_of(self.layout.containers)
+                 if name.startswith(Layout.TREE)]
+        return [tree for tree in trees if tree.is_own()]
 
     def rubbish(self):
         """Paths of what killed commands left behind: hidden directories that no living command holds."""
@@ -9722,6 +9734,10 @@ def make_ephemeral(kernel, root, place):
         try:
             kernel.mount_overlay("/proc/self/fd/%d" % lower, MERGED)
         except OSError as error:
+            if place:           # file systems of the network, and overlays themselves, can take no changes
+                say.warning("--ephemeral: changes are kept in memory, and not in %s: %s" % (place, error.strerror))
+                os.chdir("/")
+                return make_ephemeral(kernel, root, "")
             if Host().kernel_version >= (5, 11):
                 raise
             raise EngineError("changes can be kept in memory since Linux 5.11, and this is %s (%s: %s)" % (
@@ -11115,6 +11131,14 @@ def remove_container(context, container, is_patient=True):
     context.findings().drop_files(root)
 
 
+def kept_tree_id(image):
+    """The id of the Container, there or not, that runs of an Image share; "" where nothing tells it from others."""
+    try:
+        return Layout.TREE + image.digest.partition(":")[2] if image.digest else ""
+    except (Error, OSError):
+        return ""
+
+
 def drop_kept_trees(context, trees):
     """Remove these of the trees that runs share, but those in use."""
     for tree in trees:
@@ -11130,7 +11154,7 @@ def remove_image(context, reference, is_forced):
     image = context.images.find(reference, is_finished=False) or context.images.get(reference)
     if image.is_protected:
         raise ProtectedError("%s is protected" % image, "udocker unprotect %s" % image)
-    drop_kept_trees(context, [context.containers.kept_tree(image.digest)])
+    drop_kept_trees(context, [tree for tree in context.containers.kept_trees() if tree.id == kept_tree_id(image)])
     try:
         context.images.remove(image)
     except OSError as error:
@@ -12900,11 +12924,19 @@ def find_tree_file(word, location):
     return None
 
 
+def check_changes(context):
+    """EngineRefusedError where mode N1 cannot keep changes apart from a tree here."""
+    prover = context.prover()
+    engine = NamespaceEngine("N1", context.host, prover.temporary)
+    engine.is_ephemeral = True
+    prover.check(engine)
+
+
 def check_mounting(context):
     """EngineError where the mode to be used, or this host, cannot mount a TreeFile."""
     if context.default_mode != "N1" and not is_mode_free(context):
         raise EngineRefusedError("mode %s mounts no files" % context.default_mode, "mode N1 does")
-    find_namespaces(context)
+    check_changes(context)
     TreeMount.programs()
 
 
@@ -12964,9 +12996,10 @@ def sif_entrypoint(variables):
     """What apptainer does before it executes something in a SIF: variables (name, value) given by hand come last."""
     import re
     names = [name for name, _ in variables if re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name)]
-    lines = ["kept_%s=$%s" % (name, name) for name in names]
+    lines = ["udocker_kept_%s=$%s" % (name, name) for name in names]
     lines.append('for file in /.singularity.d/env/*.sh; do [ ! -f "$file" ] || . "$file"; done')
-    lines += ['export %s="$kept_%s"' % (name, name) for name in names]
+    # bash lets nobody set some of its own, which then are as they were
+    lines += ['[ "$%s" = "$udocker_kept_%s" ] || export %s="$udocker_kept_%s"' % ((name,) * 4) for name in names]
     return ["/bin/sh", "-c", "\n".join(lines + ['exec "$@"']), "sh"]
 
 
@@ -13010,51 +13043,67 @@ def unpack_tree_file(context, file, word, request):
 
 def is_sharing_trees(context, options):
     """Whether a run may do with a tree that others have too, as keep_trees has it: no container of its own is asked
-    for, and changes can be kept in memory here."""
-    is_wanted = context.settings["keep_trees"] and options.rm and options.name is None and not options.cidfile
+    for, and changes can be kept apart here."""
+    is_wanted = context.settings["keep_trees"] and options.rm and not (
+        options.name is not None or options.cidfile or options.kernel or options.ephemeral is False)
     if not is_wanted or context.default_mode != "N1" and not is_mode_free(context):
         return False
-    prover = context.prover()
-    engine = NamespaceEngine("N1", context.host, prover.temporary)
-    engine.is_ephemeral = True
-    refusal = prover.refusal(engine)
-    if refusal:
-        tell_once(context, say.warning, "keep_trees: changes cannot be kept in memory here: " + refusal[0])
-    return not refusal
+    try:
+        check_changes(context)
+        return True
+    except EngineRefusedError as error:
+        tell_once(context, say.warning, "keep_trees: changes cannot be kept apart here: " + error.message)
+        return False
 
 
 def unpack_kept_tree(context, image, tree):
     """Make the Container that runs of an Image share, or wait for another run that makes it; those of images that have
     gone, or are newer here, go."""
-    known = {context.containers.kept_tree(other.digest).id for other in context.images.list()}
-    drop_kept_trees(context, [old for old in context.containers.kept_trees() if old.id not in known])
+    known = {kept_tree_id(other) for other in context.images.list()}
+    drop_kept_trees(context, [old for old in context.containers.kept_trees() if old.id not in known
+                              and is_older(old.path + "/lock", 86400)])      # locks may count on one machine alone
+    prepare_container(context, None)
+    new = NewContainer(context.layout, tree.id)
     try:
-        create_container(context, ImageWish(Reference.parse(str(image)), "never"), id_=tree.id)
+        with new:
+            if not new.lock.is_held:
+                tell_once(context, say.warning, "keep_trees: locks do not work in " + context.layout.containers)
+                return
+            unpack_image(context, image, new.root)
+            config = image.config()
+            make_volumes(new.root, config)
+            if kept_tree_id(image) == tree.id:          # else its name is another one's by now
+                new.publish(config, str(image), mode="N1")
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         try:
-            with Lock(NewContainer(context.layout, tree.id).path + "/lock", is_shared=True,
+            with Lock(new.lock.path, is_shared=True, is_own=True,
                       waiting="waiting for another udocker, which unpacks %s" % image):
                 pass
-        except FileNotFoundError:       # it is done
+        except (FileNotFoundError, PermissionError):    # it is done; or another user's
             pass
 
 
 def hold_kept_tree(context, image):
     """The Container whose tree the runs of an Image share, unpacked by the first of them; this process holds it from
     now on. None where it cannot, or where it is another user's, who may have changed it."""
-    tree = context.containers.kept_tree(image.digest)
-    if not os.path.isdir(tree.root):
+    tree = Container(context.layout.container(kept_tree_id(image)))
+    if not tree.id:
+        return None
+    if not os.path.lexists(tree.path):
         unpack_kept_tree(context, image, tree)
-    hold = Lock(tree.path + "/lock", is_shared=True)
+    if not tree.is_own():
+        return None
+    hold = Lock(tree.path + "/lock", is_shared=True, is_own=True)
     try:
         hold.acquire()
-        is_own = os.lstat(tree.root).st_uid == os.getuid()
+        os.utime(hold.descriptor)
+        is_same = os.path.samestat(os.fstat(hold.descriptor), os.lstat(hold.path))
     except OSError as error:            # gone already
         say.debug("%s: %s" % (tree.path, error.strerror))
         return None
-    return tree if hold.is_held and is_own else None
+    return tree if hold.is_held and is_same and tree.is_own() else None
 
 
 def locate_container(context, word, request):
@@ -13238,7 +13287,7 @@ def locate_tree(context, word, file, mounted, request):
     else:
         container = locate_container(context, word, request)
     request.is_marked = request.is_marked or container.needs_gpus
-    return container.root, container.config(), "N1" if request.is_sharing else container.mode, container
+    return container.root, container.config(), container.mode, container
 
 
 class RunRecord:

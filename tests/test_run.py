@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import textwrap
+import time
 
 import pytest
 
@@ -530,6 +531,8 @@ def test_the_tree_of_an_older_image_goes(keeping, images):
     keeping.ok("rmi", images.host + "/lab/busybox", env={"UDOCKER_CONTAINERS": str(keeping.store / "elsewhere")})
     keeping.ok("tag", images.host + "/lab/entry", images.host + "/lab/busybox")
     assert kept(keeping) == old
+    for name in old:            # not used for two days
+        os.utime(str(keeping.store / "containers" / name / "lock"), (time.time() - 172800,) * 2)
     keeping.ok("run", "--rm", "--entrypoint=", images.host + "/lab/busybox", "true")
     assert len(kept(keeping)) == 1 and kept(keeping) != old
 
@@ -544,6 +547,39 @@ def test_who_asks_for_a_container_has_one_of_his_own(keeping, images, tmp_path, 
 def test_a_mode_that_was_chosen_stays(keeping, images, mode):
     keeping.ok("run", "--rm", images.host + "/lab/busybox", "true", env={"UDOCKER_DEFAULT_EXECUTION_MODE": mode})
     assert len(kept(keeping)) == (mode == "N1")
+
+
+def test_a_tree_of_others_is_neither_used_nor_removed(keeping, images, tmp_path):
+    """As they could put one there where they may write."""
+    containers = keeping.store / "containers"
+    keeping.ok("run", "--rm", images.host + "/lab/busybox", "true")
+    name, = kept(keeping)
+    (tmp_path / "own/ROOT").mkdir(parents=True)
+    (tmp_path / "own/precious").touch()
+    keeping.ok("prune")
+    for place in name, ".tree-other", "11111111-1111-1111-1111-111111111111":
+        (containers / place).symlink_to(tmp_path / "own")
+    assert keeping.ok("run", "--rm", images.host + "/lab/busybox", "cat", "/etc/marker").out == "inside\n"
+    keeping.ok("prune")
+    keeping.ok("rmi", images.host + "/lab/busybox")
+    assert "a link" in keeping.fails(1, "rm", "11111111-1111-1111-1111-111111111111").err
+    assert sorted(os.listdir(str(tmp_path / "own"))) == ["ROOT", "precious"]
+
+
+def test_an_image_without_a_manifest_is_in_nobodys_way(keeping, images):
+    """Neither one that is damaged nor those of version 1, which share no tree, as nothing tells them apart."""
+    keeping.ok("tag", images.host + "/lab/busybox", "lab/damaged:1")
+    manifest = keeping.store / "repos/lab/damaged/1/manifest"
+    damaged = program_under_test.Image("lab/damaged", "1", str(manifest.parent), None)
+    manifest.unlink()
+    manifest.symlink_to("manifest")
+    assert program_under_test.kept_tree_id(damaged) == ""
+    assert keeping.ok("run", "--rm", images.host + "/lab/busybox", "cat", "/etc/marker").out == "inside\n"
+    assert len(kept(keeping)) == 1
+    keeping.ok("rmi", "lab/damaged:1")
+    manifest.parent.mkdir(parents=True)
+    (manifest.parent / "v1").touch()
+    assert program_under_test.kept_tree_id(damaged) == ""
 
 
 def test_trees_are_not_kept_where_changes_cannot_be(keeping, images):
