@@ -2755,6 +2755,16 @@ def strings_of(value):
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
+def object_of(value):
+    """An object of a document; an empty one where it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects_of(value):
+    """The objects in a list of a document; none where it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def dump_json(value):
     """Indented JSON, for people and files."""
     import json
@@ -2926,8 +2936,7 @@ class Descriptor:
 
     @property
     def platform(self):
-        found = self.document.get("platform")
-        return Platform.of_document(found) if isinstance(found, dict) else None
+        return Platform.of_document(object_of(self.document.get("platform")))
 
     @property
     def is_attestation(self):
@@ -2940,8 +2949,7 @@ class Descriptor:
 
     @property
     def annotations(self):
-        found = self.document.get("annotations")
-        return found if isinstance(found, dict) else {}
+        return object_of(self.document.get("annotations"))
 
 
 class ImageIndex:
@@ -3001,10 +3009,10 @@ class Manifest:
         layers, history = document.get("fsLayers"), document.get("history")
         if not isinstance(layers, list) or not isinstance(history, list) or len(layers) != len(history) or not layers:
             raise DocumentError("%s: fsLayers and history of the schema 1 manifest do not match" % what)
-        steps = [parse_json(str(isinstance(entry, dict) and entry.get("v1Compatibility")).encode("utf-8"),
-                            what + ": history") for entry in history]
+        steps = [parse_json(str(object_of(entry).get("v1Compatibility")).encode("utf-8"), what + ": history")
+                 for entry in history]
         pairs = zip(reversed(layers), reversed(steps))
-        self.layers = [Descriptor.parse({"digest": isinstance(layer, dict) and layer.get("blobSum")}, what)
+        self.layers = [Descriptor.parse({"digest": object_of(layer).get("blobSum")}, what)
                        for layer, step in pairs if not step.get("throwaway")]
         self.config = None
         self.embedded_config = dump_json(steps[0]).encode("utf-8")
@@ -3092,9 +3100,7 @@ class ImageConfig:
 
     def __init__(self, document):
         self.document = document
-        self._run = document.get("config")
-        if not isinstance(self._run, dict):
-            self._run = {}
+        self._run = object_of(document.get("config"))
 
     @classmethod
     def parse(cls, data, what):
@@ -3131,8 +3137,7 @@ class ImageConfig:
     @property
     def volumes(self):
         """The directories that are to be there, whatever the layers hold."""
-        found = self._run.get("Volumes")
-        return sorted(path for path in found if path.startswith("/")) if isinstance(found, dict) else []
+        return sorted(path for path in object_of(self._run.get("Volumes")) if path.startswith("/"))
 
     @property
     def user(self):
@@ -3141,8 +3146,7 @@ class ImageConfig:
     @property
     def labels(self):
         """{name: value}"""
-        found = self._run.get("Labels")
-        return {name: str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        return {name: str(value) for name, value in object_of(self._run.get("Labels")).items()}
 
     @property
     def platform(self):
@@ -3151,15 +3155,13 @@ class ImageConfig:
     @property
     def history(self):
         """The objects that say how each layer came about, bottom first."""
-        found = self.document.get("history")
-        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+        return objects_of(self.document.get("history"))
 
     @property
     def diff_ids(self):
         """Digests of the uncompressed layers, bottom first; empty in images of schema 1."""
-        rootfs = self.document.get("rootfs")
-        found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        return [digest for digest in strings_of(found) if is_digest(digest)]
+        found = strings_of(object_of(self.document.get("rootfs")).get("diff_ids"))
+        return [digest for digest in found if is_digest(digest)]
 
 
 class Challenge:
@@ -3715,8 +3717,7 @@ class Keystore:
         except (OSError, DocumentError) as error:
             say.debug("credentials: %s" % error)
             return None
-        helpers, entries = [value if isinstance(value, dict) else {}
-                            for value in (document.get("credHelpers"), document.get("auths", document))]
+        helpers, entries = object_of(document.get("credHelpers")), object_of(document.get("auths", document))
         helper = next((name for key, name in helpers.items() if self.is_key_of(key, host)), None)
         if helper:
             return self._ask_helper(helper, host)
@@ -3802,16 +3803,12 @@ MOST_ERRORS = 5         # of one answer that are told
 
 def error_from(transfer, what):
     """The RegistryError that an answer of status 400 or above means. OCI distribution-spec, Error Codes."""
-    codes, messages = [], []
     try:
-        entries = parse_json(transfer.body, what).get("errors")
+        entries = objects_of(parse_json(transfer.body, what).get("errors"))
     except DocumentError:
-        entries = None
-    for entry in entries[:MOST_ERRORS] if isinstance(entries, list) else ():
-        if isinstance(entry, dict):
-            codes.append(str(entry.get("code")))
-            messages.append(without_secrets(str(entry.get("message") or entry.get("code")), transfer)[:300])
-    reason = "; ".join(messages)
+        entries = []
+    reason = "; ".join(without_secrets(str(entry.get("message") or entry.get("code")), transfer)[:300]
+                       for entry in entries[:MOST_ERRORS])
     if transfer.status in (401, 403):
         return AuthError(transfer.status, what, reason or "access denied",
                          "the name may be misspelt, or the image private: udocker login keeps credentials for it")
@@ -4292,9 +4289,7 @@ class Search:
 
     def _indexed(self, term, page):
         for number in range(2, self.MAX_PAGES):
-            entries = page.get("results")
-            found = [SearchResult.parse(entry) for entry in entries if isinstance(entry, dict)] if isinstance(
-                entries, list) else []
+            found = [SearchResult.parse(entry) for entry in objects_of(page.get("results"))]
             if not found:
                 return
             yield [result for result in found if result.name]
@@ -14642,8 +14637,8 @@ SILENT_CONFIG = {"Hostname": "", "Domainname": "", "User": "", "WorkingDir": "",
 def template_document(thing, properties):
     """What --format of inspect shows of a Container or Image."""
     document = thing.config().document
-    told = document.get("config") if isinstance(document.get("config"), dict) else {}
-    config = dict(SILENT_CONFIG, **{name: value for name, value in told.items() if value is not None})
+    told = {name: value for name, value in object_of(document.get("config")).items() if value is not None}
+    config = dict(SILENT_CONFIG, **told)
     return dict(document, config=config, **properties)
 
 
