@@ -10651,8 +10651,6 @@ class Context:
         self.blobs = BlobStore(self.layout)
         self.images = ImageStore(self.layout, self.blobs)
         self.containers = ContainerStore(self.layout)
-        self._client = None
-        self._findings = None
 
     @property
     def home(self):
@@ -10660,26 +10658,25 @@ class Context:
         account, home = self.host.account, self.environment.get("HOME", "")
         return home if home.startswith("/") else account.pw_dir if account else "/"
 
+    @found_once
     def client(self):
         """The HttpClient of this command."""
-        if not self._client:
-            settings = self.settings
-            self._client = HttpClient(self.transport(), settings["httpproxy"], settings["insecure"],
-                                      settings["retries"], settings["retry_delay"])
-        return self._client
+        settings = self.settings
+        return HttpClient(self.transport(), settings["httpproxy"], settings["insecure"], settings["retries"],
+                          settings["retry_delay"])
 
     def transport(self):
         """What transfers; ToolError where there is nothing for it."""
         return choose_transport(self.settings["use_curl_executable"], self.settings["timeout"], self.environment)
 
+    @found_once
     def keystore(self):
         return Keystore(os.path.expanduser(self.settings["keystore"]), self.environment, self.home)
 
+    @found_once
     def findings(self):
         """The Findings of this host, also when this process has gone into namespaces."""
-        if not self._findings:
-            self._findings = Findings(self.layout, self.host, self.home)
-        return self._findings
+        return Findings(self.layout, self.host, self.home)
 
     @property
     def default_mode(self):
@@ -10695,12 +10692,14 @@ class Context:
         return [(name, without_password(str(self.settings[name])), self.settings.origin(name), SETTINGS[name].variable)
                 for name in SETTINGS]
 
+    @found_once
     def toolbox(self):
         named = {"proot": self.settings["use_proot_executable"], "runc": self.settings["use_runc_executable"],
                  "fakechroot": self.settings["fakechroot_so"]}
-        return Toolbox(self.layout, self.host, self.findings(), named, self.settings["tarball"], self.client,
+        return Toolbox(self.layout, self.host, self.findings, named, self.settings["tarball"], lambda: self.client,
                        self.environment.get("PATH", os.defpath))
 
+    @found_once
     def temporary(self):
         """A directory for short-lived files from which programs may be executed."""
         wanted = self.settings["tmpdir"] or self.environment.get("TMPDIR", "")
@@ -10712,8 +10711,9 @@ class Context:
                 pass
         return "/tmp"
 
+    @found_once
     def prover(self):
-        return Prover(self.findings(), self.temporary())
+        return Prover(self.findings, self.temporary)
 
 
 # --- images -------------------------------------------------------------------------------------------
@@ -10730,7 +10730,7 @@ def open_registry(context, address, repository=""):
     for all of it."""
     if Keystore.host_of(address) == "docker.io":
         address = SETTINGS["registry"].default
-    return Registry(context.client(), address, lambda url: context.keystore().credential(url, repository))
+    return Registry(context.client, address, lambda url: context.keystore.credential(url, repository))
 
 
 def find_registry(context, reference, address=""):
@@ -10759,13 +10759,13 @@ def login(context, address, user, password):
     except AuthError as error:
         raise AuthError(error.status, registry.name, "it does not accept this user and password",
                         "check both; many registries want a token in place of the password")
-    context.keystore().put(registry.url, credential)
+    context.keystore.put(registry.url, credential)
     return registry.name, type(registry.authorization) is not NoAuthorization
 
 
 def logout(context, address):
     """Forget the credential for a registry, by default the one that is set."""
-    context.keystore().remove(address or context.settings["registry"])
+    context.keystore.remove(address or context.settings["registry"])
 
 
 DOCKER_INDEX = "https://index.docker.io"
@@ -10795,7 +10795,7 @@ def search_images(context, expression, address=""):
         address = settings["registry"]
     address = re.sub(r"/v1/?$", "", address or settings["index"] or DOCKER_INDEX)
     registry = open_registry(context, address) if address != DOCKER_INDEX else Registry(
-        context.client(), address, lambda url: None)
+        context.client, address, lambda url: None)
     if len(registry.candidates) > 1:
         registry.connect()
     for page in Search(registry).pages(term):
@@ -10981,8 +10981,8 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
 
 def tell_once(context, tell, text):
     """tell(text), which not every run of a batch has to repeat."""
-    if context.findings().recall(text) is None:
-        context.findings().remember(text, "")
+    if context.findings.recall(text) is None:
+        context.findings.remember(text, "")
         tell(text)
     else:
         say.debug(text)
@@ -11092,7 +11092,7 @@ def remove_container(context, container, is_patient=True):
     """Remove a container, and what was kept for its runs; ContainerStore.remove() tells what stands in its way."""
     root = os.path.realpath(container.root)
     context.containers.remove(container, is_patient)
-    context.findings().drop_files(root)
+    context.findings.drop_files(root)
 
 
 def drop_kept_trees(context, trees):
@@ -11500,9 +11500,9 @@ def find_rubbish(context, age=0):
     files = {file for image in context.images.list() for file in image.links().values()}
     for image in unfinished:
         paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
-    found = [path for path in dict.fromkeys(paths) if is_older(path, age)] + context.findings().stale()
+    found = [path for path in dict.fromkeys(paths) if is_older(path, age)] + context.findings.stale()
     for kind in WorkArea, SharedNamespaces, FakechrootEngine:
-        found += kind.abandoned(context.temporary())
+        found += kind.abandoned(context.temporary)
     found += WorkArea.abandoned(layout.containers)
     return [(path, allocated_size(path)) for path in found]
 
@@ -11554,7 +11554,7 @@ def install_tools(context, codes, source="", is_forced=False, is_purged=False):
     `is_purged` what was installed goes first.
     """
     raise_on_signals()
-    box, failures, paths = context.toolbox(), [], []
+    box, failures, paths = context.toolbox, [], []
     begin_store(context)
     if is_purged:
         for path in box.installed():
@@ -11571,16 +11571,16 @@ def install_tools(context, codes, source="", is_forced=False, is_purged=False):
 
 def tools_wanted(context, codes):
     """[(tarball, its digest, where its content goes, addresses)] of what the modes need here."""
-    box = context.toolbox()
-    tools = [tool for kind in kinds_of_modes(codes) for tool in box.builds(kind)]
-    return [(tool.tarball, tool.tarball_digest, os.path.dirname(box.path(tool)), tool.urls) for tool in tools]
+    tools = [tool for kind in kinds_of_modes(codes) for tool in context.toolbox.builds(kind)]
+    return [(tool.tarball, tool.tarball_digest, os.path.dirname(context.toolbox.path(tool)), tool.urls)
+            for tool in tools]
 
 
 # --- what is here -------------------------------------------------------------------------------------
 
 def installed_parts(context):
     """[(what, which)] of the means that this machine has: the transport, and the engines with their digests."""
-    box = context.toolbox()
+    box = context.toolbox
     try:
         found = [("transport", context.transport().description)]
     except ToolError as error:
@@ -11630,10 +11630,10 @@ def examine_fakechroot(box, code):
 def engines_here(context, code):
     """[(Engine, what is said of it once it is proved)] of a mode, nothing being fetched; ToolError where what a setting
     names is not to be used."""
-    engine_class, host, temporary = ENGINE_OF_MODE[code], context.host, context.temporary()
+    engine_class, host, temporary = ENGINE_OF_MODE[code], context.host, context.temporary
     if not engine_class.tool_kind:
         return [(engine_class(code, host, temporary), "proved")]
-    engines = [engine for path in context.toolbox().executables_here(engine_class.tool_kind)
+    engines = [engine for path in context.toolbox.executables_here(engine_class.tool_kind)
                for engine in engine_class.candidates(code, host, path, temporary)]
     return [(engine, "proved with %s%s" % (engine.executable, engine.flaw and "; but " + engine.flaw))
             for engine in engines]
@@ -11645,14 +11645,14 @@ FLAW_HINT = "udocker install %s fetches one without that"
 def examine_mode(context, code):
     """The ModeReport of a mode; nothing is fetched for it."""
     if ENGINE_OF_MODE[code] is FakechrootEngine:
-        return examine_fakechroot(context.toolbox(), code)
-    prover, refusals = context.prover(), []
+        return examine_fakechroot(context.toolbox, code)
+    refusals = []
     try:
         engines = engines_here(context, code)
     except ToolError as error:
         return ModeReport(code, False, error.message, error.hint)
     for engine, detail in engines:
-        refusal = prover.refusal(engine)
+        refusal = context.prover.refusal(engine)
         if not refusal:
             return ModeReport(code, True, detail, engine.flaw and FLAW_HINT % code)
         refusals.append(refusal)
@@ -11705,7 +11705,7 @@ def host_facts(context):
         value = Host.sysctl(name)
         if value:
             facts.append((name, value))
-    return facts + [("store", store_condition(context)), ("temporary", context.temporary())]
+    return facts + [("store", store_condition(context)), ("temporary", context.temporary)]
 
 
 # --- archives -----------------------------------------------------------------------------------------
@@ -12150,7 +12150,7 @@ def copy_in(context, target_text):
         raise NotFoundError("%s: no such directory" % target_text)
     tree, place = target.place(True)
     # On the file system of the tree, where it can be, and where prune looks
-    parent = context.layout.containers if os.access(context.layout.containers, os.W_OK) else context.temporary()
+    parent = context.layout.containers if os.access(context.layout.containers, os.W_OK) else context.temporary
     with Naming(target_text), WorkArea(parent) as area, target, target.reading:
         unpacker = LayerUnpacker(area.path + "/content", has_whiteouts=False)
         os.mkdir(area.path + "/content", 0o755)
@@ -12224,7 +12224,7 @@ def first_that_works(engines, check, reasons):
 
 def find_with_executable(context, engine_class, code, spec):
     """A proved engine of mode `code` that is an executable; of P2 where P1 does not contain here."""
-    prover, engine, reasons = context.prover(), None, []
+    prover, engine, reasons = context.prover, None, []
 
     def check(engine):
         prover.check(engine)
@@ -12233,9 +12233,9 @@ def find_with_executable(context, engine_class, code, spec):
 
     try:
         engine = first_that_works((
-            engine for executable in context.toolbox().executables(engine_class.tool_kind)
+            engine for executable in context.toolbox.executables(engine_class.tool_kind)
             for tried in (("P1", "P2") if code == "P1" else (code,))
-            for engine in engine_class.candidates(tried, context.host, executable, prover.temporary)), check, reasons)
+            for engine in engine_class.candidates(tried, context.host, executable, context.temporary)), check, reasons)
     except ToolError as error:          # where one that is here does not work, that is what counts
         if not reasons:
             raise
@@ -12251,9 +12251,8 @@ def find_with_executable(context, engine_class, code, spec):
 
 def find_namespaces(context, spec=None):
     """A proved NamespaceEngine, for a RunSpec where one is given."""
-    prover = context.prover()
-    engine = NamespaceEngine("N1", context.host, prover.temporary)
-    prover.check(engine)
+    engine = NamespaceEngine("N1", context.host, context.temporary)
+    context.prover.check(engine)
     if spec:
         engine.check(spec)
     return engine
@@ -12261,7 +12260,7 @@ def find_namespaces(context, spec=None):
 
 def ranked_libraries(context, guest):
     """The FakechrootLibrary objects that a container could use, the best first."""
-    paths = context.toolbox().libraries()
+    paths = context.toolbox.libraries()
     if context.settings["fakechroot_so"]:
         return [FakechrootLibrary(path) for path in paths]
     ranks = {path: FakechrootLibrary.rank(os.path.basename(path), guest.system, guest.version) for path in paths}
@@ -12289,7 +12288,7 @@ def find_fakechroot(context, code, container):
     if not guest.loader or not guest.libc:
         raise EngineError("the container has no shell with a C library, into which another could be loaded",
                           FakechrootEngine.HINT)
-    prover, settings, reasons = context.prover(), context.settings, []
+    prover, settings, reasons = context.prover, context.settings, []
 
     def check(engine):
         if not prover.is_proved(engine):
@@ -12298,7 +12297,7 @@ def find_fakechroot(context, code, container):
 
     engine = first_that_works((
         FakechrootEngine(code, context.host, library, guest, settings["fakechroot_libc"],
-                         settings["fakechroot_expand_symlinks"], prover.temporary)
+                         settings["fakechroot_expand_symlinks"], context.temporary)
         for library in ranked_libraries(context, guest)), check, reasons)
     if not engine:
         raise reasons[-1] if reasons else EngineError("there is no libfakechroot for the container's system here",
@@ -12319,7 +12318,7 @@ def find_engine(context, code, spec, container):
 def stand_in(context, spec, refusal):
     """A proved engine for what PRoot, for the reason given, cannot run: of N1, else of R1 where its executable is here,
     as systems that refuse namespaces to others may let crun have some; an error that names both first reasons."""
-    prover, reasons = context.prover(), []
+    prover, reasons = context.prover, []
 
     def check(engine):
         prover.check(engine)
@@ -12520,7 +12519,7 @@ def add_account(context, request, spec):
             continue
         text = spec.tree.read(guest)
         try:
-            path = context.findings().keep_file(
+            path = context.findings.keep_file(
                 os.fsencode(text + "\n" * (not text.endswith("\n")) + line + "\n"), os.path.realpath(spec.root))
         except OSError as error:
             say.debug("%s: %s" % (guest, error))
@@ -12617,9 +12616,9 @@ def link_mounts(context, edits, is_needed):
     if not edits.files:
         return []
     try:
-        return edits.link_mounts(context.findings().keep_links(edits.links()))
+        return edits.link_mounts(context.findings.keep_links(edits.links()))
     except OSError as error:
-        what = "links to the host's files cannot be kept in %s: %s" % (context.findings().directory, error.strerror)
+        what = "links to the host's files cannot be kept in %s: %s" % (context.findings.directory, error.strerror)
         if is_needed:
             raise EngineError(what, "UDOCKER_DIR names a store that can be written to")
         say.warning(what)
@@ -12650,7 +12649,7 @@ MPI_SURVEY_AGE = 86400      # seconds for which a survey of the host's MPI is be
 def survey_mpi(context, library):
     """The survey of a MpiLibrary of the host: the noted one, else a new one. JSON, as names may hold anything."""
     import json
-    findings, status = context.findings(), os.stat(library.path)
+    findings, status = context.findings, os.stat(library.path)
     variables = [context.environment.get(name, "") for name in ("LD_LIBRARY_PATH",) + library.VARIABLES]
     subject = "MPI %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
                                    " ".join(variables))
@@ -12907,9 +12906,9 @@ def mount_tree(context, file, launcher):
     key = "%s\n%s" % (step.key if step else new_token(), file.identity)
     try:
         # What is in the directory keeps it from being replaced by that of another run
-        mount = TreeMount(file, context.findings().keep_links({"squashfs": "mounted here"}))
+        mount = TreeMount(file, context.findings.keep_links({"squashfs": "mounted here"}))
         kernel = Kernel()
-        SharedNamespaces(context.temporary(), key, step.local_size if step else 1).join(kernel, mount.make)
+        SharedNamespaces(context.temporary, key, step.local_size if step else 1).join(kernel, mount.make)
         kernel.let_look(True)       # no container is in these
     except OSError as error:
         raise EngineError("%s: %s" % (error.filename, error.strerror))
@@ -12994,10 +12993,9 @@ def is_sharing_trees(context, options):
     is_wanted = context.settings["keep_trees"] and options.rm and options.name is None and not options.cidfile
     if not is_wanted or context.default_mode != "N1" and not is_mode_free(context):
         return False
-    prover = context.prover()
-    engine = NamespaceEngine("N1", context.host, prover.temporary)
+    engine = NamespaceEngine("N1", context.host, context.temporary)
     engine.is_ephemeral = True
-    refusal = prover.refusal(engine)
+    refusal = context.prover.refusal(engine)
     if refusal:
         tell_once(context, say.warning, "keep_trees: changes cannot be kept in memory here: " + refusal[0])
     return not refusal
@@ -13176,7 +13174,7 @@ def run_in_tree(context, spec, mode, title, request, container):
     """
     options = request.options
     is_on_disk = is_changing_on_disk(context, spec)
-    area = WorkArea(context.temporary()) if request.host_lines or is_on_disk else None
+    area = WorkArea(context.temporary) if request.host_lines or is_on_disk else None
     try:
         if area:
             area.make()
@@ -14109,7 +14107,7 @@ def command_logout(context, arguments):
     elif address:
         raise UsageError("--all is for all registries, and %s is one" % address)
     else:
-        context.keystore().clear()
+        context.keystore.clear()
 
 
 IMAGE_FILTERS, CONTAINER_FILTERS = ("reference", "dangling", "label"), ("name", "id", "ancestor", "status", "label")
