@@ -11732,6 +11732,13 @@ def tree_pieces(path):
         raise ArchiveError("%s: empty, and the archive of a tree was expected" % path)
 
 
+def unpack_tree(source, directory):
+    """Unpack the archive of a tree, which has no whiteouts, into a directory."""
+    unpacker = LayerUnpacker(directory, has_whiteouts=False)
+    unpacker.apply_pieces(tree_pieces(source))
+    unpacker.finish()
+
+
 def archived_reference(text):
     """The reference that an archive gives an image."""
     try:
@@ -11922,9 +11929,7 @@ def import_container(context, source, image_name, name, platform, config):
     prepare_container(context, name)
     work = Work("importing %s" % source, size_of(source))
     with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(new.root, has_whiteouts=False)
-        unpacker.apply_pieces(tree_pieces(source))
-        unpacker.finish()
+        unpack_tree(source, new.root)
         document = ImageConfig.parse(import_config(context, platform, config, [], source), source)
         make_volumes(new.root, document)
         return new.publish(document, image_name, name, convert_new(context, new))
@@ -11935,9 +11940,7 @@ def import_clone(context, source, name=None):
     prepare_container(context, name)
     work = Work("importing %s" % source, size_of(source))
     with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(new.scratch(), has_whiteouts=False)
-        unpacker.apply_pieces(tree_pieces(source))
-        unpacker.finish()
+        unpack_tree(source, new.scratch())
         copy = new.take_scratch()
         mode, needs_gpus = copy.mode if copy.mode in MODES else "", copy.needs_gpus
         if mode:
@@ -12152,10 +12155,8 @@ def copy_in(context, target_text):
     # On the file system of the tree, where it can be, and where prune looks
     parent = context.layout.containers if os.access(context.layout.containers, os.W_OK) else context.temporary
     with Naming(target_text), WorkArea(parent) as area, target, target.reading:
-        unpacker = LayerUnpacker(area.path + "/content", has_whiteouts=False)
         os.mkdir(area.path + "/content", 0o755)
-        unpacker.apply_pieces(tree_pieces("-"))
-        unpacker.finish()
+        unpack_tree("-", area.path + "/content")
         TreeMerge(OpenTree(area.path + "/content"), tree, target.beside, None, True).copy("", place)
 
 
