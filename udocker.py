@@ -4253,57 +4253,45 @@ class SearchResult:
         return cls(words[0], words[1], stars if isinstance(stars, int) else None, entry.get("is_official") is True)
 
 
-class Search:
-    """Looks for repositories: by the search of docker's index, else through the catalogue of a registry."""
+SEARCH_PAGE_SIZE, MOST_SEARCH_PAGES = 100, 1000
+# What a registry answers that has no such search
+NO_SEARCH = (400, 401, 403, 404, 405, 406, 410, 501)
 
-    PAGE_SIZE, MAX_PAGES = 100, 1000
-    # What a registry answers that has no such search
-    NO_SEARCH = (400, 401, 403, 404, 405, 406, 410, 501)
 
-    def __init__(self, registry):
-        self.registry = registry
+def indexed_pages(registry, term):
+    """Lists of SearchResult, a page each, by the search of docker's index."""
+    from urllib.parse import urlencode
 
-    def pages(self, term):
-        """Lists of SearchResult, a page each."""
-        try:
-            first = self._indexed_page(term, 1)
-        except (RegistryError, DocumentError) as error:
-            if getattr(error, "status", 404) not in self.NO_SEARCH:
-                raise
-            say.debug("%s; looking into the catalogue" % error)
-            return self._catalogued(term)
-        return self._indexed(term, first)
+    def attempt():
+        answer = registry.client.exchange(url)
+        if answer.status >= 300:
+            raise error_from(answer, shown_url(url))
+        return parse_json(answer.body, shown_url(url))
 
-    def _indexed_page(self, term, number):
-        from urllib.parse import urlencode
-        query = urlencode([("q", os.fsencode(term)), ("n", self.PAGE_SIZE), ("page", number)])
-        url = self.registry.url + "/v1/search?" + query
+    for number in range(1, MOST_SEARCH_PAGES):
+        url = registry.url + "/v1/search?" + urlencode(
+            [("q", os.fsencode(term)), ("n", SEARCH_PAGE_SIZE), ("page", number)])
+        page = registry.client.persist(attempt)
+        found = [SearchResult.parse(entry) for entry in objects_of(page.get("results"))]
+        yield [result for result in found if result.name]
+        pages = page.get("num_pages")
+        if not found or not isinstance(pages, int) or number >= pages:
+            return
 
-        def attempt():
-            answer = self.registry.client.exchange(url)
-            if answer.status >= 300:
-                raise error_from(answer, shown_url(url))
-            return parse_json(answer.body, shown_url(url))
 
-        return self.registry.client.persist(attempt)
-
-    def _indexed(self, term, page):
-        for number in range(2, self.MAX_PAGES):
-            found = [SearchResult.parse(entry) for entry in objects_of(page.get("results"))]
-            if not found:
-                return
-            yield [result for result in found if result.name]
-            pages = page.get("num_pages")
-            if not isinstance(pages, int) or number > pages:
-                return
-            page = self._indexed_page(term, number)
-
-    def _catalogued(self, term):
-        path = "/v2/_catalog?n=%d" % self.PAGE_SIZE
-        for names in listed_pages(self.registry, path, "repositories", "registry:catalog:*"):
-            found = [SearchResult(name) for name in names if term.lower() in name.lower()]
-            if found:
-                yield found
+def found_pages(registry, term):
+    """The same by that search where the registry has it, else through its catalogue."""
+    pages = indexed_pages(registry, term)
+    try:
+        yield next(pages)
+    except (RegistryError, DocumentError) as error:
+        if getattr(error, "status", 404) not in NO_SEARCH:
+            raise
+        say.debug("%s; looking into the catalogue" % error)
+        for names in listed_pages(registry, "/v2/_catalog?n=%d" % SEARCH_PAGE_SIZE, "repositories",
+                                  "registry:catalog:*"):
+            yield [SearchResult(name) for name in names if term.lower() in name.lower()]
+    yield from pages
 
 
 # ======================================================================================================
@@ -10798,7 +10786,7 @@ def search_images(context, expression, address=""):
         context.client, address, lambda url: None)
     if len(registry.candidates) > 1:
         registry.connect()
-    for page in Search(registry).pages(term):
+    for page in found_pages(registry, term):
         for result in page:
             result.name = host + "/" + result.name if host else result.name
         yield page
