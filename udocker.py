@@ -13916,27 +13916,13 @@ def shortened(text, width):
     return text if width is None or len(text) <= width else text[:max(width - 3, 0)] + "..."
 
 
-class SearchTable:
-    """Lays out what a search found, in lines of at most `width` columns (None: of any length)."""
-
-    OFFICIAL_AND_STARS = 16
-
-    def __init__(self, width):
-        self.name_width = 40 if width is None else max(min(40, width // 2 - 8), 10)
-        self.rest = None if width is None else max(width - 1 - self.name_width - self.OFFICIAL_AND_STARS, 0)
-
-    def head(self):
-        return self._line("NAME", "OFFICIAL", "STARS", "DESCRIPTION")
-
-    def row(self, result):
-        """The line of a SearchResult."""
-        stars = "-" if result.stars is None else str(result.stars)
-        name = printable(result.name) if self.rest is None else shortened(result.name, self.name_width)
-        return self._line(name, "[OK]" if result.is_official else "-", stars,
-                          shortened(result.description, self.rest))
-
-    def _line(self, name, official, stars, description):
-        return ("%-*s %-8s %5s %s" % (self.name_width, name, official, stars, description)).rstrip()
+def search_line(width, name, official, stars, description):
+    """What a search found, or the head of that, in a line of at most `width` columns (None: of any length)."""
+    name_width, rest = 40, None
+    if width is not None:
+        name_width = max(min(40, width // 2 - 8), 10)
+        name, rest = shortened(name, name_width), max(width - name_width - 17, 0)
+    return ("%-*s %-8s %5s %s" % (name_width, printable(name), official, stars, shortened(description, rest))).rstrip()
 
 
 def stream_or_file(arguments, path):
@@ -14016,11 +14002,13 @@ def command_search(context, arguments):
     is_wanted = search_filter(arguments.filter)
     limit = parse_count("--limit", arguments.limit) if arguments.limit is not None else None
     size = say.result_size()
-    table = SearchTable(None if arguments.no_trunc or not size else size[0])
+    width = None if arguments.no_trunc or not size else size[0]
     found = (result for page in search_images(context, arguments.expression, address) for result in page
              if is_wanted(result))
-    lines = (table.row(result) for result in islice(found, limit))
-    if not say.paged(table.head(), lines, not arguments.all):
+    lines = (search_line(width, result.name, "[OK]" if result.is_official else "-",
+                         "-" if result.stars is None else result.stars, result.description)
+             for result in islice(found, limit))
+    if not say.paged(search_line(width, "NAME", "OFFICIAL", "STARS", "DESCRIPTION"), lines, not arguments.all):
         say.info("nothing was found")
 
 
