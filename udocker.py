@@ -13347,6 +13347,11 @@ class Option:
         return ", ".join(spelling + suffix for spelling in self.spellings)
 
 
+def spellings_of(options):
+    """All spellings of options."""
+    return [spelling for option in options for spelling in option.spellings]
+
+
 class Arguments:
     """The options and operands of a command line, as attributes; the options have their defaults at first."""
 
@@ -13388,12 +13393,12 @@ class Command:
     `surplus_hint` what to do with more operands, which docker's command of that name takes.
     """
 
-    def __init__(self, name, function, operands, options, examples, is_raw, failure_status, surplus_hint):
+    def __init__(self, name, function, operands, options=(), examples=(), is_raw=False, failure_status=1,
+                 surplus_hint=""):
         self.name = name
         self.function = function
         self.operands = operands
-        taken = {spelling for option in options for spelling in option.spellings}
-        spellings = [spelling for spelling in ("--help", "-h") if spelling not in taken]
+        spellings = [spelling for spelling in ("--help", "-h") if spelling not in spellings_of(options)]
         self.options = list(options) + [Option(*spellings, meaning="show this help")]
         self.examples = examples
         self.is_raw = is_raw
@@ -13420,8 +13425,7 @@ class Command:
             lines += [""] + wrapped(paragraph)
         lines += ["", "Options:"] + option_lines(
             [option for option in self.options if option.meaning != Option.OMITTED])
-        left_out = [spelling for option in self.options if option.meaning == Option.OMITTED
-                    for spelling in option.spellings]
+        left_out = spellings_of(option for option in self.options if option.meaning == Option.OMITTED)
         if left_out:
             lines += [""] + wrapped("Docker's options that are told, and left out: %s." % ", ".join(left_out))
         if self.examples:
@@ -13878,10 +13882,10 @@ FORCE_NAME_OPTION = Option("--force", meaning="take the name over from the conta
 PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always", choices=PULL_POLICIES)
 
 
-def command(name, *operands, options=(), examples=(), is_raw=False, failure_status=1, surplus_hint=""):
-    """Declare the decorated function, of a Context and Arguments, as a command; its docstring is the help."""
+def command(name, *operands, **declared):
+    """Declare the decorated function, of a Context and Arguments, as a Command; its docstring is the help."""
     def register(function):
-        COMMANDS[name] = Command(name, function, operands, options, examples, is_raw, failure_status, surplus_hint)
+        COMMANDS[name] = Command(name, function, operands, **declared)
         return function
     return register
 
@@ -14987,11 +14991,6 @@ def overview():
     lines += ["", "Global options:"] + option_lines(GLOBAL_OPTIONS)
     return "\n".join(lines + ["", "udocker COMMAND --help explains a command. Docker's groups are known too, as in",
                               "udocker container ls."])
-
-
-def spellings_of(options):
-    """All spellings of options."""
-    return [spelling for option in options for spelling in option.spellings]
 
 
 # docker's options that a command does not have, "" for all of them: what to do instead
