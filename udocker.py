@@ -3761,15 +3761,6 @@ class Keystore:
         return Credential(user, secret) if user else None
 
 
-def _is_pull_limit(reason):
-    return "pull rate limit" in reason.lower() or "pull limit" in reason.lower()
-
-
-def _limit_words(transfer):
-    limit, remaining = transfer.field("ratelimit-limit"), transfer.field("ratelimit-remaining")
-    return " (limit %s, remaining %s)" % (limit.partition(";")[0], remaining.partition(";")[0]) if limit else ""
-
-
 def _retry_after(text):
     """Seconds to wait, from seconds or an HTTP date; 0 where the text is neither. RFC 9110, 10.2.3."""
     import re
@@ -3812,11 +3803,14 @@ def error_from(transfer, what):
     if transfer.status in (401, 403):
         return AuthError(transfer.status, what, reason or "access denied",
                          "the name may be misspelt, or the image private: udocker login keeps credentials for it")
-    if transfer.status == 429 and (_is_pull_limit(reason) or transfer.field("ratelimit-remaining").startswith("0")):
-        source = transfer.field("docker-ratelimit-source")
+    limit, remaining = transfer.field("ratelimit-limit"), transfer.field("ratelimit-remaining")
+    if transfer.status == 429 and (remaining.startswith("0") or "pull rate limit" in reason.lower()
+                                   or "pull limit" in reason.lower()):
+        reason = reason or "pull limit reached"
+        if limit:
+            reason += " (limit %s, remaining %s)" % (limit.partition(";")[0], remaining.partition(";")[0])
         hint = "the limit counts %s: wait, log in with udocker login, or use a mirror with --registry=" % (
-            source or "all users behind this network address")
-        reason = (reason or "pull limit reached") + _limit_words(transfer)
+            transfer.field("docker-ratelimit-source") or "all users behind this network address")
         return RegistryError(429, what, reason, hint, is_passing=False)
     hint = "" if transfer.status < 500 else "the registry is in trouble: try again later"
     return RegistryError(transfer.status, what, reason, hint, _retry_after(transfer.field("retry-after")))
@@ -12190,14 +12184,6 @@ def copy_between(context, source_text, target_text, is_followed=False):
 
 # --- run ----------------------------------------------------------------------------------------------
 
-def check_pretence(prover, engine):
-    """EngineError unless this PRoot can show another kernel to what a dynamic loader starts, now or earlier."""
-    engine.shown_kernel = engine.host.kernel
-    refusal = prover.refusal(engine)
-    if refusal:
-        raise EngineError(*refusal)
-
-
 def first_that_works(engines, check, reasons):
     """The first Engine that check(engine) does not refuse, None where it refuses all; the EngineErrors that it raises
     are added to `reasons`."""
@@ -12218,7 +12204,10 @@ def find_with_executable(context, engine_class, code, spec):
     def check(engine):
         prover.check(engine)
         if engine_class is PRootEngine and spec.needs_pretence():
-            check_pretence(prover, engine)
+            engine.shown_kernel = context.host.kernel       # another one, to what a dynamic loader starts
+            refusal = prover.refusal(engine)
+            if refusal:
+                raise EngineError(*refusal)
 
     try:
         engine = first_that_works((
@@ -12257,14 +12246,6 @@ def ranked_libraries(context, guest):
                                                        key=ranks.get)]
 
 
-def update_conversion(conversion):
-    """Convert what was added to a container; where that cannot be done, the command runs without."""
-    try:
-        conversion.update()
-    except OSError as error:
-        say.warning("what was added to the container is not converted: %s" % error)
-
-
 def find_fakechroot(context, code, container):
     """A proved FakechrootEngine of mode `code` for a Container."""
     if not container:
@@ -12272,7 +12253,10 @@ def find_fakechroot(context, code, container):
     conversion = Conversion(container.path)
     conversion.check(MODES[code].steps)
     if code == "F4":
-        update_conversion(conversion)
+        try:
+            conversion.update()
+        except OSError as error:        # the command runs without
+            say.warning("what was added to the container is not converted: %s" % error)
     guest = GuestSystem(GuestTree(os.path.realpath(container.root)))
     if not guest.loader or not guest.libc:
         raise EngineError("the container has no shell with a C library, into which another could be loaded",
@@ -12487,10 +12471,7 @@ def guest_environment(context, request, config, account, tree):
     environment["HOSTNAME"] = options.hostname or environment.get("HOSTNAME") or context.host.name
     if "TERM" in host:
         environment["TERM"] = host["TERM"]
-    if options.bindhome:
-        environment["HOME"] = context.home
-    else:
-        environment["HOME"] = account.home or "/"
+    environment["HOME"] = context.home if options.bindhome else account.home or "/"
     if account.name:
         environment["USER"] = environment["LOGNAME"] = account.name
     environment["PATH"] = DEFAULT_PATH
