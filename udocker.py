@@ -12398,7 +12398,7 @@ class RunRequest:
     def __init__(self, context, options):
         self._check(options)
         self.options = options
-        self.launcher = os.getppid()
+        self.step = JobStep.find(context.environment, os.getppid())     # None where this is no rank of a job
         self.guardian = 0
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
@@ -12801,7 +12801,7 @@ def build_spec(context, root, config, argv, request):
     spec.host_name = request.options.hostname or ""
     spec.is_read_only, spec.is_ephemeral = bool(request.options.read_only), bool(request.options.ephemeral)
     spec.memory_mounts = request.memory_mounts
-    spec.step = JobStep.find(context.environment, request.launcher)
+    spec.step = request.step
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
@@ -12868,11 +12868,10 @@ def fate_of_tree_files(context):
         return "%s: %s%s" % (fate, error.message, error.hint and " (%s)" % error.hint)
 
 
-def mount_tree(context, file, launcher):
-    """The path of a TreeFile's tree, in namespaces that this process is in from now on, with all ranks of a job on this
-    node; EngineError where that cannot be."""
+def mount_tree(context, file, step):
+    """The path of a TreeFile's tree, in namespaces that this process is in from now on, with all ranks of a JobStep (or
+    None); EngineError where that cannot be."""
     check_mounting(context)
-    step = JobStep.find(context.environment, launcher)
     key = "%s\n%s" % (step.key if step else new_token(), file.identity)
     try:
         # What is in the directory keeps it from being replaced by that of another run
@@ -12894,7 +12893,7 @@ def prepare_tree_file(context, file, request):
     if options.pull or options.registry or request.platform:
         say.warning("%s is a file: nothing is pulled for it" % file.path)
     try:
-        root = mount_tree(context, file, request.launcher)
+        root = mount_tree(context, file, request.step)
         options.rm, options.ephemeral = False, True
         return root
     except EngineError as error:
@@ -13197,10 +13196,10 @@ class RunRecord:
                "nosysdirs", "nometa", "kernel", "hostname", "add_host", "dri", "read_only", "gpus", "nvidia", "device")
     MAX_SIZE = 1 << 20      # bytes
 
-    def __init__(self, context, container):
+    def __init__(self, host, container):
         self.path = container.path + "/run.json"
         self.root = container.root
-        self.context = context
+        self.host = host
 
     def write(self, request):
         """Nothing is written where the run asks for nothing special. The ranks of a job write none."""
@@ -13211,10 +13210,10 @@ class RunRecord:
                             if ":" not in mount.guest]
         options = {name: value for name, value in options.items() if value}
         names = [name for name, _ in request.variables]
-        if not options and not names or JobStep.find(self.context.environment, request.launcher):
+        if not options and not names or request.step:
             return
         pid = os.getpid()
-        document = {"boot": boot_of(self.context.host), "pid": pid, "started": process_start(pid),
+        document = {"boot": boot_of(self.host), "pid": pid, "started": process_start(pid),
                     "options": options, "variables": names}
         try:
             write_atomic(self.path, line_of_json(document).encode("ascii"), 0o600)
@@ -13246,7 +13245,7 @@ class RunRecord:
     def _command(self, document):
         """The id of the command that the run of a document has started in this container and that goes on; else 0."""
         pid = document.get("pid")
-        if document.get("boot") != boot_of(self.context.host) or not isinstance(pid, int) or (
+        if document.get("boot") != boot_of(self.host) or not isinstance(pid, int) or (
                 process_start(pid) != document.get("started")):
             return 0
         below, pending = set(), [pid]
@@ -13269,7 +13268,7 @@ def run_container(context, word, argv, options, is_exec=False):
     """Run a command in a container, image or tree: returns its exit status, or becomes the command. One more in a
     container, `is_exec`, has the options of a run that goes on."""
     if is_exec:
-        RunRecord(context, context.containers.get(word)).complete(options)
+        RunRecord(context.host, context.containers.get(word)).complete(options)
     request = RunRequest(context, options)
     if options.cidfile:
         check_cidfile(options.cidfile)
@@ -13289,7 +13288,7 @@ def run_container(context, word, argv, options, is_exec=False):
         if options.cidfile and container:
             write_container_id(options.cidfile, container)
         if container and not is_exec and not options.ephemeral:       # what is ephemeral cannot be found
-            RunRecord(context, container).write(request)
+            RunRecord(context.host, container).write(request)
         return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
     finally:
         if options.rm and container and not request.is_sharing:
