@@ -11441,20 +11441,13 @@ def clone_container(context, word, name=None, takes_over=False):
 # --- quota --------------------------------------------------------------------------------------------
 
 def image_sizes(context):
-    """[(Image, bytes on disk, bytes that it shares with no other image)], by name."""
-    images = context.images.list()
-    users, sizes = {}, {}
-    for image in images:
-        for file in set(image.links().values()):
-            users[file] = users.get(file, 0) + 1
-            sizes[file] = allocated_size(context.layout.blob(file))
+    """([(Image, bytes on disk, bytes that it shares with no other image)], by name; bytes of all of them)."""
+    from collections import Counter
+    found = [(image, set(image.links().values())) for image in context.images.list()]
+    users = Counter(file for _, files in found for file in files)
+    sizes = {file: allocated_size(context.layout.blob(file)) for file in users}
     return [(image, sum(sizes[file] for file in files), sum(sizes[file] for file in files if users[file] == 1))
-            for image, files in ((image, set(image.links().values())) for image in images)]
-
-
-def container_sizes(context):
-    """[(Container, bytes on disk)], by id."""
-    return [(container, allocated_size(container.path)) for container in context.containers.list()]
+            for image, files in found], sum(sizes.values())
 
 
 def is_older(path, age):
@@ -14820,14 +14813,15 @@ def command_kill(context, arguments):
          examples=("udocker df", "udocker df --format='{{.Total.Images}}'"))
 def command_df(context, arguments):
     """Show what takes up space on disk: images, with what each shares with no other, containers, rubbish."""
-    images, containers, rubbish = image_sizes(context), container_sizes(context), []
+    images, size_of_images = image_sizes(context)
+    containers = [(container, allocated_size(container.path)) for container in context.containers.list()]
+    rubbish = []
     try:
         rubbish = find_rubbish(context)
     except ConflictError as error:      # nobody knows what is rubbish
         say.warning(error.message)
-    blobs = {file for image, _, _ in images for file in image.links().values()}
-    totals = {"Images": sum(allocated_size(context.layout.blob(file)) for file in blobs),
-              "Containers": sum(size for _, size in containers), "Rubbish": sum(size for _, size in rubbish)}
+    totals = {"Images": size_of_images, "Containers": sum(size for _, size in containers),
+              "Rubbish": sum(size for _, size in rubbish)}
     if arguments.format is not None:
         say.result(renderer(arguments.format)({
             "Total": totals, "Images": [{"Image": str(image), "Size": size, "Own": own} for image, size, own in images],
