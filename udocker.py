@@ -3537,7 +3537,13 @@ class HttpClient:
         for _ in range(self.MAX_REDIRECTS + 1):
             transfer = Transfer(url, method, fields, body, self.proxy or None, self.insecure, deliver)
             say.debug("%s %s" % (method, shown_url(url)))
-            self._perform(transfer)
+            server = "/".join(transfer.url.split("/", 3)[:3])
+            try:
+                self.transport.perform(transfer)
+            except TransferError as error:
+                error.was_reached = server in self.reached
+                raise
+            self.reached.add(server)
             say.debug("%d from %s" % (transfer.status, shown_url(url)))
             if transfer.status not in (301, 302, 303, 307, 308) or "location" not in transfer.fields:
                 return transfer
@@ -3545,15 +3551,6 @@ class HttpClient:
                 raise TransferError(1, shown_url(url), "a request with a body was redirected")
             url, fields = self._follow(url, transfer.field("location"), fields)
         raise TransferError(47, shown_url(url), "redirected in a circle")
-
-    def _perform(self, transfer):
-        server = "/".join(transfer.url.split("/", 3)[:3])
-        try:
-            self.transport.perform(transfer)
-        except TransferError as error:
-            error.was_reached = server in self.reached
-            raise
-        self.reached.add(server)
 
     def _follow(self, url, location, fields):
         from urllib.parse import urljoin
@@ -13310,10 +13307,6 @@ class Option:
         self.attribute = max(spellings, key=len).lstrip("-").replace("-", "_")
 
     @property
-    def default(self):
-        return [] if self.repeatable else None
-
-    @property
     def usage(self):
         """The spellings as help shows them, --name=VALUE."""
         suffix = "=" + self.value if self.value else ""
@@ -13330,7 +13323,7 @@ class Arguments:
 
     def __init__(self, options):
         for option in options:
-            setattr(self, option.attribute, option.default)
+            setattr(self, option.attribute, [] if option.repeatable else None)
 
 
 def wrapped(text, head="", indent=""):
@@ -13568,7 +13561,12 @@ class Template:
     """
 
     MAPS = ("labels", "volumes", "exposedports")        # which may lack anything
-    FUNCTIONS = {"json": 1, "len": 1, "println": 1, "lower": 1, "upper": 1, "join": 2, "index": 2}     # operands
+    FUNCTIONS = {       # how many operands each has, and what it is
+        "json": (1, compact_json), "len": (1, len), "lower": (1, str.lower), "upper": (1, str.upper),
+        "println": (1, lambda value: go_text(value) + "\n"),
+        "join": (2, lambda items, between: between.join(map(go_text, items))),
+        "index": (2, lambda items, key: items.get(key, "") if isinstance(items, dict) else items[key]),
+    }
 
     def __init__(self, text):
         """UsageError where it is none, or has more than that."""
@@ -13624,7 +13622,8 @@ class Template:
                 calls[-1].append(word)
         for number, call in enumerate(calls):
             is_value = len(call) == 1 and number == 0 and call[0].startswith((".", '"'))
-            if not is_value and (not call or len(call) - 1 + (number > 0) != self.FUNCTIONS.get(call[0])):
+            if not is_value and (not call or call[0] not in self.FUNCTIONS
+                                 or len(call) - 1 + (number > 0) != self.FUNCTIONS[call[0]][0]):
                 raise self._error()
             for word in call[not is_value:]:
                 if not word.startswith((".", '"')) and not re.fullmatch("[0-9]{1,9}", word):
@@ -13659,7 +13658,11 @@ class Template:
         for number, call in enumerate(pipeline):
             is_function = call[0] in self.FUNCTIONS
             operands = [self._operand(word, dot) for word in call[is_function:]] + [value] * (number > 0)
-            value = self._call(call[0], operands) if is_function else operands[0]
+            try:
+                value = self.FUNCTIONS[call[0]][1](*operands) if is_function else operands[0]
+            except (TypeError, LookupError, AttributeError):
+                raise NotFoundError("--format: there is no %s of %s" % (
+                    call[0], " and ".join(map(go_text, operands))))
         return value
 
     def _operand(self, word, dot):
@@ -13678,18 +13681,6 @@ class Template:
                 raise NotFoundError("--format: there is no %s" % word, hint if keys else "")
             dot = dot[keys[key.lower()]]
         return dot
-
-    @staticmethod
-    def _call(name, operands):
-        try:
-            return {
-                "json": compact_json, "len": len,
-                "println": lambda value: go_text(value) + "\n", "lower": str.lower, "upper": str.upper,
-                "join": lambda items, between: between.join(map(go_text, items)),
-                "index": lambda items, key: items.get(key, "") if isinstance(items, dict) else items[key],
-            }[name](*operands)
-        except (TypeError, LookupError, AttributeError):
-            raise NotFoundError("--format: there is no %s of %s" % (name, " and ".join(map(go_text, operands))))
 
 
 def renderer(template):
