@@ -13434,7 +13434,12 @@ class Completion:
                                            for name, word in names.items() if word == declared.name]
 
     def _cases(self):
-        """Lines of a shell's case statement: what may follow no command, a group, and each command."""
+        """Lines of bash and zsh, in a loop over words: its end, and what may follow no command, a group, and each
+        command."""
+        yield "    name+=${name:+ }$word"
+        yield "    case $name in %s) ;; *) break ;; esac" % "|".join(self.groups)
+        yield "  done"
+        yield "  case $name in"
         yield "    '') options='%s' names='%s' ;;" % (
             " ".join(self._spellings(self.global_options)), " ".join(list(self.commands) + list(self.groups)))
         for group, names in self.groups.items():
@@ -13443,6 +13448,7 @@ class Completion:
             yield "    %s) options='%s' kinds='%s' names='%s' ;;" % (
                 "|".join(self._names_of(declared)), " ".join(self._spellings(declared.options)),
                 " ".join(self._kinds_of(declared)), " ".join(self.commands) if "[COMMAND]" in declared.operands else "")
+        yield "  esac"
 
     def _bash(self):
         return "\n".join([
@@ -13452,12 +13458,7 @@ class Completion:
             "  local options names kinds kind name word",
             "  current=${line##*[[:space:]]}",
             "  for word in ${line% *}; do",
-            "    case $word in udocker|*/udocker|-*) continue ;; esac",
-            "    name+=${name:+ }$word",
-            "    case $name in %s) ;; *) break ;; esac" % "|".join(self.groups),
-            "  done",
-            "  case $name in"] + list(self._cases()) + [
-            "  esac",
+            "    case $word in udocker|*/udocker|-*) continue ;; esac"] + list(self._cases()) + [
             "  case $current in -*) names=$options kinds= ;; esac",
             "  for kind in $kinds; do names+=\" $(udocker completion $kind 2>/dev/null)\"; done",
             "  COMPREPLY=($(compgen -W \"$names\" -- \"$current\"))",
@@ -13481,12 +13482,7 @@ class Completion:
             "_udocker() {",
             "  local options names kinds kind name word",
             "  for word in ${words[2,CURRENT-1]}; do",
-            "    case $word in -*) continue ;; esac",
-            "    name+=${name:+ }$word",
-            "    case $name in %s) ;; *) break ;; esac" % "|".join(self.groups),
-            "  done",
-            "  case $name in"] + list(self._cases()) + [
-            "  esac",
+            "    case $word in -*) continue ;; esac"] + list(self._cases()) + [
             "  for kind in ${=kinds}; do names+=\" $(udocker completion $kind 2>/dev/null)\"; done",
             "  [[ $PREFIX == -* ]] && names=$options",
             "  compadd -- ${=names}",
