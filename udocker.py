@@ -10836,7 +10836,7 @@ def inspect_manifest(context, reference, platform=None, address=""):
     return parse_json(first_that_exists(registry, repositories, ask, reference.suffix)[1], str(reference))
 
 
-def fetch_blob(context, registry, repository, descriptor, progress, failures):
+def fetch_blob(context, registry, repository, descriptor, failures=()):
     """Download one blob, unless another process just did."""
     def watch(done):
         row.set(done)
@@ -10846,7 +10846,7 @@ def fetch_blob(context, registry, repository, descriptor, progress, failures):
     with BlobPart(context.layout, descriptor, watch) as part, Naming(context.layout.layers):
         if part.is_there:
             return
-        row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
+        row = Progress.shared().start(descriptor.digest[7:19], descriptor.size, part.size)
         with Undoing(row.finish, "failed"):
             BlobFetch(registry, repository, descriptor, part).run()
             part.commit()
@@ -10867,9 +10867,8 @@ class Downloads:
         count = min(max(1, context.settings["downloads"]), len(self.pending)) if len(self.pending) > 1 else 0
         self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         self.connect = registry.connect
-        progress = Progress.shared()        # here, as several threads would make several
-        self.fetch = lambda descriptor: fetch_blob(
-            context, registry, repository, descriptor, progress, self.failures)
+        Progress.shared()       # here, as several threads would make several
+        self.fetch = lambda descriptor: fetch_blob(context, registry, repository, descriptor, self.failures)
 
     def _work(self):
         while self.pending and not self.failures:
@@ -10947,7 +10946,7 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
             data = context.blobs.read(manifest.config.digest)
         except (NotFoundError, DigestError):        # what is damaged goes
             context.blobs.remove(manifest.config.digest)
-            fetch_blob(context, registry, repository, manifest.config, Progress.shared(), ())
+            fetch_blob(context, registry, repository, manifest.config)
             data = context.blobs.read(manifest.config.digest)
     config = ImageConfig.parse(data, str(reference))
     if is_for(config, wanted):
