@@ -11914,8 +11914,7 @@ def import_clone(context, source, name=None):
         unpack_tree(source, new.scratch())
         copy = new.take_scratch()
         mode, needs_gpus = copy.mode if copy.mode in MODES else "", copy.needs_gpus
-        if mode:
-            Conversion(new.path, new.published_root).change(MODES[mode].steps)
+        Conversion(new.path, new.published_root).change(steps_of(mode))
         container = new.publish(copy.config(), copy.image_name, name, mode)
         container.needs_gpus = needs_gpus
         return container
@@ -12382,7 +12381,8 @@ def parse_devices(options):
 
 
 class RunRequest:
-    """What the user asked of `run`, checked before anything is touched; options as in the command's declaration."""
+    """What the user asked of `run`, checked before anything is touched; options as in the command's declaration, the
+    platform parsed."""
 
     def __init__(self, context, options):
         self._check(options)
@@ -12396,7 +12396,6 @@ class RunRequest:
         self.mark = None                # RunMark of a container that was made for this run alone
         self.is_sharing = False         # the container's tree is that of other runs too
         self.insists_on_gpus = bool(self.gpus or options.nvidia)
-        self.platform = Platform.parse(options.platform) if options.platform else None
         self.memory_mounts = [MemoryMount.parse(text) for text in options.tmpfs]
         for mount in map(parse_mount, options.mount):
             (self.memory_mounts if isinstance(mount, MemoryMount) else self.mounts).append(mount)
@@ -12879,7 +12878,7 @@ def prepare_tree_file(context, file, request):
     if options.name is not None or options.cidfile:
         raise UsageError("%s is no container of the store, and gets neither name nor id" % file.path,
                          "leave out --name= and --cidfile=")
-    if options.pull or options.registry or request.platform:
+    if options.pull or options.registry or options.platform:
         say.warning("%s is a file: nothing is pulled for it" % file.path)
     try:
         root = mount_tree(context, file, request.step)
@@ -12997,9 +12996,9 @@ def locate_container(context, word, request):
     """The Container that `run` shall run: by id or name, else a new one of an image, pulled where it is not here."""
     options = request.options
     container = context.containers.find(word)
-    if container and request.platform and not is_for(container.config(), request.platform):
+    if container and options.platform and not is_for(container.config(), options.platform):
         raise ConflictError("%s is a container for %s, not for %s" % (
-            word, container.config().platform, request.platform), "udocker run IMAGE makes one for the other")
+            word, container.config().platform, options.platform), "udocker run IMAGE makes one for the other")
     if container and options.name is not None:
         context.containers.add_name(container, options.name)
     if container:
@@ -13012,7 +13011,7 @@ def locate_container(context, word, request):
         return container
     if TreeFile.is_at(word) and not has_image(context, word):
         raise NotFoundError("%s: no container or image of that name" % word, "udocker run ./%s runs the file" % word)
-    wish = ImageWish(images_of(context, word)[0], options.pull or "missing", request.platform, options.registry)
+    wish = ImageWish(images_of(context, word)[0], options.pull or "missing", options.platform, options.registry)
     if not options.rm:
         return create_container(context, wish, options.name)
     if is_sharing_trees(context, options):
@@ -14752,7 +14751,7 @@ def command_run(context, arguments):
     the command's own; 125 where udocker could not start it, 126 where it cannot be executed, 127 where it does not
     exist, 128+n where signal n ended it.
     """
-    arguments.registry, _ = apply_registry_options(context, arguments)
+    arguments.registry, arguments.platform = apply_registry_options(context, arguments)
     tell_omissions(arguments)
     arguments.nvidia = arguments.nvidia or arguments.runtime == "nvidia"
     return run_container(context, arguments.container, arguments.argument, arguments)
