@@ -11587,12 +11587,9 @@ class ModeReport:
         self.hint = hint
 
 
-def examine_fakechroot(box, code):
+def examine_fakechroot(context, code):
     """The ModeReport of a mode that depends on the container."""
-    try:
-        paths = box.libraries_here()
-    except ToolError as error:
-        return ModeReport(code, False, error.message, error.hint)
+    paths = context.toolbox.libraries_here()
     if paths:
         return ModeReport(code, None, "may work, with %s, as the container's system has it" % ", ".join(paths))
     return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
@@ -11615,10 +11612,10 @@ FLAW_HINT = "udocker install %s fetches one without that"
 
 def examine_mode(context, code):
     """The ModeReport of a mode; nothing is fetched for it."""
-    if ENGINE_OF_MODE[code] is FakechrootEngine:
-        return examine_fakechroot(context.toolbox, code)
     refusals = []
     try:
+        if ENGINE_OF_MODE[code] is FakechrootEngine:
+            return examine_fakechroot(context, code)
         engines = engines_here(context, code)
     except ToolError as error:
         return ModeReport(code, False, error.message, error.hint)
@@ -12748,22 +12745,20 @@ def default_user(context):
     return ""
 
 
-def make_working_directory(spec):
-    """The host path of the working directory, made where it is missing, but not in a read-only volume."""
-    guest, tree = spec.tree.resolve(spec.directory), spec.tree
-    covering = [mount for mount in spec.mounts if (guest + "/").startswith(mount.guest + "/")]
-    if covering and covering[-1].is_read_only:
-        os.stat(tree.path(guest))
-        return tree.path(guest)
-    return tree.make_mount_point(spec.directory, True)
-
-
 def check_working_directory(spec):
-    """Make it where it is missing and can be made now; EngineError where it cannot be."""
+    """Make it where it is missing and can be made now, which nothing is in a read-only volume; EngineError where it
+    cannot be."""
     if any((spec.directory + "/").startswith(mount.guest + "/") for mount in spec.memory_mounts) or spec.is_ephemeral:
         return      # it comes to be inside
+    tree = spec.tree
     try:
-        path = make_working_directory(spec)
+        guest = tree.resolve(spec.directory)
+        covering = [mount for mount in spec.mounts if (guest + "/").startswith(mount.guest + "/")]
+        if covering and covering[-1].is_read_only:
+            path = tree.path(guest)
+            os.stat(path)
+        else:
+            path = tree.make_mount_point(spec.directory, True)
     except OSError as error:
         raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror),
                           "--workdir= names another one")
