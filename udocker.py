@@ -10662,10 +10662,6 @@ class Context:
         """The mode of containers that setup was not used on."""
         return self.settings["default_execution_mode"]
 
-    def use_proxy(self, url):
-        """The command line names the proxy."""
-        self.settings.set("httpproxy", url, "command line")
-
     def settings_table(self):
         """(name, value, origin, variable) of every setting, secrets of URLs left out."""
         return [(name, without_password(str(self.settings[name])), self.settings.origin(name), SETTINGS[name].variable)
@@ -13843,28 +13839,14 @@ def command(name, *operands, **declared):
     return register
 
 
-def apply_quiet_option(arguments):
-    """--quiet is a setting given by hand."""
-    if arguments.quiet:
-        say.level = min(say.level, Say.ERROR)
-
-
-def apply_image_options(arguments):
-    """Those of images; returns the platform."""
-    apply_quiet_option(arguments)
+def given_platform(arguments):
+    """The Platform of PLATFORM_OPTION, None where there is none."""
     return Platform.parse(arguments.platform) if arguments.platform else None
 
 
-def apply_lookup_options(context, arguments):
-    """--httpproxy is a setting given by hand; returns the address to ask at."""
-    if arguments.httpproxy:
-        context.use_proxy(arguments.httpproxy)
+def given_address(arguments):
+    """The address to ask at of LOOKUP_OPTIONS, "" where there is none."""
     return arguments.registry or arguments.index or ""
-
-
-def apply_registry_options(context, arguments):
-    """Those of lookups and of images; returns the address to pull from and the platform."""
-    return apply_lookup_options(context, arguments), apply_image_options(arguments)
 
 
 def shortened(text, width):
@@ -13899,11 +13881,10 @@ def command_pull(context, arguments):
     IMAGE is [HOST[:PORT]/]NAME[:TAG] or NAME@sha256:HEX. Layers that are here already are not fetched again,
     and an interrupted pull goes on where it stopped.
     """
-    address, platform = apply_registry_options(context, arguments)
     reference = Reference.parse(arguments.image)
     known = context.images.find(reference)
     digest = known.digest if known else ""
-    image = pull_image(context, reference, platform, address)
+    image = pull_image(context, reference, given_platform(arguments), given_address(arguments))
     say.info("%s is %s" % (image, "up to date" if image.digest == digest else "pulled"))
 
 
@@ -13949,7 +13930,7 @@ def command_search(context, arguments):
 
     On a terminal it pauses after each page.
     """
-    address = apply_lookup_options(context, arguments)
+    address = given_address(arguments)
     if arguments.list_tags:
         for page in list_tags(context, Reference.parse(arguments.expression), address):
             for tag in page:
@@ -13976,8 +13957,8 @@ def command_manifest(context, arguments):
     """Show the manifest, or index, that a registry has for an image; nothing is stored. ACTION is inspect."""
     if arguments.action != "inspect":
         raise UsageError("unknown action %r" % arguments.action, "there is: udocker manifest inspect IMAGE")
-    address, platform = apply_registry_options(context, arguments)
-    say.result(dump_json(inspect_manifest(context, Reference.parse(arguments.image), platform, address)))
+    say.result(dump_json(inspect_manifest(context, Reference.parse(arguments.image), given_platform(arguments),
+                                          given_address(arguments))))
 
 
 def given_user(arguments):
@@ -14263,8 +14244,8 @@ def command_create(context, arguments):
 
     The image must be here already, unless --pull says otherwise: then a layer is unpacked while the next ones come.
     """
-    address, platform = apply_registry_options(context, arguments)
-    wish = ImageWish(images_of(context, arguments.image)[0], arguments.pull or "never", platform, address)
+    wish = ImageWish(images_of(context, arguments.image)[0], arguments.pull or "never", given_platform(arguments),
+                     given_address(arguments))
     say.result(create_container(context, wish, arguments.name, arguments.force).id)
 
 
@@ -14461,7 +14442,6 @@ def command_cp(context, arguments):
     none is; SOURCE/. stands for what is in it. With - as TARGET a tar archive goes to standard output; with - as SOURCE
     one comes from standard input, and goes into a directory of a container.
     """
-    apply_quiet_option(arguments)
     copy_between(context, arguments.source, arguments.target, arguments.follow_link)
 
 
@@ -14474,10 +14454,10 @@ def command_load(context, arguments):
 
     With NAME they are given this name, and keep their tags.
     """
-    source, platform = stream_or_file(arguments, arguments.input), apply_image_options(arguments)
+    source = stream_or_file(arguments, arguments.input)
     if source == "-" and not arguments.is_stream and arguments.name and os.path.exists(arguments.name):
         raise UsageError("%s is a file, and a name was expected" % arguments.name, "udocker load -i " + arguments.name)
-    for image in load_images(context, source, arguments.name or "", platform):
+    for image in load_images(context, source, arguments.name or "", given_platform(arguments)):
         say.result(str(image))
 
 
@@ -14505,7 +14485,7 @@ def command_import(context, arguments):
 
     The archive may be compressed; - is standard input.
     """
-    platform = apply_image_options(arguments)
+    platform = given_platform(arguments)
     source, is_container = arguments.tarball, arguments.tocontainer or arguments.clone
     if arguments.mv and is_container:
         raise UsageError("--mv is for images", COMMANDS["import"].help_hint)
@@ -14746,7 +14726,7 @@ def command_run(context, arguments):
     the command's own; 125 where udocker could not start it, 126 where it cannot be executed, 127 where it does not
     exist, 128+n where signal n ended it.
     """
-    arguments.registry, arguments.platform = apply_registry_options(context, arguments)
+    arguments.registry, arguments.platform = given_address(arguments), given_platform(arguments)
     tell_omissions(arguments)
     arguments.nvidia = arguments.nvidia or arguments.runtime == "nvidia"
     return run_container(context, arguments.container, arguments.argument, arguments)
@@ -14902,8 +14882,6 @@ def command_install(context, arguments):
 
     It is never needed where the internet is: what a mode needs is fetched when it is first used.
     """
-    if arguments.httpproxy:
-        context.use_proxy(arguments.httpproxy)
     if arguments.list:
         for tarball, digest, directory, urls in tools_wanted(context, arguments.mode):
             say.result("%s %s into %s" % (tarball, digest, directory))
@@ -15116,8 +15094,8 @@ SYSTEM_HINTS = {number: hint for numbers, hint in (
 ) for number in numbers}
 
 
-def load_settings(given, environment):
-    """The Settings in force, from every source in its order."""
+def load_settings(given, arguments, environment):
+    """The Settings in force, from every source in its order: `given` are the global options."""
     settings = Settings()
     settings.read_file(Settings.SYSTEM_FILE)
     settings.read_file(os.path.expanduser(Settings.USER_FILE))
@@ -15129,6 +15107,8 @@ def load_settings(given, environment):
         settings.set("dir", given.repo, "command line")
     if given.insecure:
         settings.set("insecure", "true", "command line")
+    if getattr(arguments, "httpproxy", None):
+        settings.set("httpproxy", arguments.httpproxy, "command line")
     if not settings["dir"]:
         raise SettingError("%s: the directory of the store is empty" % settings.origin("dir"))
     return settings
@@ -15145,8 +15125,10 @@ def run_command(chosen, arguments, given, environment):
     if os.geteuid() == 0 and not given.allow_root and chosen.name not in ("help", "version"):
         raise Error("udocker is not for root: containers are not isolated from who runs them",
                     "run it as an ordinary user, or with --allow-root if you mean it")
-    settings = load_settings(given, environment)
+    settings = load_settings(given, arguments, environment)
     say.level = Say.DEBUG if given.debug else Say.ERROR if given.quiet else settings["loglevel"]
+    if QUIET_OPTION in chosen.options and arguments.quiet:
+        say.level = min(say.level, Say.ERROR)
     context = Context(settings, environment)
     try:
         return chosen.function(context, arguments)
