@@ -11749,22 +11749,19 @@ def store_image(context, reference, manifest, blobs):
 
 def load_images(context, source, name="", platform=None):
     """Bring the images of an archive (file, directory or "-") into the store; returns the Images."""
-    wanted = platform or Platform("linux", *context.host.architecture)
-    with bringing_blobs(context), Work("loading %s" % source, size_of(source)):
-        is_directory = os.path.isdir(source)
-        members = DirectoryMembers(context.blobs.new, source) if is_directory else TarMembers(context.blobs.new)
-        try:
-            if not is_directory:
-                members.read(input_pieces(source))
-            named = name_archived(ImageArchive(members, wanted).images(), name)
-            for reference, archived in named:
-                config = ImageConfig.parse(archived.config_data(), str(reference))
-                if not is_for(config, wanted):
-                    say.warning("%s is an image for %s, not for %s" % (reference, config.platform, wanted))
-            return [store_image(context, reference, archived.manifest, archived.blobs.values())
-                    for reference, archived in named]
-        finally:
-            members.close()
+    from contextlib import closing
+    wanted, is_directory = platform or Platform("linux", *context.host.architecture), os.path.isdir(source)
+    members = DirectoryMembers(context.blobs.new, source) if is_directory else TarMembers(context.blobs.new)
+    with bringing_blobs(context), Work("loading %s" % source, size_of(source)), closing(members):
+        if not is_directory:
+            members.read(input_pieces(source))
+        named = name_archived(ImageArchive(members, wanted).images(), name)
+        for reference, archived in named:
+            config = ImageConfig.parse(archived.config_data(), str(reference))
+            if not is_for(config, wanted):
+                say.warning("%s is an image for %s, not for %s" % (reference, config.platform, wanted))
+        return [store_image(context, reference, archived.manifest, archived.blobs.values())
+                for reference, archived in named]
 
 
 def plain_blob(context, blob):
