@@ -3345,8 +3345,6 @@ SLOWEST = 100       # bytes per second: what comes slower for the time of the se
 class PycurlTransport:
     """Transfers by libcurl, through pycurl. Each thread keeps a handle, and with it its connections."""
 
-    name = "pycurl"
-
     def __init__(self, timeout=30, certificates="", certificate_directory=""):
         """`certificates` is a file of those that are trusted in place of the system's."""
         import pycurl
@@ -3423,7 +3421,6 @@ class PycurlTransport:
 class CurlTransport:
     """Transfers by the curl executable, which reads all its options, secrets among them, from a pipe."""
 
-    name = "curl"
     ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}     # of curl(1), --config
 
     def __init__(self, executable, timeout=30):
