@@ -2768,7 +2768,7 @@ def objects_of(value):
 def dump_json(value):
     """Indented JSON, for people and files."""
     import json
-    return json.dumps(value, indent=4, sort_keys=False)
+    return json.dumps(value, indent=4)
 
 
 def sha256_digest(data):
@@ -3048,12 +3048,10 @@ def new_manifest(config, layers):
     def entry(media_type, digest, size):
         return {"mediaType": media_type, "digest": digest, "size": size}
 
-    known = {compression: "+" + compression for compression in ("gzip", "zstd")}
-
     return dump_json({
         "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
         "config": entry(CONFIG_TYPE, sha256_digest(config), len(config)),
-        "layers": [entry(LAYER_TYPE + known.get(compression, ""), digest, size)
+        "layers": [entry(LAYER_TYPE + ("+" + compression if compression in ("gzip", "zstd") else ""), digest, size)
                    for digest, size, compression in layers],
     }).encode("utf-8")
 
@@ -3847,7 +3845,7 @@ class BearerAuthorization(NoAuthorization):
         self.service = parameters.get("service", "")
         # A challenge of /v2/ can only hold a placeholder for a repository; other scopes (ECR's "aws") are meant
         scope = parameters.get("scope", "")
-        self.fixed_scope = scope if scope and not scope.startswith("repository:") else ""
+        self.fixed_scope = "" if scope.startswith("repository:") else scope
         self.credential = credential
         self.realm = self._realm(parameters.get("realm", ""))
         self.tokens = {}
