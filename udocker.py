@@ -3572,7 +3572,8 @@ class HttpClient:
             except TransferError as error:
                 if progress() > best:
                     failures, best = 0, progress()
-                delay = error.retry_after or self.delay * 2 ** min(failures, 20) * (1 + self.random() / 4)
+                delay = self.delay * 2 ** min(failures, 20) * (1 + self.random() / 4)
+                delay = error.retry_after or min(delay, self.MAX_WAIT)
                 if not error.is_passing or failures >= self.retries or delay > self.MAX_WAIT:
                     raise
                 failures += 1
