@@ -2770,10 +2770,20 @@ def strings_of(value):
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
+def object_of(value):
+    """An object of a document; an empty one where it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects_of(value):
+    """The objects in a list of a document; none where it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def dump_json(value):
     """Indented JSON, for people and files."""
     import json
-    return json.dumps(value, indent=4, sort_keys=False)
+    return json.dumps(value, indent=4)
 
 
 def sha256_digest(data):
@@ -2941,8 +2951,7 @@ class Descriptor:
 
     @property
     def platform(self):
-        found = self.document.get("platform")
-        return Platform.of_document(found) if isinstance(found, dict) else None
+        return Platform.of_document(object_of(self.document.get("platform")))
 
     @property
     def is_attestation(self):
@@ -2955,8 +2964,7 @@ class Descriptor:
 
     @property
     def annotations(self):
-        found = self.document.get("annotations")
-        return found if isinstance(found, dict) else {}
+        return object_of(self.document.get("annotations"))
 
 
 class ImageIndex:
@@ -3016,10 +3024,10 @@ class Manifest:
         layers, history = document.get("fsLayers"), document.get("history")
         if not isinstance(layers, list) or not isinstance(history, list) or len(layers) != len(history) or not layers:
             raise DocumentError("%s: fsLayers and history of the schema 1 manifest do not match" % what)
-        steps = [parse_json(str(isinstance(entry, dict) and entry.get("v1Compatibility")).encode("utf-8"),
-                            what + ": history") for entry in history]
+        steps = [parse_json(str(object_of(entry).get("v1Compatibility")).encode("utf-8"), what + ": history")
+                 for entry in history]
         pairs = zip(reversed(layers), reversed(steps))
-        self.layers = [Descriptor.parse({"digest": isinstance(layer, dict) and layer.get("blobSum")}, what)
+        self.layers = [Descriptor.parse({"digest": object_of(layer).get("blobSum")}, what)
                        for layer, step in pairs if not step.get("throwaway")]
         self.config = None
         self.embedded_config = dump_json(steps[0]).encode("utf-8")
@@ -3055,12 +3063,10 @@ def new_manifest(config, layers):
     def entry(media_type, digest, size):
         return {"mediaType": media_type, "digest": digest, "size": size}
 
-    known = {compression: "+" + compression for compression in ("gzip", "zstd")}
-
     return dump_json({
         "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
         "config": entry(CONFIG_TYPE, sha256_digest(config), len(config)),
-        "layers": [entry(LAYER_TYPE + known.get(compression, ""), digest, size)
+        "layers": [entry(LAYER_TYPE + ("+" + compression if compression in ("gzip", "zstd") else ""), digest, size)
                    for digest, size, compression in layers],
     }).encode("utf-8")
 
@@ -3107,9 +3113,7 @@ class ImageConfig:
 
     def __init__(self, document):
         self.document = document
-        self._run = document.get("config")
-        if not isinstance(self._run, dict):
-            self._run = {}
+        self._run = object_of(document.get("config"))
 
     @classmethod
     def parse(cls, data, what):
@@ -3146,8 +3150,7 @@ class ImageConfig:
     @property
     def volumes(self):
         """The directories that are to be there, whatever the layers hold."""
-        found = self._run.get("Volumes")
-        return sorted(path for path in found if path.startswith("/")) if isinstance(found, dict) else []
+        return sorted(path for path in object_of(self._run.get("Volumes")) if path.startswith("/"))
 
     @property
     def user(self):
@@ -3156,8 +3159,7 @@ class ImageConfig:
     @property
     def labels(self):
         """{name: value}"""
-        found = self._run.get("Labels")
-        return {name: str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        return {name: str(value) for name, value in object_of(self._run.get("Labels")).items()}
 
     @property
     def platform(self):
@@ -3166,15 +3168,13 @@ class ImageConfig:
     @property
     def history(self):
         """The objects that say how each layer came about, bottom first."""
-        found = self.document.get("history")
-        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+        return objects_of(self.document.get("history"))
 
     @property
     def diff_ids(self):
         """Digests of the uncompressed layers, bottom first; empty in images of schema 1."""
-        rootfs = self.document.get("rootfs")
-        found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        return [digest for digest in strings_of(found) if is_digest(digest)]
+        found = strings_of(object_of(self.document.get("rootfs")).get("diff_ids"))
+        return [digest for digest in found if is_digest(digest)]
 
 
 class Challenge:
@@ -3358,8 +3358,6 @@ SLOWEST = 100       # bytes per second: what comes slower for the time of the se
 class PycurlTransport:
     """Transfers by libcurl, through pycurl. Each thread keeps a handle, and with it its connections."""
 
-    name = "pycurl"
-
     def __init__(self, timeout=30, certificates="", certificate_directory=""):
         """`certificates` is a file of those that are trusted in place of the system's."""
         import pycurl
@@ -3436,7 +3434,6 @@ class PycurlTransport:
 class CurlTransport:
     """Transfers by the curl executable, which reads all its options, secrets among them, from a pipe."""
 
-    name = "curl"
     ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}     # of curl(1), --config
 
     def __init__(self, executable, timeout=30):
@@ -3550,7 +3547,13 @@ class HttpClient:
         for _ in range(self.MAX_REDIRECTS + 1):
             transfer = Transfer(url, method, fields, body, self.proxy or None, self.insecure, deliver)
             say.debug("%s %s" % (method, shown_url(url)))
-            self._perform(transfer)
+            server = "/".join(transfer.url.split("/", 3)[:3])
+            try:
+                self.transport.perform(transfer)
+            except TransferError as error:
+                error.was_reached = server in self.reached
+                raise
+            self.reached.add(server)
             say.debug("%d from %s" % (transfer.status, shown_url(url)))
             if transfer.status not in (301, 302, 303, 307, 308) or "location" not in transfer.fields:
                 return transfer
@@ -3558,15 +3561,6 @@ class HttpClient:
                 raise TransferError(1, shown_url(url), "a request with a body was redirected")
             url, fields = self._follow(url, transfer.field("location"), fields)
         raise TransferError(47, shown_url(url), "redirected in a circle")
-
-    def _perform(self, transfer):
-        server = "/".join(transfer.url.split("/", 3)[:3])
-        try:
-            self.transport.perform(transfer)
-        except TransferError as error:
-            error.was_reached = server in self.reached
-            raise
-        self.reached.add(server)
 
     def _follow(self, url, location, fields):
         from urllib.parse import urljoin
@@ -3593,7 +3587,8 @@ class HttpClient:
             except TransferError as error:
                 if progress() > best:
                     failures, best = 0, progress()
-                delay = error.retry_after or self.delay * 2 ** min(failures, 20) * (1 + self.random() / 4)
+                delay = self.delay * 2 ** min(failures, 20) * (1 + self.random() / 4)
+                delay = error.retry_after or min(delay, self.MAX_WAIT)
                 if not error.is_passing or failures >= self.retries or delay > self.MAX_WAIT:
                     raise
                 failures += 1
@@ -3730,8 +3725,7 @@ class Keystore:
         except (OSError, DocumentError) as error:
             say.debug("credentials: %s" % error)
             return None
-        helpers, entries = [value if isinstance(value, dict) else {}
-                            for value in (document.get("credHelpers"), document.get("auths", document))]
+        helpers, entries = object_of(document.get("credHelpers")), object_of(document.get("auths", document))
         helper = next((name for key, name in helpers.items() if self.is_key_of(key, host)), None)
         if helper:
             return self._ask_helper(helper, host)
@@ -3775,15 +3769,6 @@ class Keystore:
         return Credential(user, secret) if user else None
 
 
-def _is_pull_limit(reason):
-    return "pull rate limit" in reason.lower() or "pull limit" in reason.lower()
-
-
-def _limit_words(transfer):
-    limit, remaining = transfer.field("ratelimit-limit"), transfer.field("ratelimit-remaining")
-    return " (limit %s, remaining %s)" % (limit.partition(";")[0], remaining.partition(";")[0]) if limit else ""
-
-
 def _retry_after(text):
     """Seconds to wait, from seconds or an HTTP date; 0 where the text is neither. RFC 9110, 10.2.3."""
     import re
@@ -3817,24 +3802,23 @@ MOST_ERRORS = 5         # of one answer that are told
 
 def error_from(transfer, what):
     """The RegistryError that an answer of status 400 or above means. OCI distribution-spec, Error Codes."""
-    codes, messages = [], []
     try:
-        entries = parse_json(transfer.body, what).get("errors")
+        entries = objects_of(parse_json(transfer.body, what).get("errors"))
     except DocumentError:
-        entries = None
-    for entry in entries[:MOST_ERRORS] if isinstance(entries, list) else ():
-        if isinstance(entry, dict):
-            codes.append(str(entry.get("code")))
-            messages.append(without_secrets(str(entry.get("message") or entry.get("code")), transfer)[:300])
-    reason = "; ".join(messages)
+        entries = []
+    reason = "; ".join(without_secrets(str(entry.get("message") or entry.get("code")), transfer)[:300]
+                       for entry in entries[:MOST_ERRORS])
     if transfer.status in (401, 403):
         return AuthError(transfer.status, what, reason or "access denied",
                          "the name may be misspelt, or the image private: udocker login keeps credentials for it")
-    if transfer.status == 429 and (_is_pull_limit(reason) or transfer.field("ratelimit-remaining").startswith("0")):
-        source = transfer.field("docker-ratelimit-source")
+    limit, remaining = transfer.field("ratelimit-limit"), transfer.field("ratelimit-remaining")
+    if transfer.status == 429 and (remaining.startswith("0") or "pull rate limit" in reason.lower()
+                                   or "pull limit" in reason.lower()):
+        reason = reason or "pull limit reached"
+        if limit:
+            reason += " (limit %s, remaining %s)" % (limit.partition(";")[0], remaining.partition(";")[0])
         hint = "the limit counts %s: wait, log in with udocker login, or use a mirror with --registry=" % (
-            source or "all users behind this network address")
-        reason = (reason or "pull limit reached") + _limit_words(transfer)
+            transfer.field("docker-ratelimit-source") or "all users behind this network address")
         return RegistryError(429, what, reason, hint, is_passing=False)
     hint = "" if transfer.status < 500 else "the registry is in trouble: try again later"
     return RegistryError(transfer.status, what, reason, hint, _retry_after(transfer.field("retry-after")))
@@ -3877,7 +3861,7 @@ class BearerAuthorization(NoAuthorization):
         self.service = parameters.get("service", "")
         # A challenge of /v2/ can only hold a placeholder for a repository; other scopes (ECR's "aws") are meant
         scope = parameters.get("scope", "")
-        self.fixed_scope = scope if scope and not scope.startswith("repository:") else ""
+        self.fixed_scope = "" if scope.startswith("repository:") else scope
         self.credential = credential
         self.realm = self._realm(parameters.get("realm", ""))
         self.tokens = {}
@@ -4271,59 +4255,45 @@ class SearchResult:
         return cls(words[0], words[1], stars if isinstance(stars, int) else None, entry.get("is_official") is True)
 
 
-class Search:
-    """Looks for repositories: by the search of docker's index, else through the catalogue of a registry."""
+SEARCH_PAGE_SIZE, MOST_SEARCH_PAGES = 100, 1000
+# What a registry answers that has no such search
+NO_SEARCH = (400, 401, 403, 404, 405, 406, 410, 501)
 
-    PAGE_SIZE, MAX_PAGES = 100, 1000
-    # What a registry answers that has no such search
-    NO_SEARCH = (400, 401, 403, 404, 405, 406, 410, 501)
 
-    def __init__(self, registry):
-        self.registry = registry
+def indexed_pages(registry, term):
+    """Lists of SearchResult, a page each, by the search of docker's index."""
+    from urllib.parse import urlencode
 
-    def pages(self, term):
-        """Lists of SearchResult, a page each."""
-        try:
-            first = self._indexed_page(term, 1)
-        except (RegistryError, DocumentError) as error:
-            if getattr(error, "status", 404) not in self.NO_SEARCH:
-                raise
-            say.debug("%s; looking into the catalogue" % error)
-            return self._catalogued(term)
-        return self._indexed(term, first)
+    def attempt():
+        answer = registry.client.exchange(url)
+        if answer.status >= 300:
+            raise error_from(answer, shown_url(url))
+        return parse_json(answer.body, shown_url(url))
 
-    def _indexed_page(self, term, number):
-        from urllib.parse import urlencode
-        query = urlencode([("q", os.fsencode(term)), ("n", self.PAGE_SIZE), ("page", number)])
-        url = self.registry.url + "/v1/search?" + query
+    for number in range(1, MOST_SEARCH_PAGES):
+        url = registry.url + "/v1/search?" + urlencode(
+            [("q", os.fsencode(term)), ("n", SEARCH_PAGE_SIZE), ("page", number)])
+        page = registry.client.persist(attempt)
+        found = [SearchResult.parse(entry) for entry in objects_of(page.get("results"))]
+        yield [result for result in found if result.name]
+        pages = page.get("num_pages")
+        if not found or not isinstance(pages, int) or number >= pages:
+            return
 
-        def attempt():
-            answer = self.registry.client.exchange(url)
-            if answer.status >= 300:
-                raise error_from(answer, shown_url(url))
-            return parse_json(answer.body, shown_url(url))
 
-        return self.registry.client.persist(attempt)
-
-    def _indexed(self, term, page):
-        for number in range(2, self.MAX_PAGES):
-            entries = page.get("results")
-            found = [SearchResult.parse(entry) for entry in entries if isinstance(entry, dict)] if isinstance(
-                entries, list) else []
-            if not found:
-                return
-            yield [result for result in found if result.name]
-            pages = page.get("num_pages")
-            if not isinstance(pages, int) or number > pages:
-                return
-            page = self._indexed_page(term, number)
-
-    def _catalogued(self, term):
-        path = "/v2/_catalog?n=%d" % self.PAGE_SIZE
-        for names in listed_pages(self.registry, path, "repositories", "registry:catalog:*"):
-            found = [SearchResult(name) for name in names if term.lower() in name.lower()]
-            if found:
-                yield found
+def found_pages(registry, term):
+    """The same by that search where the registry has it, else through its catalogue."""
+    pages = indexed_pages(registry, term)
+    try:
+        yield next(pages)
+    except (RegistryError, DocumentError) as error:
+        if getattr(error, "status", 404) not in NO_SEARCH:
+            raise
+        say.debug("%s; looking into the catalogue" % error)
+        for names in listed_pages(registry, "/v2/_catalog?n=%d" % SEARCH_PAGE_SIZE, "repositories",
+                                  "registry:catalog:*"):
+            yield [SearchResult(name) for name in names if term.lower() in name.lower()]
+    yield from pages
 
 
 # ======================================================================================================
@@ -10687,8 +10657,6 @@ class Context:
         self.blobs = BlobStore(self.layout)
         self.images = ImageStore(self.layout, self.blobs)
         self.containers = ContainerStore(self.layout)
-        self._client = None
-        self._findings = None
 
     @property
     def home(self):
@@ -10696,47 +10664,44 @@ class Context:
         account, home = self.host.account, self.environment.get("HOME", "")
         return home if home.startswith("/") else account.pw_dir if account else "/"
 
+    @found_once
     def client(self):
         """The HttpClient of this command."""
-        if not self._client:
-            settings = self.settings
-            self._client = HttpClient(self.transport(), settings["httpproxy"], settings["insecure"],
-                                      settings["retries"], settings["retry_delay"])
-        return self._client
+        settings = self.settings
+        return HttpClient(self.transport(), settings["httpproxy"], settings["insecure"], settings["retries"],
+                          settings["retry_delay"])
 
     def transport(self):
         """What transfers; ToolError where there is nothing for it."""
         return choose_transport(self.settings["use_curl_executable"], self.settings["timeout"], self.environment)
 
+    @found_once
     def keystore(self):
         return Keystore(os.path.expanduser(self.settings["keystore"]), self.environment, self.home)
 
+    @found_once
     def findings(self):
         """The Findings of this host, also when this process has gone into namespaces."""
-        if not self._findings:
-            self._findings = Findings(self.layout, self.host, self.home)
-        return self._findings
+        return Findings(self.layout, self.host, self.home)
 
     @property
     def default_mode(self):
         """The mode of containers that setup was not used on."""
         return self.settings["default_execution_mode"]
 
-    def use_proxy(self, url):
-        """The command line names the proxy."""
-        self.settings.set("httpproxy", url, "command line")
-
     def settings_table(self):
         """(name, value, origin, variable) of every setting, secrets of URLs left out."""
         return [(name, without_password(str(self.settings[name])), self.settings.origin(name), SETTINGS[name].variable)
                 for name in SETTINGS]
 
+    @found_once
     def toolbox(self):
         named = {"proot": self.settings["use_proot_executable"], "runc": self.settings["use_runc_executable"],
                  "fakechroot": self.settings["fakechroot_so"]}
-        return Toolbox(self.layout, self.host, self.findings(), named, self.settings["tarball"], self.client,
+        return Toolbox(self.layout, self.host, self.findings, named, self.settings["tarball"], lambda: self.client,
                        self.environment.get("PATH", os.defpath))
 
+    @found_once
     def temporary(self):
         """A directory for short-lived files from which programs may be executed."""
         wanted = self.settings["tmpdir"] or self.environment.get("TMPDIR", "")
@@ -10748,8 +10713,9 @@ class Context:
                 pass
         return "/tmp"
 
+    @found_once
     def prover(self):
-        return Prover(self.findings(), self.temporary())
+        return Prover(self.findings, self.temporary)
 
 
 # --- images -------------------------------------------------------------------------------------------
@@ -10766,7 +10732,7 @@ def open_registry(context, address, repository=""):
     for all of it."""
     if Keystore.host_of(address) == "docker.io":
         address = SETTINGS["registry"].default
-    return Registry(context.client(), address, lambda url: context.keystore().credential(url, repository))
+    return Registry(context.client, address, lambda url: context.keystore.credential(url, repository))
 
 
 def find_registry(context, reference, address=""):
@@ -10795,13 +10761,13 @@ def login(context, address, user, password):
     except AuthError as error:
         raise AuthError(error.status, registry.name, "it does not accept this user and password",
                         "check both; many registries want a token in place of the password")
-    context.keystore().put(registry.url, credential)
+    context.keystore.put(registry.url, credential)
     return registry.name, type(registry.authorization) is not NoAuthorization
 
 
 def logout(context, address):
     """Forget the credential for a registry, by default the one that is set."""
-    context.keystore().remove(address or context.settings["registry"])
+    context.keystore.remove(address or context.settings["registry"])
 
 
 DOCKER_INDEX = "https://index.docker.io"
@@ -10831,10 +10797,10 @@ def search_images(context, expression, address=""):
         address = settings["registry"]
     address = re.sub(r"/v1/?$", "", address or settings["index"] or DOCKER_INDEX)
     registry = open_registry(context, address) if address != DOCKER_INDEX else Registry(
-        context.client(), address, lambda url: None)
+        context.client, address, lambda url: None)
     if len(registry.candidates) > 1:
         registry.connect()
-    for page in Search(registry).pages(term):
+    for page in found_pages(registry, term):
         for result in page:
             result.name = host + "/" + result.name if host else result.name
         yield page
@@ -10893,7 +10859,7 @@ def inspect_manifest(context, reference, platform=None, address=""):
     return parse_json(first_that_exists(registry, repositories, ask, reference.suffix)[1], str(reference))
 
 
-def fetch_blob(context, registry, repository, descriptor, progress, failures):
+def fetch_blob(context, registry, repository, descriptor, failures=()):
     """Download one blob, unless another process just did."""
     def watch(done):
         row.set(done)
@@ -10903,7 +10869,7 @@ def fetch_blob(context, registry, repository, descriptor, progress, failures):
     with BlobPart(context.layout, descriptor, watch) as part, Naming(context.layout.layers):
         if part.is_there:
             return
-        row = progress.start(descriptor.digest[7:19], descriptor.size, part.size)
+        row = Progress.shared().start(descriptor.digest[7:19], descriptor.size, part.size)
         with Undoing(row.finish, "failed"):
             BlobFetch(registry, repository, descriptor, part).run()
             part.commit()
@@ -10924,9 +10890,8 @@ class Downloads:
         count = min(max(1, context.settings["downloads"]), len(self.pending)) if len(self.pending) > 1 else 0
         self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         self.connect = registry.connect
-        progress = Progress.shared()        # here, as several threads would make several
-        self.fetch = lambda descriptor: fetch_blob(
-            context, registry, repository, descriptor, progress, self.failures)
+        Progress.shared()       # here, as several threads would make several
+        self.fetch = lambda descriptor: fetch_blob(context, registry, repository, descriptor, self.failures)
 
     def _work(self):
         while self.pending and not self.failures:
@@ -11004,7 +10969,7 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
             data = context.blobs.read(manifest.config.digest)
         except (NotFoundError, DigestError):        # what is damaged goes
             context.blobs.remove(manifest.config.digest)
-            fetch_blob(context, registry, repository, manifest.config, Progress.shared(), ())
+            fetch_blob(context, registry, repository, manifest.config)
             data = context.blobs.read(manifest.config.digest)
     config = ImageConfig.parse(data, str(reference))
     if is_for(config, wanted):
@@ -11017,8 +10982,8 @@ def fetch_config(context, registry, repository, manifest, wanted, is_strict, ref
 
 def tell_once(context, tell, text):
     """tell(text), which not every run of a batch has to repeat."""
-    if context.findings().recall(text) is None:
-        context.findings().remember(text, "")
+    if context.findings.recall(text) is None:
+        context.findings.remember(text, "")
         tell(text)
     else:
         say.debug(text)
@@ -11128,7 +11093,7 @@ def remove_container(context, container, is_patient=True):
     """Remove a container, and what was kept for its runs; ContainerStore.remove() tells what stands in its way."""
     root = os.path.realpath(container.root)
     context.containers.remove(container, is_patient)
-    context.findings().drop_files(root)
+    context.findings.drop_files(root)
 
 
 def kept_tree_id(image):
@@ -11503,20 +11468,13 @@ def clone_container(context, word, name=None, takes_over=False):
 # --- quota --------------------------------------------------------------------------------------------
 
 def image_sizes(context):
-    """[(Image, bytes on disk, bytes that it shares with no other image)], by name."""
-    images = context.images.list()
-    users, sizes = {}, {}
-    for image in images:
-        for file in set(image.links().values()):
-            users[file] = users.get(file, 0) + 1
-            sizes[file] = allocated_size(context.layout.blob(file))
+    """([(Image, bytes on disk, bytes that it shares with no other image)], by name; bytes of all of them)."""
+    from collections import Counter
+    found = [(image, set(image.links().values())) for image in context.images.list()]
+    users = Counter(file for _, files in found for file in files)
+    sizes = {file: allocated_size(context.layout.blob(file)) for file in users}
     return [(image, sum(sizes[file] for file in files), sum(sizes[file] for file in files if users[file] == 1))
-            for image, files in ((image, set(image.links().values())) for image in images)]
-
-
-def container_sizes(context):
-    """[(Container, bytes on disk)], by id."""
-    return [(container, allocated_size(container.path)) for container in context.containers.list()]
+            for image, files in found], sum(sizes.values())
 
 
 def is_older(path, age):
@@ -11544,9 +11502,9 @@ def find_rubbish(context, age=0):
     files = {file for image in context.images.list() for file in image.links().values()}
     for image in unfinished:
         paths += [context.layout.blob(file) for file in sorted(set(image.links().values()) - files)]
-    found = [path for path in dict.fromkeys(paths) if is_older(path, age)] + context.findings().stale()
+    found = [path for path in dict.fromkeys(paths) if is_older(path, age)] + context.findings.stale()
     for kind in WorkArea, SharedNamespaces, FakechrootEngine:
-        found += kind.abandoned(context.temporary())
+        found += kind.abandoned(context.temporary)
     found += WorkArea.abandoned(layout.containers)
     return [(path, allocated_size(path)) for path in found]
 
@@ -11598,7 +11556,7 @@ def install_tools(context, codes, source="", is_forced=False, is_purged=False):
     `is_purged` what was installed goes first.
     """
     raise_on_signals()
-    box, failures, paths = context.toolbox(), [], []
+    box, failures, paths = context.toolbox, [], []
     begin_store(context)
     if is_purged:
         for path in box.installed():
@@ -11615,16 +11573,16 @@ def install_tools(context, codes, source="", is_forced=False, is_purged=False):
 
 def tools_wanted(context, codes):
     """[(tarball, its digest, where its content goes, addresses)] of what the modes need here."""
-    box = context.toolbox()
-    tools = [tool for kind in kinds_of_modes(codes) for tool in box.builds(kind)]
-    return [(tool.tarball, tool.tarball_digest, os.path.dirname(box.path(tool)), tool.urls) for tool in tools]
+    tools = [tool for kind in kinds_of_modes(codes) for tool in context.toolbox.builds(kind)]
+    return [(tool.tarball, tool.tarball_digest, os.path.dirname(context.toolbox.path(tool)), tool.urls)
+            for tool in tools]
 
 
 # --- what is here -------------------------------------------------------------------------------------
 
 def installed_parts(context):
     """[(what, which)] of the means that this machine has: the transport, and the engines with their digests."""
-    box = context.toolbox()
+    box = context.toolbox
     try:
         found = [("transport", context.transport().description)]
     except ToolError as error:
@@ -11660,12 +11618,9 @@ class ModeReport:
         self.hint = hint
 
 
-def examine_fakechroot(box, code):
+def examine_fakechroot(context, code):
     """The ModeReport of a mode that depends on the container."""
-    try:
-        paths = box.libraries_here()
-    except ToolError as error:
-        return ModeReport(code, False, error.message, error.hint)
+    paths = context.toolbox.libraries_here()
     if paths:
         return ModeReport(code, None, "may work, with %s, as the container's system has it" % ", ".join(paths))
     return ModeReport(code, False, "no libfakechroot here", "udocker install %s fetches some" % code)
@@ -11674,10 +11629,10 @@ def examine_fakechroot(box, code):
 def engines_here(context, code):
     """[(Engine, what is said of it once it is proved)] of a mode, nothing being fetched; ToolError where what a setting
     names is not to be used."""
-    engine_class, host, temporary = ENGINE_OF_MODE[code], context.host, context.temporary()
+    engine_class, host, temporary = ENGINE_OF_MODE[code], context.host, context.temporary
     if not engine_class.tool_kind:
         return [(engine_class(code, host, temporary), "proved")]
-    engines = [engine for path in context.toolbox().executables_here(engine_class.tool_kind)
+    engines = [engine for path in context.toolbox.executables_here(engine_class.tool_kind)
                for engine in engine_class.candidates(code, host, path, temporary)]
     return [(engine, "proved with %s%s" % (engine.executable, engine.flaw and "; but " + engine.flaw))
             for engine in engines]
@@ -11688,15 +11643,15 @@ FLAW_HINT = "udocker install %s fetches one without that"
 
 def examine_mode(context, code):
     """The ModeReport of a mode; nothing is fetched for it."""
-    if ENGINE_OF_MODE[code] is FakechrootEngine:
-        return examine_fakechroot(context.toolbox(), code)
-    prover, refusals = context.prover(), []
+    refusals = []
     try:
+        if ENGINE_OF_MODE[code] is FakechrootEngine:
+            return examine_fakechroot(context, code)
         engines = engines_here(context, code)
     except ToolError as error:
         return ModeReport(code, False, error.message, error.hint)
     for engine, detail in engines:
-        refusal = prover.refusal(engine)
+        refusal = context.prover.refusal(engine)
         if not refusal:
             return ModeReport(code, True, detail, engine.flaw and FLAW_HINT % code)
         refusals.append(refusal)
@@ -11749,7 +11704,7 @@ def host_facts(context):
         value = Host.sysctl(name)
         if value:
             facts.append((name, value))
-    return facts + [("store", store_condition(context)), ("temporary", context.temporary())]
+    return facts + [("store", store_condition(context)), ("temporary", context.temporary)]
 
 
 # --- archives -----------------------------------------------------------------------------------------
@@ -11774,6 +11729,13 @@ def tree_pieces(path):
         yield piece
     if is_empty:
         raise ArchiveError("%s: empty, and the archive of a tree was expected" % path)
+
+
+def unpack_tree(source, directory):
+    """Unpack the archive of a tree, which has no whiteouts, into a directory."""
+    unpacker = LayerUnpacker(directory, has_whiteouts=False)
+    unpacker.apply_pieces(tree_pieces(source))
+    unpacker.finish()
 
 
 def archived_reference(text):
@@ -11822,22 +11784,19 @@ def store_image(context, reference, manifest, blobs):
 
 def load_images(context, source, name="", platform=None):
     """Bring the images of an archive (file, directory or "-") into the store; returns the Images."""
-    wanted = platform or Platform("linux", *context.host.architecture)
-    with bringing_blobs(context), Work("loading %s" % source, size_of(source)):
-        is_directory = os.path.isdir(source)
-        members = DirectoryMembers(context.blobs.new, source) if is_directory else TarMembers(context.blobs.new)
-        try:
-            if not is_directory:
-                members.read(input_pieces(source))
-            named = name_archived(ImageArchive(members, wanted).images(), name)
-            for reference, archived in named:
-                config = ImageConfig.parse(archived.config_data(), str(reference))
-                if not is_for(config, wanted):
-                    say.warning("%s is an image for %s, not for %s" % (reference, config.platform, wanted))
-            return [store_image(context, reference, archived.manifest, archived.blobs.values())
-                    for reference, archived in named]
-        finally:
-            members.close()
+    from contextlib import closing
+    wanted, is_directory = platform or Platform("linux", *context.host.architecture), os.path.isdir(source)
+    members = DirectoryMembers(context.blobs.new, source) if is_directory else TarMembers(context.blobs.new)
+    with bringing_blobs(context), Work("loading %s" % source, size_of(source)), closing(members):
+        if not is_directory:
+            members.read(input_pieces(source))
+        named = name_archived(ImageArchive(members, wanted).images(), name)
+        for reference, archived in named:
+            config = ImageConfig.parse(archived.config_data(), str(reference))
+            if not is_for(config, wanted):
+                say.warning("%s is an image for %s, not for %s" % (reference, config.platform, wanted))
+        return [store_image(context, reference, archived.manifest, archived.blobs.values())
+                for reference, archived in named]
 
 
 def plain_blob(context, blob):
@@ -11966,9 +11925,7 @@ def import_container(context, source, image_name, name, platform, config):
     prepare_container(context, name)
     work = Work("importing %s" % source, size_of(source))
     with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(new.root, has_whiteouts=False)
-        unpacker.apply_pieces(tree_pieces(source))
-        unpacker.finish()
+        unpack_tree(source, new.root)
         document = ImageConfig.parse(import_config(context, platform, config, [], source), source)
         make_volumes(new.root, document)
         return new.publish(document, image_name, name, convert_new(context, new))
@@ -11979,13 +11936,10 @@ def import_clone(context, source, name=None):
     prepare_container(context, name)
     work = Work("importing %s" % source, size_of(source))
     with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(new.scratch(), has_whiteouts=False)
-        unpacker.apply_pieces(tree_pieces(source))
-        unpacker.finish()
+        unpack_tree(source, new.scratch())
         copy = new.take_scratch()
         mode, needs_gpus = copy.mode if copy.mode in MODES else "", copy.needs_gpus
-        if mode:
-            Conversion(new.path, new.published_root).change(MODES[mode].steps)
+        Conversion(new.path, new.published_root).change(steps_of(mode))
         container = new.publish(copy.config(), copy.image_name, name, mode)
         container.needs_gpus = needs_gpus
         return container
@@ -12194,12 +12148,10 @@ def copy_in(context, target_text):
         raise NotFoundError("%s: no such directory" % target_text)
     tree, place = target.place(True)
     # On the file system of the tree, where it can be, and where prune looks
-    parent = context.layout.containers if os.access(context.layout.containers, os.W_OK) else context.temporary()
+    parent = context.layout.containers if os.access(context.layout.containers, os.W_OK) else context.temporary
     with Naming(target_text), WorkArea(parent) as area, target, target.reading:
-        unpacker = LayerUnpacker(area.path + "/content", has_whiteouts=False)
         os.mkdir(area.path + "/content", 0o755)
-        unpacker.apply_pieces(tree_pieces("-"))
-        unpacker.finish()
+        unpack_tree("-", area.path + "/content")
         TreeMerge(OpenTree(area.path + "/content"), tree, target.beside, None, True).copy("", place)
 
 
@@ -12245,14 +12197,6 @@ def copy_between(context, source_text, target_text, is_followed=False):
 
 # --- run ----------------------------------------------------------------------------------------------
 
-def check_pretence(prover, engine):
-    """EngineError unless this PRoot can show another kernel to what a dynamic loader starts, now or earlier."""
-    engine.shown_kernel = engine.host.kernel
-    refusal = prover.refusal(engine)
-    if refusal:
-        raise EngineError(*refusal)
-
-
 def first_that_works(engines, check, reasons):
     """The first Engine that check(engine) does not refuse, None where it refuses all; the EngineErrors that it raises
     are added to `reasons`."""
@@ -12268,18 +12212,21 @@ def first_that_works(engines, check, reasons):
 
 def find_with_executable(context, engine_class, code, spec):
     """A proved engine of mode `code` that is an executable; of P2 where P1 does not contain here."""
-    prover, engine, reasons = context.prover(), None, []
+    prover, engine, reasons = context.prover, None, []
 
     def check(engine):
         prover.check(engine)
         if engine_class is PRootEngine and spec.needs_pretence():
-            check_pretence(prover, engine)
+            engine.shown_kernel = context.host.kernel       # another one, to what a dynamic loader starts
+            refusal = prover.refusal(engine)
+            if refusal:
+                raise EngineError(*refusal)
 
     try:
         engine = first_that_works((
-            engine for executable in context.toolbox().executables(engine_class.tool_kind)
+            engine for executable in context.toolbox.executables(engine_class.tool_kind)
             for tried in (("P1", "P2") if code == "P1" else (code,))
-            for engine in engine_class.candidates(tried, context.host, executable, prover.temporary)), check, reasons)
+            for engine in engine_class.candidates(tried, context.host, executable, context.temporary)), check, reasons)
     except ToolError as error:          # where one that is here does not work, that is what counts
         if not reasons:
             raise
@@ -12295,9 +12242,8 @@ def find_with_executable(context, engine_class, code, spec):
 
 def find_namespaces(context, spec=None):
     """A proved NamespaceEngine, for a RunSpec where one is given."""
-    prover = context.prover()
-    engine = NamespaceEngine("N1", context.host, prover.temporary)
-    prover.check(engine)
+    engine = NamespaceEngine("N1", context.host, context.temporary)
+    context.prover.check(engine)
     if spec:
         engine.check(spec)
     return engine
@@ -12305,20 +12251,12 @@ def find_namespaces(context, spec=None):
 
 def ranked_libraries(context, guest):
     """The FakechrootLibrary objects that a container could use, the best first."""
-    paths = context.toolbox().libraries()
+    paths = context.toolbox.libraries()
     if context.settings["fakechroot_so"]:
         return [FakechrootLibrary(path) for path in paths]
     ranks = {path: FakechrootLibrary.rank(os.path.basename(path), guest.system, guest.version) for path in paths}
     return [FakechrootLibrary(path) for path in sorted((path for path in paths if ranks[path] is not None),
                                                        key=ranks.get)]
-
-
-def update_conversion(conversion):
-    """Convert what was added to a container; where that cannot be done, the command runs without."""
-    try:
-        conversion.update()
-    except OSError as error:
-        say.warning("what was added to the container is not converted: %s" % error)
 
 
 def find_fakechroot(context, code, container):
@@ -12328,12 +12266,15 @@ def find_fakechroot(context, code, container):
     conversion = Conversion(container.path)
     conversion.check(MODES[code].steps)
     if code == "F4":
-        update_conversion(conversion)
+        try:
+            conversion.update()
+        except OSError as error:        # the command runs without
+            say.warning("what was added to the container is not converted: %s" % error)
     guest = GuestSystem(GuestTree(os.path.realpath(container.root)))
     if not guest.loader or not guest.libc:
         raise EngineError("the container has no shell with a C library, into which another could be loaded",
                           FakechrootEngine.HINT)
-    prover, settings, reasons = context.prover(), context.settings, []
+    prover, settings, reasons = context.prover, context.settings, []
 
     def check(engine):
         if not prover.is_proved(engine):
@@ -12342,7 +12283,7 @@ def find_fakechroot(context, code, container):
 
     engine = first_that_works((
         FakechrootEngine(code, context.host, library, guest, settings["fakechroot_libc"],
-                         settings["fakechroot_expand_symlinks"], prover.temporary)
+                         settings["fakechroot_expand_symlinks"], context.temporary)
         for library in ranked_libraries(context, guest)), check, reasons)
     if not engine:
         raise reasons[-1] if reasons else EngineError("there is no libfakechroot for the container's system here",
@@ -12363,7 +12304,7 @@ def find_engine(context, code, spec, container):
 def stand_in(context, spec, refusal):
     """A proved engine for what PRoot, for the reason given, cannot run: of N1, else of R1 where its executable is here,
     as systems that refuse namespaces to others may let crun have some; an error that names both first reasons."""
-    prover, reasons = context.prover(), []
+    prover, reasons = context.prover, []
 
     def check(engine):
         prover.check(engine)
@@ -12465,12 +12406,13 @@ def parse_devices(options):
 
 
 class RunRequest:
-    """What the user asked of `run`, checked before anything is touched; options as in the command's declaration."""
+    """What the user asked of `run`, checked before anything is touched; options as in the command's declaration, the
+    platform parsed."""
 
     def __init__(self, context, options):
         self._check(options)
         self.options = options
-        self.launcher = os.getppid()
+        self.step = JobStep.find(context.environment, os.getppid())     # None where this is no rank of a job
         self.guardian = 0
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
@@ -12479,7 +12421,6 @@ class RunRequest:
         self.mark = None                # RunMark of a container that was made for this run alone
         self.is_sharing = False         # the container's tree is that of other runs too
         self.insists_on_gpus = bool(self.gpus or options.nvidia)
-        self.platform = Platform.parse(options.platform) if options.platform else None
         self.memory_mounts = [MemoryMount.parse(text) for text in options.tmpfs]
         for mount in map(parse_mount, options.mount):
             (self.memory_mounts if isinstance(mount, MemoryMount) else self.mounts).append(mount)
@@ -12543,10 +12484,7 @@ def guest_environment(context, request, config, account, tree):
     environment["HOSTNAME"] = options.hostname or environment.get("HOSTNAME") or context.host.name
     if "TERM" in host:
         environment["TERM"] = host["TERM"]
-    if options.bindhome:
-        environment["HOME"] = context.home
-    else:
-        environment["HOME"] = account.home or "/"
+    environment["HOME"] = context.home if options.bindhome else account.home or "/"
     if account.name:
         environment["USER"] = environment["LOGNAME"] = account.name
     environment["PATH"] = DEFAULT_PATH
@@ -12564,7 +12502,7 @@ def add_account(context, request, spec):
             continue
         text = spec.tree.read(guest)
         try:
-            path = context.findings().keep_file(
+            path = context.findings.keep_file(
                 os.fsencode(text + "\n" * (not text.endswith("\n")) + line + "\n"), os.path.realpath(spec.root))
         except OSError as error:
             say.debug("%s: %s" % (guest, error))
@@ -12661,9 +12599,9 @@ def link_mounts(context, edits, is_needed):
     if not edits.files:
         return []
     try:
-        return edits.link_mounts(context.findings().keep_links(edits.links()))
+        return edits.link_mounts(context.findings.keep_links(edits.links()))
     except OSError as error:
-        what = "links to the host's files cannot be kept in %s: %s" % (context.findings().directory, error.strerror)
+        what = "links to the host's files cannot be kept in %s: %s" % (context.findings.directory, error.strerror)
         if is_needed:
             raise EngineError(what, "UDOCKER_DIR names a store that can be written to")
         say.warning(what)
@@ -12694,7 +12632,7 @@ MPI_SURVEY_AGE = 86400      # seconds for which a survey of the host's MPI is be
 def survey_mpi(context, library):
     """The survey of a MpiLibrary of the host: the noted one, else a new one. JSON, as names may hold anything."""
     import json
-    findings, status = context.findings(), os.stat(library.path)
+    findings, status = context.findings, os.stat(library.path)
     variables = [context.environment.get(name, "") for name in ("LD_LIBRARY_PATH",) + library.VARIABLES]
     subject = "MPI %s %d %d %s" % (os.path.realpath(library.path), status.st_size, status.st_mtime_ns,
                                    " ".join(variables))
@@ -12835,22 +12773,20 @@ def default_user(context):
     return ""
 
 
-def make_working_directory(spec):
-    """The host path of the working directory, made where it is missing, but not in a read-only volume."""
-    guest, tree = spec.tree.resolve(spec.directory), spec.tree
-    covering = [mount for mount in spec.mounts if (guest + "/").startswith(mount.guest + "/")]
-    if covering and covering[-1].is_read_only:
-        os.stat(tree.path(guest))
-        return tree.path(guest)
-    return tree.make_mount_point(spec.directory, True)
-
-
 def check_working_directory(spec):
-    """Make it where it is missing and can be made now; EngineError where it cannot be."""
+    """Make it where it is missing and can be made now, which nothing is in a read-only volume; EngineError where it
+    cannot be."""
     if any((spec.directory + "/").startswith(mount.guest + "/") for mount in spec.memory_mounts) or spec.is_ephemeral:
         return      # it comes to be inside
+    tree = spec.tree
     try:
-        path = make_working_directory(spec)
+        guest = tree.resolve(spec.directory)
+        covering = [mount for mount in spec.mounts if (guest + "/").startswith(mount.guest + "/")]
+        if covering and covering[-1].is_read_only:
+            path = tree.path(guest)
+            os.stat(path)
+        else:
+            path = tree.make_mount_point(spec.directory, True)
     except OSError as error:
         raise EngineError("%s: cannot be the working directory: %s" % (spec.directory, error.strerror),
                           "--workdir= names another one")
@@ -12876,7 +12812,7 @@ def build_spec(context, root, config, argv, request):
     spec.host_name = request.options.hostname or ""
     spec.is_read_only, spec.is_ephemeral = bool(request.options.read_only), bool(request.options.ephemeral)
     spec.memory_mounts = request.memory_mounts
-    spec.step = JobStep.find(context.environment, request.launcher)
+    spec.step = request.step
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
     spec.directory = os.path.normpath("/" + (request.options.workdir or config.working_directory or "/").lstrip("/"))
@@ -12926,10 +12862,9 @@ def find_tree_file(word, location):
 
 def check_changes(context):
     """EngineRefusedError where mode N1 cannot keep changes apart from a tree here."""
-    prover = context.prover()
-    engine = NamespaceEngine("N1", context.host, prover.temporary)
+    engine = NamespaceEngine("N1", context.host, context.temporary)
     engine.is_ephemeral = True
-    prover.check(engine)
+    context.prover.check(engine)
 
 
 def check_mounting(context):
@@ -12951,17 +12886,16 @@ def fate_of_tree_files(context):
         return "%s: %s%s" % (fate, error.message, error.hint and " (%s)" % error.hint)
 
 
-def mount_tree(context, file, launcher):
-    """The path of a TreeFile's tree, in namespaces that this process is in from now on, with all ranks of a job on this
-    node; EngineError where that cannot be."""
+def mount_tree(context, file, step):
+    """The path of a TreeFile's tree, in namespaces that this process is in from now on, with all ranks of a JobStep (or
+    None); EngineError where that cannot be."""
     check_mounting(context)
-    step = JobStep.find(context.environment, launcher)
     key = "%s\n%s" % (step.key if step else new_token(), file.identity)
     try:
         # What is in the directory keeps it from being replaced by that of another run
-        mount = TreeMount(file, context.findings().keep_links({"squashfs": "mounted here"}))
+        mount = TreeMount(file, context.findings.keep_links({"squashfs": "mounted here"}))
         kernel = Kernel()
-        SharedNamespaces(context.temporary(), key, step.local_size if step else 1).join(kernel, mount.make)
+        SharedNamespaces(context.temporary, key, step.local_size if step else 1).join(kernel, mount.make)
         kernel.let_look(True)       # no container is in these
     except OSError as error:
         raise EngineError("%s: %s" % (error.filename, error.strerror))
@@ -12974,10 +12908,10 @@ def prepare_tree_file(context, file, request):
     if options.name is not None or options.cidfile:
         raise UsageError("%s is no container of the store, and gets neither name nor id" % file.path,
                          "leave out --name= and --cidfile=")
-    if options.pull or options.registry or request.platform:
+    if options.pull or options.registry or options.platform:
         say.warning("%s is a file: nothing is pulled for it" % file.path)
     try:
-        root = mount_tree(context, file, request.launcher)
+        root = mount_tree(context, file, request.step)
         options.rm, options.ephemeral = False, True
         return root
     except EngineError as error:
@@ -13110,9 +13044,9 @@ def locate_container(context, word, request):
     """The Container that `run` shall run: by id or name, else a new one of an image, pulled where it is not here."""
     options = request.options
     container = context.containers.find(word)
-    if container and request.platform and not is_for(container.config(), request.platform):
+    if container and options.platform and not is_for(container.config(), options.platform):
         raise ConflictError("%s is a container for %s, not for %s" % (
-            word, container.config().platform, request.platform), "udocker run IMAGE makes one for the other")
+            word, container.config().platform, options.platform), "udocker run IMAGE makes one for the other")
     if container and options.name is not None:
         context.containers.add_name(container, options.name)
     if container:
@@ -13125,7 +13059,7 @@ def locate_container(context, word, request):
         return container
     if TreeFile.is_at(word) and not has_image(context, word):
         raise NotFoundError("%s: no container or image of that name" % word, "udocker run ./%s runs the file" % word)
-    wish = ImageWish(images_of(context, word)[0], options.pull or "missing", request.platform, options.registry)
+    wish = ImageWish(images_of(context, word)[0], options.pull or "missing", options.platform, options.registry)
     if not options.rm:
         return create_container(context, wish, options.name)
     if is_sharing_trees(context, options):
@@ -13245,7 +13179,7 @@ def run_in_tree(context, spec, mode, title, request, container):
     """
     options = request.options
     is_on_disk = is_changing_on_disk(context, spec)
-    area = WorkArea(context.temporary()) if request.host_lines or is_on_disk else None
+    area = WorkArea(context.temporary) if request.host_lines or is_on_disk else None
     try:
         if area:
             area.make()
@@ -13298,10 +13232,10 @@ class RunRecord:
                "nosysdirs", "nometa", "kernel", "hostname", "add_host", "dri", "read_only", "gpus", "nvidia", "device")
     MAX_SIZE = 1 << 20      # bytes
 
-    def __init__(self, context, container):
+    def __init__(self, host, container):
         self.path = container.path + "/run.json"
         self.root = container.root
-        self.context = context
+        self.host = host
 
     def write(self, request):
         """Nothing is written where the run asks for nothing special. The ranks of a job write none."""
@@ -13312,10 +13246,10 @@ class RunRecord:
                             if ":" not in mount.guest]
         options = {name: value for name, value in options.items() if value}
         names = [name for name, _ in request.variables]
-        if not options and not names or JobStep.find(self.context.environment, request.launcher):
+        if not options and not names or request.step:
             return
         pid = os.getpid()
-        document = {"boot": boot_of(self.context.host), "pid": pid, "started": process_start(pid),
+        document = {"boot": boot_of(self.host), "pid": pid, "started": process_start(pid),
                     "options": options, "variables": names}
         try:
             write_atomic(self.path, line_of_json(document).encode("ascii"), 0o600)
@@ -13347,7 +13281,7 @@ class RunRecord:
     def _command(self, document):
         """The id of the command that the run of a document has started in this container and that goes on; else 0."""
         pid = document.get("pid")
-        if document.get("boot") != boot_of(self.context.host) or not isinstance(pid, int) or (
+        if document.get("boot") != boot_of(self.host) or not isinstance(pid, int) or (
                 process_start(pid) != document.get("started")):
             return 0
         below, pending = set(), [pid]
@@ -13370,7 +13304,7 @@ def run_container(context, word, argv, options, is_exec=False):
     """Run a command in a container, image or tree: returns its exit status, or becomes the command. One more in a
     container, `is_exec`, has the options of a run that goes on."""
     if is_exec:
-        RunRecord(context, context.containers.get(word)).complete(options)
+        RunRecord(context.host, context.containers.get(word)).complete(options)
     request = RunRequest(context, options)
     if options.cidfile:
         check_cidfile(options.cidfile)
@@ -13390,7 +13324,7 @@ def run_container(context, word, argv, options, is_exec=False):
         if options.cidfile and container:
             write_container_id(options.cidfile, container)
         if container and not is_exec and not options.ephemeral:       # what is ephemeral cannot be found
-            RunRecord(context, container).write(request)
+            RunRecord(context.host, container).write(request)
         return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
     finally:
         if options.rm and container and not request.is_sharing:
@@ -13419,14 +13353,15 @@ class Option:
         self.attribute = max(spellings, key=len).lstrip("-").replace("-", "_")
 
     @property
-    def default(self):
-        return [] if self.repeatable else None
-
-    @property
     def usage(self):
         """The spellings as help shows them, --name=VALUE."""
         suffix = "=" + self.value if self.value else ""
         return ", ".join(spelling + suffix for spelling in self.spellings)
+
+
+def spellings_of(options):
+    """All spellings of options."""
+    return [spelling for option in options for spelling in option.spellings]
 
 
 class Arguments:
@@ -13434,7 +13369,7 @@ class Arguments:
 
     def __init__(self, options):
         for option in options:
-            setattr(self, option.attribute, option.default)
+            setattr(self, option.attribute, [] if option.repeatable else None)
 
 
 def wrapped(text, head="", indent=""):
@@ -13470,12 +13405,12 @@ class Command:
     `surplus_hint` what to do with more operands, which docker's command of that name takes.
     """
 
-    def __init__(self, name, function, operands, options, examples, is_raw, failure_status, surplus_hint):
+    def __init__(self, name, function, operands, options=(), examples=(), is_raw=False, failure_status=1,
+                 surplus_hint=""):
         self.name = name
         self.function = function
         self.operands = operands
-        taken = {spelling for option in options for spelling in option.spellings}
-        spellings = [spelling for spelling in ("--help", "-h") if spelling not in taken]
+        spellings = [spelling for spelling in ("--help", "-h") if spelling not in spellings_of(options)]
         self.options = list(options) + [Option(*spellings, meaning="show this help")]
         self.examples = examples
         self.is_raw = is_raw
@@ -13502,8 +13437,7 @@ class Command:
             lines += [""] + wrapped(paragraph)
         lines += ["", "Options:"] + option_lines(
             [option for option in self.options if option.meaning != Option.OMITTED])
-        left_out = [spelling for option in self.options if option.meaning == Option.OMITTED
-                    for spelling in option.spellings]
+        left_out = spellings_of(option for option in self.options if option.meaning == Option.OMITTED)
         if left_out:
             lines += [""] + wrapped("Docker's options that are told, and left out: %s." % ", ".join(left_out))
         if self.examples:
@@ -13546,7 +13480,12 @@ class Completion:
                                            for name, word in names.items() if word == declared.name]
 
     def _cases(self):
-        """Lines of a shell's case statement: what may follow no command, a group, and each command."""
+        """Lines of bash and zsh, in a loop over words: its end, and what may follow no command, a group, and each
+        command."""
+        yield "    name+=${name:+ }$word"
+        yield "    case $name in %s) ;; *) break ;; esac" % "|".join(self.groups)
+        yield "  done"
+        yield "  case $name in"
         yield "    '') options='%s' names='%s' ;;" % (
             " ".join(self._spellings(self.global_options)), " ".join(list(self.commands) + list(self.groups)))
         for group, names in self.groups.items():
@@ -13555,6 +13494,7 @@ class Completion:
             yield "    %s) options='%s' kinds='%s' names='%s' ;;" % (
                 "|".join(self._names_of(declared)), " ".join(self._spellings(declared.options)),
                 " ".join(self._kinds_of(declared)), " ".join(self.commands) if "[COMMAND]" in declared.operands else "")
+        yield "  esac"
 
     def _bash(self):
         return "\n".join([
@@ -13564,12 +13504,7 @@ class Completion:
             "  local options names kinds kind name word",
             "  current=${line##*[[:space:]]}",
             "  for word in ${line% *}; do",
-            "    case $word in udocker|*/udocker|-*) continue ;; esac",
-            "    name+=${name:+ }$word",
-            "    case $name in %s) ;; *) break ;; esac" % "|".join(self.groups),
-            "  done",
-            "  case $name in"] + list(self._cases()) + [
-            "  esac",
+            "    case $word in udocker|*/udocker|-*) continue ;; esac"] + list(self._cases()) + [
             "  case $current in -*) names=$options kinds= ;; esac",
             "  for kind in $kinds; do names+=\" $(udocker completion $kind 2>/dev/null)\"; done",
             "  COMPREPLY=($(compgen -W \"$names\" -- \"$current\"))",
@@ -13593,12 +13528,7 @@ class Completion:
             "_udocker() {",
             "  local options names kinds kind name word",
             "  for word in ${words[2,CURRENT-1]}; do",
-            "    case $word in -*) continue ;; esac",
-            "    name+=${name:+ }$word",
-            "    case $name in %s) ;; *) break ;; esac" % "|".join(self.groups),
-            "  done",
-            "  case $name in"] + list(self._cases()) + [
-            "  esac",
+            "    case $word in -*) continue ;; esac"] + list(self._cases()) + [
             "  for kind in ${=kinds}; do names+=\" $(udocker completion $kind 2>/dev/null)\"; done",
             "  [[ $PREFIX == -* ]] && names=$options",
             "  compadd -- ${=names}",
@@ -13673,7 +13603,12 @@ class Template:
     """
 
     MAPS = ("labels", "volumes", "exposedports")        # which may lack anything
-    FUNCTIONS = {"json": 1, "len": 1, "println": 1, "lower": 1, "upper": 1, "join": 2, "index": 2}     # operands
+    FUNCTIONS = {       # how many operands each has, and what it is
+        "json": (1, compact_json), "len": (1, len), "lower": (1, str.lower), "upper": (1, str.upper),
+        "println": (1, lambda value: go_text(value) + "\n"),
+        "join": (2, lambda items, between: between.join(map(go_text, items))),
+        "index": (2, lambda items, key: items.get(key, "") if isinstance(items, dict) else items[key]),
+    }
 
     def __init__(self, text):
         """UsageError where it is none, or has more than that."""
@@ -13729,7 +13664,8 @@ class Template:
                 calls[-1].append(word)
         for number, call in enumerate(calls):
             is_value = len(call) == 1 and number == 0 and call[0].startswith((".", '"'))
-            if not is_value and (not call or len(call) - 1 + (number > 0) != self.FUNCTIONS.get(call[0])):
+            if not is_value and (not call or call[0] not in self.FUNCTIONS
+                                 or len(call) - 1 + (number > 0) != self.FUNCTIONS[call[0]][0]):
                 raise self._error()
             for word in call[not is_value:]:
                 if not word.startswith((".", '"')) and not re.fullmatch("[0-9]{1,9}", word):
@@ -13764,7 +13700,11 @@ class Template:
         for number, call in enumerate(pipeline):
             is_function = call[0] in self.FUNCTIONS
             operands = [self._operand(word, dot) for word in call[is_function:]] + [value] * (number > 0)
-            value = self._call(call[0], operands) if is_function else operands[0]
+            try:
+                value = self.FUNCTIONS[call[0]][1](*operands) if is_function else operands[0]
+            except (TypeError, LookupError, AttributeError):
+                raise NotFoundError("--format: there is no %s of %s" % (
+                    call[0], " and ".join(map(go_text, operands))))
         return value
 
     def _operand(self, word, dot):
@@ -13783,18 +13723,6 @@ class Template:
                 raise NotFoundError("--format: there is no %s" % word, hint if keys else "")
             dot = dot[keys[key.lower()]]
         return dot
-
-    @staticmethod
-    def _call(name, operands):
-        try:
-            return {
-                "json": compact_json, "len": len,
-                "println": lambda value: go_text(value) + "\n", "lower": str.lower, "upper": str.upper,
-                "join": lambda items, between: between.join(map(go_text, items)),
-                "index": lambda items, key: items.get(key, "") if isinstance(items, dict) else items[key],
-            }[name](*operands)
-        except (TypeError, LookupError, AttributeError):
-            raise NotFoundError("--format: there is no %s of %s" % (name, " and ".join(map(go_text, operands))))
 
 
 def renderer(template):
@@ -13960,36 +13888,22 @@ FORCE_NAME_OPTION = Option("--force", meaning="take the name over from the conta
 PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always", choices=PULL_POLICIES)
 
 
-def command(name, *operands, options=(), examples=(), is_raw=False, failure_status=1, surplus_hint=""):
-    """Declare the decorated function, of a Context and Arguments, as a command; its docstring is the help."""
+def command(name, *operands, **declared):
+    """Declare the decorated function, of a Context and Arguments, as a Command; its docstring is the help."""
     def register(function):
-        COMMANDS[name] = Command(name, function, operands, options, examples, is_raw, failure_status, surplus_hint)
+        COMMANDS[name] = Command(name, function, operands, **declared)
         return function
     return register
 
 
-def apply_quiet_option(arguments):
-    """--quiet is a setting given by hand."""
-    if arguments.quiet:
-        say.level = min(say.level, Say.ERROR)
-
-
-def apply_image_options(arguments):
-    """Those of images; returns the platform."""
-    apply_quiet_option(arguments)
+def given_platform(arguments):
+    """The Platform of PLATFORM_OPTION, None where there is none."""
     return Platform.parse(arguments.platform) if arguments.platform else None
 
 
-def apply_lookup_options(context, arguments):
-    """--httpproxy is a setting given by hand; returns the address to ask at."""
-    if arguments.httpproxy:
-        context.use_proxy(arguments.httpproxy)
+def given_address(arguments):
+    """The address to ask at of LOOKUP_OPTIONS, "" where there is none."""
     return arguments.registry or arguments.index or ""
-
-
-def apply_registry_options(context, arguments):
-    """Those of lookups and of images; returns the address to pull from and the platform."""
-    return apply_lookup_options(context, arguments), apply_image_options(arguments)
 
 
 def shortened(text, width):
@@ -13998,27 +13912,13 @@ def shortened(text, width):
     return text if width is None or len(text) <= width else text[:max(width - 3, 0)] + "..."
 
 
-class SearchTable:
-    """Lays out what a search found, in lines of at most `width` columns (None: of any length)."""
-
-    OFFICIAL_AND_STARS = 16
-
-    def __init__(self, width):
-        self.name_width = 40 if width is None else max(min(40, width // 2 - 8), 10)
-        self.rest = None if width is None else max(width - 1 - self.name_width - self.OFFICIAL_AND_STARS, 0)
-
-    def head(self):
-        return self._line("NAME", "OFFICIAL", "STARS", "DESCRIPTION")
-
-    def row(self, result):
-        """The line of a SearchResult."""
-        stars = "-" if result.stars is None else str(result.stars)
-        name = printable(result.name) if self.rest is None else shortened(result.name, self.name_width)
-        return self._line(name, "[OK]" if result.is_official else "-", stars,
-                          shortened(result.description, self.rest))
-
-    def _line(self, name, official, stars, description):
-        return ("%-*s %-8s %5s %s" % (self.name_width, name, official, stars, description)).rstrip()
+def search_line(width, name, official, stars, description):
+    """What a search found, or the head of that, in a line of at most `width` columns (None: of any length)."""
+    name_width, rest = 40, None
+    if width is not None:
+        name_width = max(min(40, width // 2 - 8), 10)
+        name, rest = shortened(name, name_width), max(width - name_width - 17, 0)
+    return ("%-*s %-8s %5s %s" % (name_width, printable(name), official, stars, shortened(description, rest))).rstrip()
 
 
 def stream_or_file(arguments, path):
@@ -14038,11 +13938,10 @@ def command_pull(context, arguments):
     IMAGE is [HOST[:PORT]/]NAME[:TAG] or NAME@sha256:HEX. Layers that are here already are not fetched again,
     and an interrupted pull goes on where it stopped.
     """
-    address, platform = apply_registry_options(context, arguments)
     reference = Reference.parse(arguments.image)
     known = context.images.find(reference)
     digest = known.digest if known else ""
-    image = pull_image(context, reference, platform, address)
+    image = pull_image(context, reference, given_platform(arguments), given_address(arguments))
     say.info("%s is %s" % (image, "up to date" if image.digest == digest else "pulled"))
 
 
@@ -14088,7 +13987,7 @@ def command_search(context, arguments):
 
     On a terminal it pauses after each page.
     """
-    address = apply_lookup_options(context, arguments)
+    address = given_address(arguments)
     if arguments.list_tags:
         for page in list_tags(context, Reference.parse(arguments.expression), address):
             for tag in page:
@@ -14098,11 +13997,13 @@ def command_search(context, arguments):
     is_wanted = search_filter(arguments.filter)
     limit = parse_count("--limit", arguments.limit) if arguments.limit is not None else None
     size = say.result_size()
-    table = SearchTable(None if arguments.no_trunc or not size else size[0])
+    width = None if arguments.no_trunc or not size else size[0]
     found = (result for page in search_images(context, arguments.expression, address) for result in page
              if is_wanted(result))
-    lines = (table.row(result) for result in islice(found, limit))
-    if not say.paged(table.head(), lines, not arguments.all):
+    lines = (search_line(width, result.name, "[OK]" if result.is_official else "-",
+                         "-" if result.stars is None else result.stars, result.description)
+             for result in islice(found, limit))
+    if not say.paged(search_line(width, "NAME", "OFFICIAL", "STARS", "DESCRIPTION"), lines, not arguments.all):
         say.info("nothing was found")
 
 
@@ -14113,8 +14014,8 @@ def command_manifest(context, arguments):
     """Show the manifest, or index, that a registry has for an image; nothing is stored. ACTION is inspect."""
     if arguments.action != "inspect":
         raise UsageError("unknown action %r" % arguments.action, "there is: udocker manifest inspect IMAGE")
-    address, platform = apply_registry_options(context, arguments)
-    say.result(dump_json(inspect_manifest(context, Reference.parse(arguments.image), platform, address)))
+    say.result(dump_json(inspect_manifest(context, Reference.parse(arguments.image), given_platform(arguments),
+                                          given_address(arguments))))
 
 
 def given_user(arguments):
@@ -14178,7 +14079,7 @@ def command_logout(context, arguments):
     elif address:
         raise UsageError("--all is for all registries, and %s is one" % address)
     else:
-        context.keystore().clear()
+        context.keystore.clear()
 
 
 IMAGE_FILTERS, CONTAINER_FILTERS = ("reference", "dangling", "label"), ("name", "id", "ancestor", "status", "label")
@@ -14400,8 +14301,8 @@ def command_create(context, arguments):
 
     The image must be here already, unless --pull says otherwise: then a layer is unpacked while the next ones come.
     """
-    address, platform = apply_registry_options(context, arguments)
-    wish = ImageWish(images_of(context, arguments.image)[0], arguments.pull or "never", platform, address)
+    wish = ImageWish(images_of(context, arguments.image)[0], arguments.pull or "never", given_platform(arguments),
+                     given_address(arguments))
     say.result(create_container(context, wish, arguments.name, arguments.force).id)
 
 
@@ -14598,7 +14499,6 @@ def command_cp(context, arguments):
     none is; SOURCE/. stands for what is in it. With - as TARGET a tar archive goes to standard output; with - as SOURCE
     one comes from standard input, and goes into a directory of a container.
     """
-    apply_quiet_option(arguments)
     copy_between(context, arguments.source, arguments.target, arguments.follow_link)
 
 
@@ -14611,10 +14511,10 @@ def command_load(context, arguments):
 
     With NAME they are given this name, and keep their tags.
     """
-    source, platform = stream_or_file(arguments, arguments.input), apply_image_options(arguments)
+    source = stream_or_file(arguments, arguments.input)
     if source == "-" and not arguments.is_stream and arguments.name and os.path.exists(arguments.name):
         raise UsageError("%s is a file, and a name was expected" % arguments.name, "udocker load -i " + arguments.name)
-    for image in load_images(context, source, arguments.name or "", platform):
+    for image in load_images(context, source, arguments.name or "", given_platform(arguments)):
         say.result(str(image))
 
 
@@ -14642,7 +14542,7 @@ def command_import(context, arguments):
 
     The archive may be compressed; - is standard input.
     """
-    platform = apply_image_options(arguments)
+    platform = given_platform(arguments)
     source, is_container = arguments.tarball, arguments.tocontainer or arguments.clone
     if arguments.mv and is_container:
         raise UsageError("--mv is for images", COMMANDS["import"].help_hint)
@@ -14706,8 +14606,8 @@ SILENT_CONFIG = {"Hostname": "", "Domainname": "", "User": "", "WorkingDir": "",
 def template_document(thing, properties):
     """What --format of inspect shows of a Container or Image."""
     document = thing.config().document
-    told = document.get("config") if isinstance(document.get("config"), dict) else {}
-    config = dict(SILENT_CONFIG, **{name: value for name, value in told.items() if value is not None})
+    told = {name: value for name, value in object_of(document.get("config")).items() if value is not None}
+    config = dict(SILENT_CONFIG, **told)
     return dict(document, config=config, **properties)
 
 
@@ -14883,7 +14783,7 @@ def command_run(context, arguments):
     the command's own; 125 where udocker could not start it, 126 where it cannot be executed, 127 where it does not
     exist, 128+n where signal n ended it.
     """
-    arguments.registry, _ = apply_registry_options(context, arguments)
+    arguments.registry, arguments.platform = given_address(arguments), given_platform(arguments)
     tell_omissions(arguments)
     arguments.nvidia = arguments.nvidia or arguments.runtime == "nvidia"
     return run_container(context, arguments.container, arguments.argument, arguments)
@@ -14930,14 +14830,15 @@ def command_kill(context, arguments):
          examples=("udocker df", "udocker df --format='{{.Total.Images}}'"))
 def command_df(context, arguments):
     """Show what takes up space on disk: images, with what each shares with no other, containers, rubbish."""
-    images, containers, rubbish = image_sizes(context), container_sizes(context), []
+    images, size_of_images = image_sizes(context)
+    containers = [(container, allocated_size(container.path)) for container in context.containers.list()]
+    rubbish = []
     try:
         rubbish = find_rubbish(context)
     except ConflictError as error:      # nobody knows what is rubbish
         say.warning(error.message)
-    blobs = {file for image, _, _ in images for file in image.links().values()}
-    totals = {"Images": sum(allocated_size(context.layout.blob(file)) for file in blobs),
-              "Containers": sum(size for _, size in containers), "Rubbish": sum(size for _, size in rubbish)}
+    totals = {"Images": size_of_images, "Containers": sum(size for _, size in containers),
+              "Rubbish": sum(size for _, size in rubbish)}
     if arguments.format is not None:
         say.result(renderer(arguments.format)({
             "Total": totals, "Images": [{"Image": str(image), "Size": size, "Own": own} for image, size, own in images],
@@ -15038,8 +14939,6 @@ def command_install(context, arguments):
 
     It is never needed where the internet is: what a mode needs is fetched when it is first used.
     """
-    if arguments.httpproxy:
-        context.use_proxy(arguments.httpproxy)
     if arguments.list:
         for tarball, digest, directory, urls in tools_wanted(context, arguments.mode):
             say.result("%s %s into %s" % (tarball, digest, directory))
@@ -15081,11 +14980,6 @@ def overview():
     lines += ["", "Global options:"] + option_lines(GLOBAL_OPTIONS)
     return "\n".join(lines + ["", "udocker COMMAND --help explains a command. Docker's groups are known too, as in",
                               "udocker container ls."])
-
-
-def spellings_of(options):
-    """All spellings of options."""
-    return [spelling for option in options for spelling in option.spellings]
 
 
 # docker's options that a command does not have, "" for all of them: what to do instead
@@ -15257,8 +15151,8 @@ SYSTEM_HINTS = {number: hint for numbers, hint in (
 ) for number in numbers}
 
 
-def load_settings(given, environment):
-    """The Settings in force, from every source in its order."""
+def load_settings(given, arguments, environment):
+    """The Settings in force, from every source in its order: `given` are the global options."""
     settings = Settings()
     settings.read_file(Settings.SYSTEM_FILE)
     settings.read_file(os.path.expanduser(Settings.USER_FILE))
@@ -15270,6 +15164,8 @@ def load_settings(given, environment):
         settings.set("dir", given.repo, "command line")
     if given.insecure:
         settings.set("insecure", "true", "command line")
+    if getattr(arguments, "httpproxy", None):
+        settings.set("httpproxy", arguments.httpproxy, "command line")
     if not settings["dir"]:
         raise SettingError("%s: the directory of the store is empty" % settings.origin("dir"))
     return settings
@@ -15286,8 +15182,10 @@ def run_command(chosen, arguments, given, environment):
     if os.geteuid() == 0 and not given.allow_root and chosen.name not in ("help", "version"):
         raise Error("udocker is not for root: containers are not isolated from who runs them",
                     "run it as an ordinary user, or with --allow-root if you mean it")
-    settings = load_settings(given, environment)
+    settings = load_settings(given, arguments, environment)
     say.level = Say.DEBUG if given.debug else Say.ERROR if given.quiet else settings["loglevel"]
+    if QUIET_OPTION in chosen.options and arguments.quiet:
+        say.level = min(say.level, Say.ERROR)
     context = Context(settings, environment)
     try:
         return chosen.function(context, arguments)

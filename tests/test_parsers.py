@@ -178,7 +178,7 @@ HOST_KEYS = ["auths", "credHelpers", "credsStore", "a.b:5", "a.b:5/x", "https://
 CDI_KEYS = ["kind", "devices", "name", "containerEdits", "deviceNodes", "mounts", "hooks", "env", "path", "hostPath",
             "containerPath", "options", "args", "hookName", "cdiVersion"]
 RUN_OPTIONS = ["--" + name for name in (
-    "volume", "mount", "tmpfs", "gpus", "device", "ulimit", "cpuset-cpus", "add-host", "env", "platform", "novol",
+    "volume", "mount", "tmpfs", "gpus", "device", "ulimit", "cpuset-cpus", "add-host", "env", "novol",
     "user", "workdir", "pull", "hostname", "name")]
 PARSERS = {
     "references": (lambda place: udocker.Reference.parse, spelled(

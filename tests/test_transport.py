@@ -531,3 +531,17 @@ def is_socket(path):
         return os.readlink(path).startswith("socket:")
     except OSError:
         return True     # the listing's own descriptor
+
+
+def test_as_many_attempts_as_were_asked_for():
+    client, waits, attempts = udocker.HttpClient(None, retries=9), [], []
+    client.sleep = waits.append
+
+    def attempt():
+        attempts.append(1)
+        raise udocker.TransferError(RECEIVE_ERROR, "http://registry", "it broke off")
+
+    with pytest.raises(udocker.TransferError):
+        client.persist(attempt)
+    assert len(attempts) == 10
+    assert waits == sorted(waits) and waits[-1] == client.MAX_WAIT
