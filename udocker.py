@@ -3708,7 +3708,9 @@ class Keystore:
 
     def clear(self):
         """Forget everything."""
-        remove_file(self.path)
+        if os.path.lexists(self.path):
+            with self._locked():
+                remove_file(self.path)
 
     def _locked(self):
         directory = os.path.dirname(os.path.abspath(self.path))
@@ -11459,10 +11461,9 @@ def clone_container(context, word, name=None, takes_over=False):
     with NewContainer(context.layout) as new, Naming(context.layout.containers), Work("copying %s" % word):
         with Reading(source):
             copy_tree(source, new, steps_of(source.mode))
-            config, image_name, mode, needs_gpus = source.config(), source.image_name, source.mode, source.needs_gpus
-        copy = new.publish(config, image_name, name, mode, takes_over)
-        copy.needs_gpus = needs_gpus
-        return copy
+            Container(new.path).needs_gpus = source.needs_gpus
+            config, image_name, mode = source.config(), source.image_name, source.mode
+        return new.publish(config, image_name, name, mode, takes_over)
 
 
 # --- quota --------------------------------------------------------------------------------------------
@@ -11938,11 +11939,10 @@ def import_clone(context, source, name=None):
     with NewContainer(context.layout) as new, Naming(context.layout.containers), work:
         unpack_tree(source, new.scratch())
         copy = new.take_scratch()
-        mode, needs_gpus = copy.mode if copy.mode in MODES else "", copy.needs_gpus
+        mode = copy.mode if copy.mode in MODES else ""
         Conversion(new.path, new.published_root).change(steps_of(mode))
-        container = new.publish(copy.config(), copy.image_name, name, mode)
-        container.needs_gpus = needs_gpus
-        return container
+        Container(new.path).needs_gpus = copy.needs_gpus
+        return new.publish(copy.config(), copy.image_name, name, mode)
 
 
 def write_tree(file, root, notes=(), place="", prefix=""):
@@ -14161,13 +14161,19 @@ CONTAINER_HEADINGS = heading_record("Names Image Mode Platform Protected Path Si
 
 
 def time_ago(moment):
-    """How long ago an RFC 3339 time of UTC was, in words; "" where the text is none."""
+    """How long ago a time was, in words; "" where the text is none. RFC 3339"""
     import calendar
+    import re
     import time
+    text = str(moment)
     try:
-        passed = time.time() - calendar.timegm(time.strptime(str(moment)[:19], "%Y-%m-%dT%H:%M:%S"))
+        passed = time.time() - calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
     except (ValueError, OverflowError):
         return ""
+    zone = re.search(r"([+-])([0-9]{2}):([0-9]{2})$", text[19:])
+    if zone:
+        east = int(zone.group(2)) * 3600 + int(zone.group(3)) * 60
+        passed += east if zone.group(1) == "+" else -east
     for unit, seconds in ("years", 365 * 86400), ("months", 30 * 86400), ("weeks", 7 * 86400), ("days", 86400), (
             "hours", 3600), ("minutes", 60), ("seconds", 1):
         if passed >= 2 * seconds:
@@ -14261,7 +14267,8 @@ HISTORY_HEADINGS = heading_record("Size Comment", ID="IMAGE", CreatedAt="CREATED
 
 def history_records(image):
     """What --format shows of the steps that an image was built in, newest first."""
-    sizes, records = [os.stat(path).st_size for path, _ in image.layers() if os.path.exists(path)], []
+    sizes = [os.stat(path).st_size if os.path.exists(path) else 0 for path, _ in image.layers()]
+    records = []
     steps = image.config().history
     layers = sum(not step.get("empty_layer") for step in steps)
     for step in steps + [{}] * (len(sizes) - layers):       # layers that nobody says anything about
@@ -14301,7 +14308,8 @@ def command_create(context, arguments):
 
     The image must be here already, unless --pull says otherwise: then a layer is unpacked while the next ones come.
     """
-    wish = ImageWish(images_of(context, arguments.image)[0], arguments.pull or "never", given_platform(arguments),
+    policy = "never" if arguments.pull is None else arguments.pull
+    wish = ImageWish(images_of(context, arguments.image)[0], policy, given_platform(arguments),
                      given_address(arguments))
     say.result(create_container(context, wish, arguments.name, arguments.force).id)
 

@@ -274,6 +274,7 @@ def test_settings_that_cannot_be(udocker, tmp_path, line, told):
 
 @pytest.mark.parametrize("line, told", [
     ("create --pull=often busybox", "--pull=often: there are missing, never, always"),
+    ("create --pull= busybox", "--pull=: there are missing, never, always"),
     ("search --registry=a.example b.example/c", "b.example/c already names its registry"),
     ("import --mv - a:1", "standard input cannot be moved")])
 def test_words_that_do_not_go_together(udocker, line, told):

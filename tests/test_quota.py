@@ -419,9 +419,10 @@ def test_showconf_shows_values_and_where_they_came_from(udocker):
     (7199, "119 minutes ago"), (7200, "2 hours ago"), (2 * 86400, "2 days ago"), (14 * 86400, "2 weeks ago"),
     (60 * 86400, "2 months ago"), (730 * 86400, "2 years ago")])
 def test_how_long_ago(age, told):
-    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
     later = re.sub(r"\d+", lambda match: str(int(match.group()) + 1), told)        # the clock goes on
-    assert program_under_test.time_ago(moment) in (told, later)
+    for zone, east in ("Z", 0), (".123456789Z", 0), ("+05:30", 5.5), (".5-08:00", -8):
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - age + east * 3600)) + zone
+        assert program_under_test.time_ago(moment) in (told, later)
 
 
 @pytest.mark.parametrize("text, lines", [
