@@ -1557,7 +1557,6 @@ class Lock:
 
     def acquire(self):
         """Wait for the lock and hold it."""
-        import fcntl
         try:
             self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -1570,14 +1569,15 @@ class Lock:
             if self.is_own and os.fstat(self.descriptor).st_uid != os.getuid():
                 raise OSError(errno.EPERM, "another user's file is in the way", self.path)
             try:
-                self._lock(fcntl)
+                self._lock()
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
                     raise
                 self.is_held = False
                 say.debug("%s: no locks here, going on without" % self.path)
 
-    def _lock(self, fcntl):
+    def _lock(self):
+        import fcntl
         kind = fcntl.LOCK_SH if self.is_shared else fcntl.LOCK_EX
         try:
             fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
@@ -5202,8 +5202,9 @@ class ContainerStore:
         os.unlink(path)
 
     def remove(self, container, is_patient=True):
-        """Remove a container with its names and its tree; at no moment is half of one listed. ConflictError where the
-        user has mounted something in it, which is not the container's; without `is_patient` also where it is read."""
+        """Remove a container with its names and its tree; at no moment is half of one listed. ConflictError where it is
+        a link to elsewhere, or the user has mounted something in it, which is not the container's; without `is_patient`
+        also where it is read."""
         if os.path.islink(container.path):
             raise ConflictError("%s is a link, and what it leads to is not removed" % container.path,
                                 "remove both by hand, where nobody needs them")
@@ -11106,9 +11107,10 @@ def remove_container(context, container, is_patient=True):
 def kept_tree_id(image):
     """The id of the Container, there or not, that runs of an Image share; "" where nothing tells it from others."""
     try:
-        return Layout.TREE + image.digest.partition(":")[2] if image.digest else ""
-    except (Error, OSError):
+        digest = image.digest
+    except OSError:
         return ""
+    return digest and Layout.TREE + digest.partition(":")[2]
 
 
 def drop_kept_trees(context, trees):
@@ -11126,7 +11128,8 @@ def remove_image(context, reference, is_forced):
     image = context.images.find(reference, is_finished=False) or context.images.get(reference)
     if image.is_protected:
         raise ProtectedError("%s is protected" % image, "udocker unprotect %s" % image)
-    drop_kept_trees(context, [tree for tree in context.containers.kept_trees() if tree.id == kept_tree_id(image)])
+    kept = kept_tree_id(image)
+    drop_kept_trees(context, [tree for tree in context.containers.kept_trees() if tree.id == kept])
     try:
         context.images.remove(image)
     except OSError as error:
@@ -13027,9 +13030,10 @@ def unpack_kept_tree(context, image, tree):
 def hold_kept_tree(context, image):
     """The Container whose tree the runs of an Image share, unpacked by the first of them; this process holds it from
     now on. None where it cannot, or where it is another user's, who may have changed it."""
-    tree = Container(context.layout.container(kept_tree_id(image)))
-    if not tree.id:
+    id_ = kept_tree_id(image)
+    if not id_:
         return None
+    tree = Container(context.layout.container(id_))
     if not os.path.lexists(tree.path):
         unpack_kept_tree(context, image, tree)
     if not tree.is_own():

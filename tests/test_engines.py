@@ -185,6 +185,37 @@ def test_changes_are_kept_on_disk_where_memory_cannot_keep_them(udocker, images,
     assert udocker.ok("run", "busy", "cat", "/etc/marker").out == "inside\n"
 
 
+ON_NETWORK = """import os, sys, udocker
+root, temporary, place, script = sys.argv[1:]
+spec = udocker.RunSpec(root, ["/bin/sh", "-c", script], {"PATH": udocker.DEFAULT_PATH}, udocker.Account(0, 0), [])
+spec.is_ephemeral, spec.changes = True, place + "/changes"
+os.mkdir(spec.changes)
+udocker.Supervisor(udocker.NamespaceEngine("N1", udocker.Host(), temporary).invocation(spec)).run()
+print(os.listdir(spec.changes + "/upper"))
+"""
+
+
+def test_changes_are_kept_in_memory_where_the_disk_cannot_take_them(udocker, images, broken_modes, tmp_path):
+    """As on file systems of the network or, here, of user space."""
+    working("N1", broken_modes)
+    program, stop = need("unionfs"), need("fusermount")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("/dev/fuse cannot be opened")
+    udocker.ok("pull", images.host + "/lab/busybox")
+    udocker.ok("create", "--name=busy", images.host + "/lab/busybox")
+    root = udocker.ok("inspect", "-p", "busy").out.strip()
+    below, place = tmp_path / "below", tmp_path / "place"
+    below.mkdir()
+    place.mkdir()
+    subprocess.run([program, "%s=RW" % below, str(place)], check=True)
+    try:
+        script = "echo new >/etc/marker && cat /etc/marker"
+        assert in_main_thread(ON_NETWORK, root, tmp_path, place, script) == "new\n[]\n"
+    finally:
+        subprocess.run([stop, "-u", "-z", str(place)], check=True)
+    assert udocker.ok("run", "busy", "cat", "/etc/marker").out == "inside\n"
+
+
 def test_a_proof_is_remembered(udocker, images, mode):
     """The second start finds what the first one has seen, and a changed PRoot is proved anew."""
     reference = images.host + "/lab/busybox"

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import udocker as program_under_test
 from archives import limited, listing, root_of, tool
 from conftest import need
 from images import NATIVE
@@ -379,6 +380,17 @@ def test_a_squashfuse_that_cannot_gives_way(mounting, squashed, tmp_path):
     result = own.ok("run", squashed / "busybox.sqfs", "cat", "/etc/marker")
     assert result.out == "inside\n" and NOTE in result.err and "bad mount point" in result.err
     assert sorted(os.listdir(str(tmp_path))) == ["squashfuse", "squashfuse_ll"]
+
+
+def test_a_file_is_unpacked_where_overlays_are_refused(udocker, mounting, squashed):
+    """It could be mounted there, and nothing in it changed."""
+    need("unsquashfs")
+    layout = program_under_test.Layout(str(udocker.store))
+    layout.make()
+    findings = program_under_test.Findings(layout, program_under_test.Host(), str(udocker.home))
+    findings.remember("N1 ephemeral", "overlay: refused here")
+    result = udocker.ok("run", squashed / "busybox.sqfs", "cat", "/etc/marker")
+    assert result.out == "inside\n" and NOTE in result.err and "overlay: refused here" in result.err
 
 
 def test_a_squashfuse_that_dies_holds_nobody_up(mounting, squashed, tmp_path):

@@ -544,6 +544,17 @@ def test_who_asks_for_a_container_has_one_of_his_own(keeping, images, tmp_path, 
     assert kept(keeping) == {}
 
 
+@pytest.mark.parametrize("options", [
+    {"rm": None}, {"name": "mine"}, {"cidfile": "id"}, {"kernel": "5.5.0"}, {"ephemeral": False}])
+def test_what_a_tree_of_its_own_is_needed_for(keeping, options):
+    settings = program_under_test.Settings()
+    settings.set("keep_trees", "true", "test")
+    arguments = program_under_test.Arguments(program_under_test.COMMANDS["run"].options)
+    vars(arguments).update({"rm": True}, **options)
+    context = program_under_test.Context(settings, keeping.environment())
+    assert not program_under_test.is_sharing_trees(context, arguments)
+
+
 def test_a_mode_that_was_chosen_stays(keeping, images, mode):
     keeping.ok("run", "--rm", images.host + "/lab/busybox", "true", env={"UDOCKER_DEFAULT_EXECUTION_MODE": mode})
     assert len(kept(keeping)) == (mode == "N1")
