@@ -213,6 +213,7 @@ def test_changes_are_kept_in_memory_where_the_disk_cannot_take_them(udocker, ima
         assert in_main_thread(ON_NETWORK, root, tmp_path, place, script) == "new\n[]\n"
     finally:
         subprocess.run([stop, "-u", "-z", str(place)], check=True)
+        program_under_test.remove_tree(str(below))      # what overlays make for themselves, pytest cannot remove
     assert udocker.ok("run", "busy", "cat", "/etc/marker").out == "inside\n"
 
 
