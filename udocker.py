@@ -1170,6 +1170,11 @@ def leave_session(kept):
         os.open(os.devnull, os.O_RDWR)
 
 
+def exit_code(status):
+    """What shells say of a status of wait(2): 128+n where signal n ended the process."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
 class Guard:
     """A process that, while a `with` block lasts, waits for the end of this one, and then kills another one: who is
     killed has no time to do so."""
@@ -1218,16 +1223,19 @@ class Supervisor:
     """
 
     SWEEP_AFTER = 0.5       # seconds that what a command leaves behind has for its own end
+    LOOK_AFTER = 0.01       # seconds between two looks for the command
 
-    def __init__(self, invocation, timeout=0, guardian=0):
+    def __init__(self, invocation, timeout=0, guardian=0, tell_start=None):
         """With a `timeout`, in seconds, the command is killed when it has not ended by then. When the process
-        `guardian` that started this one has gone, it is killed where the signal that tells so does not end it."""
+        `guardian` that started this one has gone, it is killed where the signal that tells so does not end it.
+        `tell_start()` is called once, when the command is there, or has ended."""
         import time
         self.signal = signal = quick_module("signal")
         self.clock = time.monotonic
         self.kernel = Kernel()
         self.invocation = invocation
         self.guardian = guardian
+        self.tell_start = tell_start
         self.deadline = self.clock() + timeout if timeout else 0
         self.ending_signal = 0
         self.successor = None
@@ -1260,9 +1268,21 @@ class Supervisor:
     def _outcome(self, mask):
         try:
             status = self._wait(self._start(mask))
-            return self.invocation.conclude(status) if self.invocation.conclude else status
+            status = self.invocation.conclude(status) if self.invocation.conclude else status
+            self._tell_start(True)
+            return status
         finally:
             self._end_orphans()     # before the area goes, which they may still write to
+
+    def _tell_start(self, is_started):
+        if self.tell_start and is_started:
+            self.tell_start()
+            self.tell_start = None
+
+    def _has_command(self, pid):
+        """Whether the program has started the command."""
+        find = self.invocation.find_process or (lambda: Host.children(pid) if self.invocation.is_relayed else pid)
+        return bool(find())
 
     def _start(self, mask):
         reader, writer = self._pipe()       # closed by a successful exec, else it carries the reason
@@ -1325,11 +1345,13 @@ class Supervisor:
 
     def _wait_for(self, pid):
         while True:
+            self._tell_start(self.tell_start and self._has_command(pid))
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return self._status(status)
             is_watchful = self.ending_signal or self.deadline or self.invocation.is_lingering
-            received = self.signal.sigtimedwait(self.watched, self.SWEEP_AFTER if is_watchful else 3600)
+            patience = self.LOOK_AFTER if self.tell_start else self.SWEEP_AFTER if is_watchful else 3600
+            received = self.signal.sigtimedwait(self.watched, patience)
             if self.deadline and self.clock() > self.deadline:
                 os.kill(pid, self.signal.SIGKILL)
             if received is None:
@@ -1381,9 +1403,7 @@ class Supervisor:
             orphans = self._children()
 
     def _status(self, status):
-        if os.WIFSIGNALED(status):
-            return 128 + os.WTERMSIG(status)
-        code = os.WEXITSTATUS(status)
+        code = exit_code(status)
         # PRoot says 255 where a signal ended the command: which one is known when it came through here.
         is_hidden = self.invocation.is_relayed and code == 255 and self.ending_signal
         return 128 + self.ending_signal if is_hidden else code
@@ -1393,8 +1413,10 @@ class Guardian(Supervisor):
     """Keeps the place of this program, which goes on as a child: a SIGKILL ends the guardian alone, and what it
     guards then ends its command, and all that this left behind, and takes away what is to be taken away."""
 
-    def __init__(self):
+    def __init__(self, is_apart=False):
+        """With `is_apart` it is in a session of its own, and has nothing open."""
         super().__init__(Invocation("", [], {}))
+        self.is_apart = is_apart
 
     def fork(self):
         """In the child None, at once; in the guardian the exit status of the child, at its end."""
@@ -1406,6 +1428,8 @@ class Guardian(Supervisor):
             self.kernel.adopt_orphans()
             pid = os.fork()
             if pid:
+                if self.is_apart:
+                    leave_session(-1)
                 return self._wait_for(pid)
             self.kernel.end_with_parent(guardian, self.signal.SIGTERM)
         finally:
@@ -3155,6 +3179,10 @@ class ImageConfig:
     @property
     def user(self):
         return self._text("User")
+
+    @property
+    def stop_signal(self):
+        return self._text("StopSignal")
 
     @property
     def labels(self):
@@ -6903,6 +6931,8 @@ class Toolbox:
                 TOOL_KINDS[kind].title, self.host.machine), "one of the host's own, in the search path, is used")
         if failures and not paths and (is_forced or not any(os.path.exists(self.path(tool)) for tool in builds)):
             raise failures[0]
+        for error in failures:
+            say.warning(error.message)
         return paths
 
     def installed(self):
@@ -10920,8 +10950,8 @@ class Downloads:
 
     def wait(self, digest):
         """Until this blob is there; what went wrong with any of them is raised."""
-        if digest in self.here:
-            self.here[digest].wait()
+        while digest in self.here and not self.here[digest].wait(WAKEFUL):
+            pass
         if self.failures:
             raise self.failures[0]
 
@@ -10943,7 +10973,8 @@ class Downloads:
             self._fail(error)       # the threads end when they hear of it
             return
         for thread in self.threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(WAKEFUL)
         if self.failures:
             raise self.failures[0]
 
@@ -11223,8 +11254,18 @@ def convert_new(context, new):
     return code
 
 
+def make_volumes(root, config):
+    """The directories that an image declares as volumes are there in its containers."""
+    tree = GuestTree(root)
+    for path in config.volumes:
+        try:
+            tree.make_mount_point(path, True)
+        except OSError as error:
+            say.warning("the volume %s of the image is not made: %s" % (printable(path), error.strerror))
+
+
 def unpack_image(context, image, root):
-    """Unpack an image, or one that arrives, into the empty directory `root`, every layer checked."""
+    """Unpack an image, or one that arrives, into the empty directory `root`, every layer checked; make its volumes."""
     work = Work("unpacking %s" % image, sum(layer.size or size_of(path) or 0 for path, layer in image.layers()))
     with Naming(context.layout.containers), work:
         unpacker = LayerUnpacker(root)
@@ -11232,6 +11273,7 @@ def unpack_image(context, image, root):
             say.debug("unpacking %s" % path)
             unpack_layer(context, unpacker, image, path, digest, diff_id)
         unpacker.finish()
+    make_volumes(root, image.config())
 
 
 PULL_POLICIES = ("missing", "never", "always")
@@ -11272,16 +11314,6 @@ class ImageWish:
             raise
 
 
-def make_volumes(root, config):
-    """The directories that an image declares as volumes are there in its containers."""
-    tree = GuestTree(root)
-    for path in config.volumes:
-        try:
-            tree.make_mount_point(path, True)
-        except OSError as error:
-            say.warning("the volume %s of the image is not made: %s" % (printable(path), error.strerror))
-
-
 def create_container(context, wish, name=None, takes_over=False, id_=""):
     """Unpack the image of an ImageWish into a new container, of one that is pulled each layer while the next ones come;
     returns the Container."""
@@ -11292,10 +11324,8 @@ def create_container(context, wish, name=None, takes_over=False, id_=""):
             unpack_image(context, image, new.root)
         else:
             image = wish.pull(context, lambda arriving: unpack_image(context, arriving, new.root))
-        config = image.config()
-        make_volumes(new.root, config)
         with Naming(context.layout.containers):
-            return new.publish(config, str(image), name, convert_new(context, new), takes_over)
+            return new.publish(image.config(), str(image), name, convert_new(context, new), takes_over)
 
 
 def end_commands(container):
@@ -11329,6 +11359,108 @@ def remove_containers(context, containers, is_forced=False):
     sweep_containers(context)
 
 
+class BackgroundRun:
+    """What a run in the background keeps beside the tree of its container: the output of its command, and a record,
+    first of who runs it, then of how it ended. Both are new files for each run: who has them open, as in a `with`
+    block, reads on though the container be removed."""
+
+    MAX_RECORD = 4096       # bytes
+    LOST = 137              # the exit status where udocker was killed, and so the command
+    PAUSE = 0.1             # seconds between two looks
+
+    def __init__(self, host, container):
+        self.host = host
+        self.container = container
+        self.paths = [container.path + name for name in ("/background.json", "/background.log")]
+        self.record = self.output = -1
+
+    def begin(self):
+        """Make both, by the process that runs the command."""
+        pid = os.getpid()
+        for path in self.paths:
+            remove_file(path)
+        self.output, self.record = [os.open(path, NEW_FILE | os.O_APPEND, 0o600) for path in reversed(self.paths)]
+        self._add({"boot": boot_of(self.host), "pid": pid, "started": process_start(pid)})
+
+    def end(self, status):
+        """Record how the command ended."""
+        self._add({"status": status})
+        self.__exit__()         # NFS keeps what is open when it is removed
+
+    def _add(self, document):
+        write_all(self.record, line_of_json(document).encode("ascii") + b"\n")
+
+    def __enter__(self):
+        """NotFoundError where no command was started so."""
+        try:
+            self.record, self.output = [os.open(path, OLD_FILE) for path in self.paths]
+        except FileNotFoundError:
+            raise NotFoundError("%s: no command was started in this container in the background" % self.container.id,
+                                "udocker run --detach %s starts one" % self.container.id)
+        return self
+
+    def __exit__(self, *_):
+        for descriptor in self.record, self.output:
+            os.close(descriptor)
+
+    def check_idle(self):
+        """ConflictError where the command of another such run goes on in the container."""
+        try:
+            with self:
+                if self.status() is None:
+                    raise ConflictError("%s: a command goes on in this container in the background" % self.container.id,
+                                        "udocker stop ends it; udocker exec --detach runs one more")
+        except NotFoundError:
+            pass
+        except EngineError as error:        # that another host alone knows
+            say.warning("%s; %s" % (error.message, error.hint))
+
+    def status(self):
+        """The exit status of the command, None while it goes on; EngineError where another host alone knows."""
+        first = self._documents()[0]
+        pid, boot = first.get("pid"), str(first.get("boot"))
+        goes_on = isinstance(pid, int) and process_start(pid) == first.get("started")
+        status = self._documents()[-1].get("status")        # after that look: it is written before the end
+        if isinstance(status, int):
+            return status
+        if boot == boot_of(self.host):
+            return None if goes_on else self.LOST
+        name = boot.partition("\n")[0]
+        if name == self.host.name:          # which was started anew since
+            return self.LOST
+        raise EngineError("%s: a command was started in this container on %s" % (self.container.id, printable(name)),
+                          "that host alone knows whether it goes on")
+
+    def _documents(self):
+        lines = os.pread(self.record, self.MAX_RECORD, 0).splitlines()
+        return [parse_json(line, self.paths[0]) for line in lines] or [{}]
+
+    def wait(self, patience=float("inf")):
+        """The exit status of the command when it has ended, or None after so many seconds."""
+        import time
+        deadline = time.monotonic() + patience
+        while self.status() is None and time.monotonic() < deadline:
+            time.sleep(self.PAUSE)
+        return self.status()
+
+    def pieces(self, count=None, is_following=False):
+        """Pieces of the output, or of its last `count` lines; of what follows too, until the command has ended."""
+        import collections
+        import time
+        with os.fdopen(os.dup(self.output), "rb") as file:
+            if count is not None:
+                yield from collections.deque(file, count)
+            while True:
+                has_ended = not is_following or self.status() is not None       # before the last look
+                piece = file.read(INPUT_PIECE)
+                if piece:
+                    yield piece
+                elif has_ended:
+                    return
+                else:
+                    time.sleep(self.PAUSE)
+
+
 def container_state(container, processes=None):
     """What docker says of a container that runs or does not, on this host; own_processes() may be known already."""
     found = TreeProcesses(container.root, processes)
@@ -11349,6 +11481,14 @@ def parse_signal(text):
     return number
 
 
+def stop_signal(config):
+    """The number of the signal by which an image wants to be ended, SIGTERM where it names none."""
+    try:
+        return parse_signal(config.stop_signal)
+    except UsageError:
+        return parse_signal("TERM")
+
+
 def signal_container(container, number):
     """Send a signal to the commands that run in a container, on this host. SIGKILL ends all that they started too,
     and is waited for. NotFoundError where nothing runs, EngineError where something does not end."""
@@ -11361,6 +11501,24 @@ def signal_container(container, number):
         return
     for pid in processes.commands():
         send_signal(pid, number)
+
+
+def stop_container(context, container, number, patience):
+    """Ask the commands that run in a container, on this host, to end; after so many seconds kill what is left."""
+    import time
+    deadline = time.monotonic() + patience
+    try:
+        signal_container(container, number)
+    except NotFoundError as error:          # as docker has it: what is to be stopped has stopped
+        say.debug(error.message)
+    while not TreeProcesses(container.root).is_empty() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    end_commands(container)
+    try:
+        with BackgroundRun(context.host, container) as run:
+            run.wait(10)            # what is to be done after the command is done
+    except NotFoundError:
+        pass
 
 
 def check_mode(code):
@@ -12422,6 +12580,7 @@ class RunRequest:
         self.options = options
         self.step = JobStep.find(context.environment, os.getppid())     # None where this is no rank of a job
         self.guardian = 0
+        self.detachment = None          # Detachment of a run in the background
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
         self.gpus, self.devices, self.named_devices = parse_devices(options)
@@ -12447,9 +12606,11 @@ class RunRequest:
         """UsageError for what does not go together, or cannot be."""
         if options.pull not in PULL_POLICIES + (None,):
             raise UsageError("--pull=%s: there are %s" % (options.pull, ", ".join(PULL_POLICIES)))
-        if options.location and (options.rm or options.name is not None):
+        if options.location and (options.rm or options.detach or options.name is not None):
             raise UsageError("--location= runs a tree that is no container of the store",
-                             "leave out --rm and --name=")
+                             "leave out --rm, --detach and --name=")
+        if options.detach and options.ephemeral:
+            raise UsageError("--detach and --ephemeral: what runs so could not be found again", "leave one of them out")
         if options.hostauth and options.containerauth:
             raise UsageError("--hostauth and --containerauth exclude one another")
         if options.workdir and not options.workdir.startswith("/"):
@@ -12913,9 +13074,9 @@ def mount_tree(context, file, step):
 def prepare_tree_file(context, file, request):
     """The path at which the tree of a TreeFile is mounted; "" where it is to be unpacked for this one run."""
     options = request.options
-    if options.name is not None or options.cidfile:
+    if options.name is not None or options.cidfile or options.detach:
         raise UsageError("%s is no container of the store, and gets neither name nor id" % file.path,
-                         "leave out --name= and --cidfile=")
+                         "leave out --name=, --cidfile= and --detach")
     if options.pull or options.registry or options.platform:
         say.warning("%s is a file: nothing is pulled for it" % file.path)
     try:
@@ -12987,7 +13148,8 @@ def is_sharing_trees(context, options):
     """Whether a run may do with a tree that others have too, as keep_trees has it: no container of its own is asked
     for, and changes can be kept apart here."""
     is_wanted = context.settings["keep_trees"] and options.rm and not (
-        options.name is not None or options.cidfile or options.kernel or options.ephemeral is False)
+        options.name is not None or options.cidfile or options.kernel or options.detach
+        or options.ephemeral is False)
     if not is_wanted or context.default_mode != "N1" and not is_mode_free(context):
         return False
     try:
@@ -13012,10 +13174,8 @@ def unpack_kept_tree(context, image, tree):
                 tell_once(context, say.warning, "keep_trees: locks do not work in " + context.layout.containers)
                 return
             unpack_image(context, image, new.root)
-            config = image.config()
-            make_volumes(new.root, config)
             if kept_tree_id(image) == tree.id:          # else its name is another one's by now
-                new.publish(config, str(image), mode="N1")
+                new.publish(image.config(), str(image), mode="N1")
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
@@ -13204,12 +13364,15 @@ def run_in_tree(context, spec, mode, title, request, container):
         shown = set(engine.always_shown) - {mount.guest for mount in spec.mounts}
         if shown:
             say.warning("mode %s shows %s all the same" % (engine.mode, " and ".join(sorted(shown))))
-        invocation = engine.invocation(spec)
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (title, engine.mode))
-        if not (options.rm or options.init or area or invocation.needs_supervisor):
+        if request.detachment:
+            request.detachment.redirect()
+        invocation = engine.invocation(spec)
+        if not (options.rm or options.init or options.detach or area or invocation.needs_supervisor):
             invocation.execute()
-        status = Supervisor(invocation, guardian=request.guardian).run()
+        status = Supervisor(invocation, guardian=request.guardian,
+                            tell_start=request.detachment and request.detachment.tell_start).run()
         if engine.flaw and status in CRASHES:
             say.warning("it may be the engine that this died of: %s; %s" % (engine.flaw, FLAW_HINT % engine.mode))
         return status
@@ -13309,6 +13472,98 @@ class RunRecord:
         return [entry for entry in map(os.fsdecode, entries) if entry.partition("=")[0] in names]
 
 
+class Detachment:
+    """The way of a run into the background, in a `with` block that only a new process enters: the first one waits until
+    the command is started, so that whatever stands in its way is told there, and ends."""
+
+    def __init__(self, run, is_input_open):
+        """`run` is a BackgroundRun, or None where nothing is kept. With `is_input_open` the command's input is one that
+        nothing comes from, else one that has ended."""
+        self.run = run
+        self.is_input_open = is_input_open
+        self.is_started = False
+
+    def __enter__(self):
+        reader, self.writer = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(self.writer)
+            self._leave(reader, pid)
+        os.close(reader)
+        self.guardian = os.getpid()
+        status = Guardian(is_apart=True).fork()
+        if status is not None:
+            os._exit(status)
+        self.talk = os.dup(2)
+        if self.run:
+            self.run.begin()
+        return self
+
+    def _leave(self, reader, pid):
+        """The end of the first process, which has no more to do with the run. A Ctrl-C reaches the other one too, which
+        ends and tells how."""
+        signal, status = quick_module("signal"), 125
+        signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            if os.read(reader, 1):
+                status = 0
+                if self.run:
+                    say.result(self.run.container.id)
+            else:
+                status = exit_code(os.waitpid(pid, 0)[1])
+        except OSError as error:
+            say.error(Error("%s: %s" % (Say.OUTPUT, error.strerror)))
+        finally:
+            os._exit(status)
+
+    def redirect(self):
+        """From now on nothing comes from where udocker was typed, and nothing goes there."""
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        source, self.spring = os.pipe() if self.is_input_open else (null, null)
+        self._show(source, self.run.output if self.run else null)
+
+    @staticmethod
+    def _show(source, target):
+        for number, descriptor in enumerate((source, target, target)):
+            os.dup2(descriptor, number)
+
+    def tell_start(self):
+        """The command is started: the first process may end. Where it has ended, as it was killed, the run fails."""
+        os.write(self.writer, b"1")
+        self.is_started = True
+        for descriptor in self.writer, self.talk:
+            os.close(descriptor)
+
+    def __exit__(self, _, error, __):
+        """What kept the command from being started is told where udocker was typed. The output is left: NFS keeps what
+        is open when it is removed."""
+        if self.is_started and isinstance(error, Error):
+            say.error(error)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._show(null, null)
+        if not self.is_started:
+            os.dup2(self.talk, 2)
+
+
+def run_in_background(context, container, request, is_exec, run):
+    """The exit status of run() in a process of its own, in the background. The first process ends in here."""
+    kept = None if is_exec else BackgroundRun(context.host, container)
+    if kept:
+        kept.check_idle()
+    with Detachment(kept, request.options.interactive or request.options.tty) as request.detachment:
+        request.guardian, status = request.detachment.guardian, 125
+        try:
+            status = run()
+            return status
+        except Error as error:
+            status = error.exit_status or status
+            raise
+        finally:
+            if kept:
+                kept.end(status)
+
+
 def run_container(context, word, argv, options, is_exec=False):
     """Run a command in a container, image or tree: returns its exit status, or becomes the command. One more in a
     container, `is_exec`, has the options of a run that goes on."""
@@ -13319,9 +13574,9 @@ def run_container(context, word, argv, options, is_exec=False):
         check_cidfile(options.cidfile)
     file = find_tree_file(word, options.location)
     mounted = prepare_tree_file(context, file, request) if file else ""
-    if options.rm:
+    if options.rm or options.detach:
         raise_on_signals()
-    if options.rm or options.init:
+    if (options.rm or options.init) and not options.detach:
         request.guardian = os.getpid()
         status = Guardian().fork()
         if status is not None:
@@ -13332,9 +13587,14 @@ def run_container(context, word, argv, options, is_exec=False):
             raise NotFoundError("%s: the container has no tree" % root, "udocker rm it, and create it anew")
         if options.cidfile and container:
             write_container_id(options.cidfile, container)
-        if container and not is_exec and not options.ephemeral:       # what is ephemeral cannot be found
-            RunRecord(context.host, container).write(request)
-        return run_in_tree(context, build_spec(context, root, config, argv, request), mode, word, request, container)
+
+        def run():
+            if container and not is_exec and not options.ephemeral:       # what is ephemeral cannot be found
+                RunRecord(context.host, container).write(request)
+            spec = build_spec(context, root, config, argv, request)
+            return run_in_tree(context, spec, mode, word, request, container)
+
+        return run_in_background(context, container, request, is_exec, run) if options.detach else run()
     finally:
         if options.rm and container and not request.is_sharing:
             remove_after_run(context, container, request.mark)
@@ -14600,12 +14860,24 @@ def command_mkrepo(_, arguments):
     make_store(arguments.directory)
 
 
+def last_status(context, container):
+    """The exit status of the last command that ran in the background; 0 where there is none."""
+    try:
+        with BackgroundRun(context.host, container) as run:
+            return run.status() or 0
+    except (Error, OSError):
+        return 0
+
+
 def inspected(context, word, kind, has_state):
     """(Container or Image, what docker calls some of its properties); of one `kind` alone where one is given."""
     container = context.containers.find(word) if kind != "image" else None
     if container:
         properties = {"Id": container.id, "Name": (container.names or [""])[0], "Image": container.image_name}
-        return container, dict(properties, State=container_state(container)) if has_state else properties
+        if has_state:
+            state = container_state(container)
+            properties["State"] = dict(state, ExitCode=0 if state["Running"] else last_status(context, container))
+        return container, properties
     image = context.images.find(images_of(context, word)[0]) if kind != "container" else None
     if not image:
         raise NotFoundError("%s: no such %s" % (word, kind or "container or image"),
@@ -14725,11 +14997,13 @@ EXECUTION_OPTIONS = (
     Option("--nvidia", meaning="the same as --gpus=all"),
     Option("--device", value="DEVICE", repeatable=True,
            meaning="device that appears: /dev/NAME[:PATH], or VENDOR/CLASS=NAME of a CDI file"),
-    Option("--interactive", "-i", meaning="as docker has it: standard input is always passed on"),
+    Option("--interactive", "-i", meaning="as docker has it: standard input is always passed on; with --detach it is "
+           "one that nothing comes from, else it has ended"),
     Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on"),
     Option("--attach", "-a", value="STREAM", repeatable=True, meaning="as docker has it: all streams always are"),
     Option("--sig-proxy", meaning="as docker has it: signals are always passed on"),
-    Option("--detach", "-d", meaning="refused: the command ends with udocker"),
+    Option("--detach", "-d", meaning="print the container's id when the command is started, and let it go on in the "
+           "background: see logs, stop and wait"),
     Option("--nobanner", meaning="do not tell on the terminal what is run"),
 )
 
@@ -14771,10 +15045,7 @@ RUN_OPTIONS = EXECUTION_OPTIONS + (
 
 
 def tell_omissions(arguments):
-    """One line for what is left out; UsageError for --detach, without which the caller would wait for ever."""
-    if arguments.detach:
-        raise UsageError("--detach: a command ends with the udocker that runs it",
-                         "start it in the background, with nohup and &, in tmux, or as a batch job")
+    """One line for what is left out."""
     left_out = [option.spellings[0] for option in OMITTED_OPTIONS if getattr(arguments, option.attribute)]
     left_out += ["--%s=%s" % (option.attribute, getattr(arguments, option.attribute)) for option in SHARED_OPTIONS
                  if getattr(arguments, option.attribute) not in (None, "", "host")]
@@ -14841,6 +15112,39 @@ def command_kill(context, arguments):
             failures.append(error)
     if failures:
         raise EngineError("; ".join(error.message for error in failures), failures[0].hint)
+
+
+@command("stop", "CONTAINER...", options=(
+    Option("--time", "-t", "--timeout", value="SECONDS", meaning="until what is left is killed; 10 without it"),
+    Option("--signal", "-s", value="SIGNAL", meaning="send this one; without it the image's, or TERM")),
+         examples=("udocker stop mycontainer", "udocker stop --time=60 mycontainer"))
+def command_stop(context, arguments):
+    """Ask what runs in containers, on this host, to end, and kill what is left after a time."""
+    patience = 10 if arguments.timeout is None else parse_count("--time", arguments.timeout, 0)
+    for container in [context.containers.get(word) for word in arguments.container]:
+        number = parse_signal(arguments.signal) if arguments.signal else stop_signal(readable_config(container))
+        stop_container(context, container, number, patience)
+        say.result(container.id)
+
+
+@command("logs", "CONTAINER", options=(
+    Option("--follow", "-f", meaning="and what follows, until the command has ended"),
+    Option("--tail", "-n", value="LINES", meaning="only so many lines, the last ones; or all")),
+         examples=("udocker logs mycontainer", "udocker logs --tail=10 -f mycontainer"))
+def command_logs(context, arguments):
+    """Show what the last command that run --detach started in a container has printed: both streams in one."""
+    count = None if arguments.tail in (None, "all") else parse_count("--tail", arguments.tail, 0)
+    with BackgroundRun(context.host, context.containers.get(arguments.container)) as run, Naming(Say.OUTPUT):
+        for piece in run.pieces(count, arguments.follow):
+            write_all(1, piece)
+
+
+@command("wait", "CONTAINER...", examples=("udocker wait mycontainer",))
+def command_wait(context, arguments):
+    """Wait until what run --detach started in containers has ended, and print the exit status of each."""
+    for container in [context.containers.get(word) for word in arguments.container]:
+        with BackgroundRun(context.host, container) as run:
+            say.result(str(run.wait()))
 
 
 @command("df", options=(FORMAT_OPTION, Option("--verbose", "-v", meaning="as docker has it: all is always shown")),
@@ -15028,17 +15332,13 @@ ABSENT_COMMANDS = {name: hint for names, hint in (
      "images are built elsewhere, with docker, podman or buildah; udocker pull, or udocker load, brings them"),
     (("push",), "udocker save --output=FILE IMAGE writes an archive, and "
                 "skopeo copy docker-archive:FILE docker://IMAGE pushes it"),
-    (("start", "restart"),
-     "a container is a tree at rest: udocker run CONTAINER runs its command, as often as you like"),
-    (("stop",), "udocker kill --signal=TERM CONTAINER asks what runs in it to end"),
+    (("start", "restart"), "a container is a tree at rest: udocker run --detach CONTAINER runs its command in the "
+                           "background, as often as you like"),
     (("pause",), "udocker kill --signal=STOP CONTAINER makes what runs in it wait, but in P1 and P2, where PRoot does "
                  "not let it"),
     (("unpause",), "udocker kill --signal=CONT CONTAINER lets it go on"),
     (("attach",),
-     "a command has the terminal that udocker run was typed at; udocker exec CONTAINER COMMAND runs one more"),
-    (("logs",), "what a command prints goes to who started it: udocker run CONTAINER >FILE 2>&1 keeps it"),
-    (("wait",), "udocker run ends with its command, and with its status; for one in the background there is the "
-                "shell's wait"),
+     "udocker logs --follow CONTAINER shows what runs in the background; udocker exec CONTAINER COMMAND runs one more"),
     (("top", "stats"), "the processes in a container are your own: the host's ps and top show them"),
     (("commit",), "a container keeps its changes; udocker clone CONTAINER copies it, and udocker export CONTAINER | "
                   "udocker import - IMAGE makes an image of its tree, of which --change= tells the rest"),

@@ -247,12 +247,6 @@ def test_all_that_is_left_out_is_told_in_a_line(containers):
     assert result.out == "here\n" and result.err.endswith(" here: --privileged, --detach-keys\n")
 
 
-@pytest.mark.parametrize("command", ["run", "exec"])
-@pytest.mark.parametrize("option", ["-d", "--detach", "-dit"])
-def test_nothing_is_run_in_the_background(containers, command, option):
-    assert "start it in the background" in containers.fails(2, command, option, "busybox", "true").err
-
-
 def test_dockers_runtime_for_gpus(containers):
     """There is none here: so asking for it by either word fails alike."""
     results = [containers("run", word, "busybox", "echo", "here") for word in ("--nvidia", "--runtime=nvidia")]
@@ -274,7 +268,7 @@ def test_ports_are_told(box):
 
 
 @pytest.mark.parametrize("options,word", [
-    (["-d"], "--detach"), (["--tmpfs=scratch"], "absolute"), (["--tmpfs=/"], "root"),
+    (["--tmpfs=scratch"], "absolute"), (["--tmpfs=/"], "root"),
     (["--tmpfs=/x:size=lots"], "lots"), (["--tmpfs=/x:colour=red"], "colour"),
     (["--mount=type=bind,source=/tmp"], "target"),
     (["--mount=type=bind,target=/x"], "source"), (["--mount=type=volume,source=a,target=/x"], "type=bind"),
