@@ -642,6 +642,11 @@ def process_start(pid):
     return "".join(process_words(pid)[19:20])
 
 
+def process_age(pid):
+    """What sorts processes by their age, the oldest first."""
+    return int(process_start(pid) or 0), pid
+
+
 class Host:
     """Facts about the machine and the caller."""
 
@@ -1106,22 +1111,20 @@ class Invocation:
     """What is to be executed, as values: a program, and what this process does to itself before.
 
     `enter` (None, or a function of no arguments) runs in the very process that then executes `path`.
-    With `is_relayed` the program ignores signals, and its only child is the one that they are meant for. With
-    `is_lingering` it does not end with that child, but with the last process below it. A WorkArea (or None) is there
-    while it runs; then `conclude` (None, or a function of the exit status) gives the exit status to tell.
-    `find_process` (None, or a function that gives a process id, or None) tells which process of another session must
-    end with this one. With `is_detached` the program ends at once and leaves that process to be waited for. The program
-    may pass on every descriptor up to `last_descriptor`.
+    With `is_tracer` the program ignores signals, and traces the command, which a Starter makes a child of ours, so that
+    its exit status is ours to see. A WorkArea (or None) is there while it runs; then `conclude` (None, or a function of
+    the exit status) gives the exit status to tell. `find_process` (None, or a function that gives a process id, or
+    None) tells which process of another session must end with this one. With `is_detached` the program ends at once
+    and leaves that process to be waited for. The program may pass on every descriptor up to `last_descriptor`.
     """
 
-    def __init__(self, path, argv, environment, enter=None, is_relayed=False, is_lingering=False, area=None,
-                 conclude=None, find_process=None, is_detached=False, last_descriptor=2):
+    def __init__(self, path, argv, environment, enter=None, is_tracer=False, area=None, conclude=None,
+                 find_process=None, is_detached=False, last_descriptor=2):
         self.path = path
         self.argv = argv
         self.environment = environment
         self.enter = enter
-        self.is_relayed = is_relayed
-        self.is_lingering = is_lingering
+        self.is_tracer = is_tracer
         self.area = area
         self.conclude = conclude
         self.find_process = find_process
@@ -1131,7 +1134,7 @@ class Invocation:
     @property
     def needs_supervisor(self):
         """Whether something remains to be done while the program runs or afterwards."""
-        return self.is_relayed or self.area is not None
+        return self.is_tracer or self.area is not None
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
@@ -1238,8 +1241,9 @@ class Supervisor:
         self.tell_start = tell_start
         self.deadline = self.clock() + timeout if timeout else 0
         self.ending_signal = 0
+        self.command = 0        # the process that the program traces
         self.successor = None
-        self.held = []          # signals that came before the successor was known
+        self.held = []          # signals that came before command or successor was known
         self.watched = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
                         signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
         if invocation.is_detached:
@@ -1279,10 +1283,24 @@ class Supervisor:
             self.tell_start()
             self.tell_start = None
 
-    def _has_command(self, pid):
+    def _has_command(self):
         """Whether the program has started the command."""
-        find = self.invocation.find_process or (lambda: Host.children(pid) if self.invocation.is_relayed else pid)
-        return bool(find())
+        if self.invocation.find_process:
+            return bool(self.invocation.find_process())
+        return bool(self.command or not self.invocation.is_tracer)
+
+    def _adopt_command(self, pid):
+        """Know the command when it has become our child: the first that came, when the one that started it has gone."""
+        if self.invocation.is_tracer and not self.command and not Host.children(pid):
+            self.command = min(self._children() - {pid}, key=process_age, default=0)
+            if self.command:
+                self._deliver_held(pid)
+
+    def _deliver_held(self, pid):
+        """Pass on the signals that came too early."""
+        held, self.held = self.held, []
+        for received in held:
+            self._received(pid, received)
 
     def _start(self, mask):
         reader, writer = self._pipe()       # closed by a successful exec, else it carries the reason
@@ -1318,7 +1336,7 @@ class Supervisor:
         def last_steps():
             # SIGQUIT is PRoot's word for "kill all tracees": if it died by SIGKILL they would run on uncontained
             ending = self.signal.SIGKILL
-            if self.invocation.is_relayed:
+            if self.invocation.is_tracer:
                 ending = self.signal.SIGQUIT
             elif self.invocation.conclude:      # runC and crun pass it on to the command, and end with it
                 ending = self.signal.SIGTERM
@@ -1339,30 +1357,36 @@ class Supervisor:
         self.successor = self.invocation.find_process() if self.invocation.is_detached else None
         if not self.successor:
             return status
-        for received in self.held:
-            self._received(self.successor, received)
+        self._deliver_held(self.successor)
         return self._wait_for(self.successor)
 
     def _wait_for(self, pid):
         while True:
-            self._tell_start(self.tell_start and self._has_command(pid))
+            self._adopt_command(pid)
+            self._tell_start(self.tell_start and self._has_command())
+            if self.command and os.waitid(os.P_PID, self.command, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                self._end(pid)
+                os.waitpid(pid, 0)
+                return exit_code(os.waitpid(self.command, 0)[1])
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return self._status(status)
-            is_watchful = self.ending_signal or self.deadline or self.invocation.is_lingering
-            patience = self.LOOK_AFTER if self.tell_start else self.SWEEP_AFTER if is_watchful else 3600
+            is_watchful = self.ending_signal or self.deadline
+            is_early = self.tell_start or self.held
+            patience = self.LOOK_AFTER if is_early else self.SWEEP_AFTER if is_watchful else 3600
             received = self.signal.sigtimedwait(self.watched, patience)
             if self.deadline and self.clock() > self.deadline:
                 os.kill(pid, self.signal.SIGKILL)
             if received is None:
-                self._sweep(pid)
+                if self.guardian and os.getppid() != self.guardian:
+                    self._end(pid)      # nobody is left who would wait for the command
             elif received.si_signo != self.signal.SIGCHLD:
                 self._received(pid, received)
 
     def _received(self, pid, received):
         # A signal that the terminal sends goes to its whole foreground group, the command included
         # (si_code above 0: from the kernel): only what was sent to us alone is passed on, unless the command has left.
-        if self.invocation.is_detached and not self.successor:
+        if self.invocation.is_detached and not self.successor or self.invocation.is_tracer and not self.command:
             self.held.append(received)
         elif received.si_signo == self.signal.SIGTSTP:
             self._pause()
@@ -1370,7 +1394,7 @@ class Supervisor:
         elif self.successor and received.si_code > 0:       # to the group that it has become the leader of
             send_signal(-self.successor, received.si_signo)
         elif received.si_code <= 0:
-            send_signal((Host.children(pid) or [pid])[0] if self.invocation.is_relayed else pid, received.si_signo)
+            send_signal(self.command or pid, received.si_signo)
         if received.si_signo not in (self.signal.SIGUSR1, self.signal.SIGUSR2):
             self.ending_signal = received.si_signo
 
@@ -1383,12 +1407,9 @@ class Supervisor:
         self.signal.pthread_sigmask(self.signal.SIG_BLOCK, [self.signal.SIGTSTP])
         send_signal(-self.successor, self.signal.SIGCONT)
 
-    def _sweep(self, pid):
-        """Where the command has ended and PRoot waits for what that left behind, and we adopted: make an end. So too
-        where nobody is left who would wait for the command."""
-        is_over = self.invocation.is_relayed and not Host.children(pid) and self._children() != {pid}
-        if is_over or self.guardian and os.getppid() != self.guardian:
-            os.kill(pid, self.signal.SIGQUIT if self.invocation.is_relayed else self.signal.SIGKILL)
+    def _end(self, pid):
+        """End the program, a tracer with all that it traces."""
+        os.kill(pid, self.signal.SIGQUIT if self.invocation.is_tracer else self.signal.SIGKILL)
 
     def _children(self):
         return set(Host.children(os.getpid())) - self.strangers
@@ -1403,10 +1424,9 @@ class Supervisor:
             orphans = self._children()
 
     def _status(self, status):
-        code = exit_code(status)
-        # PRoot says 255 where a signal ended the command: which one is known when it came through here.
-        is_hidden = self.invocation.is_relayed and code == 255 and self.ending_signal
-        return 128 + self.ending_signal if is_hidden else code
+        # A tracer that ended first may have been told to before there was a command
+        is_early = self.invocation.is_tracer and not self.command and self.ending_signal
+        return 128 + self.ending_signal if is_early else exit_code(status)
 
 
 class Guardian(Supervisor):
@@ -7304,6 +7324,45 @@ def read_elf(path, read):
         return read(ElfFile(descriptor, os.fstat(descriptor).st_size))
 
 
+class Starter:
+    """A program of a few bytes that executes, in a new process, what its operands say, and ends at once: so the command
+    becomes a child of the next process above that adopts orphans. Its status is 127 where there is no such program, 126
+    where it cannot be executed. elf(5), prctl(2): PR_SET_CHILD_SUBREAPER"""
+
+    ADDRESS = 0x400000
+    # e_machine, e_flags, and what tests/starters/ has as text, by uname's machine
+    X86_64 = (62, 0, "488b0c24488d742410488d54cc10488b3e5657b8390000000f055f5e85c07517b83b0000000f0583f8fe"
+                     "400f94c7400fb6ff83c77eeb0231ffb8e70000000f05")
+    I386 = (3, 0, "8b0c248d7424088d548c08b802000000cd8085c075188b1e89f1b80b000000cd8031db83f8fe0f94c383c37e"
+                  "eb0231dbb8fc000000cd80")
+    AARCH64 = (183, 0, "f30340f9f4430091950e138b200280d2010080d2020080d2030080d2040080d2881b80d2010000d4400100b5"
+                       "800240f9e10314aae20315aaa81b80d2010000d41f0800b1c00f80d20014809a02000014000080d2c80b80d2"
+                       "010000d4")
+    ARM = (40, 0x5000000, "00409de508508de2046185e00270a0e3000000ef000050e30800001a000095e50510a0e10620a0e1"
+                          "0b70a0e3000000ef020070e37e00a0e301008002000000ea0000a0e3f870a0e3000000ef")
+    MACHINES = {"x86_64": X86_64, "i386": I386, "i686": I386, "aarch64": AARCH64, "armv6l": ARM, "armv7l": ARM,
+                "armv8l": ARM}
+
+    @classmethod
+    def program(cls, machine):
+        """Its bytes; EngineError where it is not known for a machine."""
+        import struct
+        if machine not in cls.MACHINES:
+            raise EngineRefusedError("a command cannot be started below PRoot on a machine of type %s" % machine,
+                                     "mode N1 can")
+        number, flags, code = cls.MACHINES[machine]
+        is_64 = machine in ("x86_64", "aarch64")
+        word, sizes = ("Q", (64, 56)) if is_64 else ("I", (52, 32))
+        place, size = sum(sizes), sum(sizes) + len(code) // 2
+        header = struct.pack("<7s9xHHI3%sI6H" % word, b"\x7fELF%c\1\1" % (2 if is_64 else 1), 2, number, 1,
+                             cls.ADDRESS + place, sizes[0], 0, flags, sizes[0], sizes[1], 1, 0, 0, 0)
+        # p_flags, to be read and executed, has another place in each
+        fields = (0, cls.ADDRESS, cls.ADDRESS, size, size)
+        segment = struct.pack("<II6Q", 1, 5, *fields + (0x1000,)) if is_64 else struct.pack(
+            "<8I", 1, *fields + (5, 0x1000))
+        return header + segment + bytes.fromhex(code)
+
+
 def embedded_program(path):
     """[(offset, bytes)] of what is loaded of a program for the same machine that lies in the one at `path`. elf(5)"""
     with open(path, "rb") as file:
@@ -9530,6 +9589,8 @@ class PRootEngine(ExecutableEngine):
     # with clone3, which they do not know, but then threads do not share one
     SPAWN_MARK = b"can't allocate heap"
 
+    START = "udocker-start"     # the name of the Starter inside, among what is the host's where there is such a place
+
     # Since Linux 4.8 filters are asked after the tracer. In RHEL 7.8 and 7.9 too, whose release tells nothing of it: by
     # this variable newer PRoots are told
     ORDER_VARIABLE = "PROOT_NEW_SECCOMP"
@@ -9578,23 +9639,21 @@ class PRootEngine(ExecutableEngine):
                 words = [setter] + ["%s=%s" % pair for pair in sorted(set_inside.items())] + words
             else:
                 say.warning("%s: left out, as the container has no env program to set it" % ", ".join(set_inside))
-        area = WorkArea(self.temporary) if spec.memory_mounts else None
+        area, starter = WorkArea(self.temporary), Starter.program(self.host.machine)
         spec = self._with_directories(spec, area)
         environment.update(self._program_names(spec))
-        ends_with_command = b"--kill-on-exit" in self.content       # older ones lack it
-        argv = [self.executable, "-v", "-1"] + (["--kill-on-exit"] if ends_with_command else [])
-        argv += self._emulation(spec, program) + ["-r", os.path.realpath(spec.root), "-w", spec.directory]
+        argv = [self.executable, "-v", "-1"] + self._emulation(spec, program)
+        start = "/%s/%s" % ("proc" if "/proc" in [mount.guest for mount in spec.mounts] else "", self.START)
+        argv += ["-b", "%s/start:%s" % (area.path, start), "-r", os.path.realpath(spec.root), "-w", spec.directory]
         for mount in spec.mounts:
             argv += ["-b", mount.source + ":" + mount.guest]
-        account = spec.account
-        if account.uid == 0:
-            argv.append("-0")
-        if (account.uid, account.gid) not in ((0, 0), (self.host.uid, self.host.gid)):
-            argv += ["-i", "%d:%d" % (account.uid, account.gid)]
+        ids = (spec.account.uid, spec.account.gid)
+        if ids != (self.host.uid, self.host.gid):
+            argv += ["-i", "%d:%d" % ids]
         if spec.kernel or spec.host_name:
             argv += ["-k", self._kernel(spec)]
-        return Invocation(self.executable, argv + words, environment, lambda: self._enter(spec, area), is_relayed=True,
-                          is_lingering=not ends_with_command, area=area)
+        return Invocation(self.executable, argv + [start] + words, environment,
+                          lambda: self._enter(spec, area, starter), is_tracer=True, area=area)
 
     def _emulation(self, spec, program):
         """PRoot's option for a program of another machine."""
@@ -9610,8 +9669,6 @@ class PRootEngine(ExecutableEngine):
     @staticmethod
     def _with_directories(spec, area):
         """The RunSpec with directories of the host, empty and in `area`, for those that would be in memory."""
-        if not area:
-            return spec
         import copy
         places = [Mount("%s/%d" % (area.path, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
         changed = copy.copy(spec)
@@ -9648,9 +9705,11 @@ class PRootEngine(ExecutableEngine):
             environment[self.ORDER_VARIABLE] = "1"
         return environment, set_inside
 
-    def _enter(self, spec, area):
+    def _enter(self, spec, area, starter):
+        with Closing(os.open(area.path + "/start", NEW_FILE, 0o700)) as descriptor:
+            write_all(descriptor, starter)
         for mount in spec.mounts:
-            if area and mount.source.startswith(area.path + "/"):
+            if mount.source.startswith(area.path + "/"):
                 os.mkdir(mount.source)
                 os.chmod(mount.source, 0o1777)
         # PRoot makes the places that the tree lacks too, and takes them away at its end from its neighbours
@@ -10643,12 +10702,12 @@ class TreeProcesses:
     """The processes of this host that run in the tree of a container, by what each engine shows of it.
 
     In N1 and R1 the tree is their root; the library of Fakechroot finds it in their environment. PRoot has it among
-    its words, as others may, and traces: it is of `tracers`, and its first child the command.
+    its words, as others may, and traces: it is of `tracers`, and the oldest that it traces the command.
     """
 
     def __init__(self, root, processes=None):
         """`processes` are own_processes() where those of several trees are wanted."""
-        self.tracers, self.members = [], []
+        self.tracers, self.members, self.traced = [], [], []
         try:
             word, own = os.fsencode(os.path.realpath(root)), os.stat(root)
         except FileNotFoundError:
@@ -10660,6 +10719,8 @@ class TreeProcesses:
                 self.tracers += [pid] * (pid in tracing)
             elif os.path.samestat(root, own) or b"\0FAKECHROOT_BASE=" + word + b"\0" in variables:
                 self.members.append(pid)
+        for one in self.tracers:
+            self.traced += sorted((pid for pid, _, _, _, tracer in processes if tracer == one), key=process_age)[:1]
 
     def is_empty(self):
         """Whether nothing runs."""
@@ -10668,8 +10729,7 @@ class TreeProcesses:
     def commands(self):
         """Those of them that udocker started."""
         started = {child for pid in self.members for child in Host.children(pid)}
-        traced = [child for pid in self.tracers for child in Host.children(pid)[:1]]
-        return traced + [pid for pid in self.members if pid not in started]
+        return self.traced + [pid for pid in self.members if pid not in started]
 
     def kill(self):
         """End all of them. Without a tracer its commands would run on uncontained: SIGQUIT makes PRoot end them."""

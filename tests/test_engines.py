@@ -430,3 +430,45 @@ def test_filters_jump_forward_and_end_with_a_verdict():
             code, _, if_true, if_false = program[8 * position:8 * position + 4]
             assert code != 0x15 or position + 1 + max(if_true, if_false) < count
         assert program[-8] == 0x06
+
+
+# Executes lists of words, each as the first process of a Starter, and tells how the second ones end
+ADOPTER = """import json, os, sys, udocker
+udocker.Kernel().adopt_orphans()
+for words in map(json.loads, sys.argv[1:]):
+    starter = os.fork()
+    if not starter:
+        os.execv(words[0], words)
+    ended = dict(os.wait() for _ in range(2))
+    assert ended.pop(starter) == 0
+    print(ended.popitem()[1] >> 8)
+"""
+STARTERS = [("x86_64", "", ["--64"], None), ("i386", "", ["--32"], None),
+            ("aarch64", "aarch64-linux-gnu-", [], "qemu-aarch64-static"),
+            ("arm", "arm-linux-gnueabihf-", [], "qemu-arm-static")]
+
+
+@pytest.mark.parametrize("name, prefix, options, emulator", STARTERS)
+def test_a_starter(name, prefix, options, emulator, tmp_path):
+    """Its bytes are those of its text; it gives the command to who adopts orphans, and says what cannot be started."""
+    text, machine = Path(__file__).parent / "starters" / (name + ".s"), {"arm": "armv7l"}.get(name, name)
+    code, path = tmp_path / "code", tmp_path / "starter"
+    subprocess.run([need(prefix + "as")] + options + ["-o", str(tmp_path / "object"), str(text)], check=True)
+    subprocess.run([need(prefix + "objcopy"), "-O", "binary", "-j", ".text", str(tmp_path / "object"), str(code)],
+                   check=True)
+    path.write_bytes(program_under_test.Starter.program(machine))
+    path.chmod(0o700)
+    assert path.read_bytes().endswith(code.read_bytes())
+    if emulator is None and name != os.uname().machine:
+        pytest.skip("the programs of %s need not run here" % name)
+    start = ([need(emulator)] if emulator else []) + [str(path)]
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "text").chmod(0o700)
+    commands = [["/bin/sh", "-c", "exit 3"], ["/nowhere"], [str(tmp_path / "text")]]
+    statuses = in_main_thread(ADOPTER, *[json.dumps(start + command) for command in commands])
+    assert statuses.split() == ["3", "127", "126"]
+
+
+def test_a_machine_without_a_starter():
+    with pytest.raises(program_under_test.EngineRefusedError):
+        program_under_test.Starter.program("vax")

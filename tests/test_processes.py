@@ -250,6 +250,19 @@ def test_what_runs_ends_with_a_udocker_that_is_killed(udocker, images, mode, tok
     assert len(program.ok("ps", "-q").out.split()) == (options == ["--init"])
 
 
+@pytest.mark.parametrize("script,status", [
+    ("/bin/sh -c :; kill -TERM $$", signal.SIGTERM), ("/bin/sh -c :; kill -SEGV $$", signal.SIGSEGV),
+    ("sleep 0.1 & kill -KILL $$; sleep 9", signal.SIGKILL), ("/bin/sh -c 'exit 5'; kill -TERM $$", signal.SIGTERM)])
+def test_the_signal_that_ended_the_command_is_known(box, script, status):
+    """Whatever others in the container said before and afterwards."""
+    assert box("run", "busybox", "sh", "-c", script).status in ended_by(status)
+
+
+def test_the_status_is_that_of_the_command(box):
+    for script in "sleep 0.1 & exit 3", "(sleep 0.1; exit 4) & exit 3":
+        assert box("run", "busybox", "sh", "-c", script).status == 3
+
+
 def test_a_reader_that_leaves_ends_the_writer(box):
     """Python ignores SIGPIPE; the command must not inherit that."""
     assert box.ok("run", "busybox", "sh", "-c", "(yes; echo $? >&2) | head -n 1").err == "%d\n" % (128 + 13)
