@@ -88,7 +88,7 @@ BEHAVIOURS = {
     "words of other scripts": row("lab sh -c 'printf %s \"$1\"' sh \u00e9\u20ac\U0001f600", "\u00e9\u20ac\U0001f600"),
     # Status
     "status": row("lab sh -c 'exit 7'", "", 7),
-    "killed": row("lab sh -c 'kill -TERM $$'", "", 128 + signal.SIGTERM, unless={"P*": ("", 255)}),
+    "killed": row("lab sh -c 'kill -TERM $$'", "", 128 + signal.SIGTERM),
     "no command": row("lab no-such-command", "", 127),
     "no file": row("lab /bin/no-such-command", "", 127),
     "no file there": row("-w /bin lab ./no-such-command", "", 127),
