@@ -55,7 +55,7 @@ def header(name, kind=b"0", size=0, mode=0o644, mtime=MTIME, link="", magic=USTA
 def with_signed_sum(entry):
     """The same with the sum of its header as old archivers made it, whose bytes had a sign."""
     block = entry[:148] + b" " * 8 + entry[156:BLOCK]
-    return block[:148] + b"%06o\0 " % sum(byte - 256 if byte > 127 else byte for byte in block) + entry[156:]
+    return block[:148] + b"%07o " % sum(byte - 256 if byte > 127 else byte for byte in block) + entry[156:]
 
 
 def padded(data):
@@ -161,8 +161,9 @@ def sparse_files(name, *pieces):
 
 
 def _sparse_header(name, places, size, length):
-    """In the header there is room for four places, in each block behind it for 21: a byte tells whether one follows."""
-    numbers = b"".join(octal(number, 12) for number in places)
+    """In the header there is room for four places, in each block behind it for 21: a byte tells whether one follows.
+    Numbers may be of either kind."""
+    numbers = b"".join((octal, base_256)[position % 2](number, 12) for position, number in enumerate(places))
     behind = [numbers[start:start + 504].ljust(504, b"\0") for start in range(96, len(numbers), 504)]
     follows = [b"\1"] * len(behind) + [b"\0"]
     first = header(name, kind=b"S", magic=GNU, size=length,
@@ -205,7 +206,8 @@ def names(base):
         "absolute outside": [tar(file(base + "/canary", b"new"), directory(base + "/dir", mode=0o700))],
         "the root itself": [tar(*map(directory, ["..", "../", "/", ".", "./"]))],
         "odd characters": [tar(*map(file, odd))],
-        "100 bytes and a prefix": [tar(file("n" * 100, b"x"), file("x" * 50, b"y", prefix=b"p" * 155))],
+        "100 bytes and a prefix": [tar(file("n" * 100, b"x"), file("x" * 50, b"y", prefix=b"p" * 155),
+                                       symlink("l", "t" * 100))],
         "255 bytes": [tar(gnu_long_name("n" * 255), file("n", b"x"))],
         "a directory in the oldest format": [tar(*oldest)],
         "a file whose name ends like a directory's": [tar(file("a/f/", b"1"), file("g"))],
@@ -308,6 +310,9 @@ def opaque_whiteouts(base):
         "the same name": [lower, tar(file("d/x", b"new"), opaque("d"))],
         "a new link to a lower file": [lower, tar(hardlink("d/y", "d/x"), opaque("d"))],
         "what came by a link": [lower, tar(file("l/y"), opaque("d"))],
+        "what came by a link with dots": [lower, tar(symlink("m", "./d//"), file("m/y"), opaque("d"))],
+        "below two directories": [tar(file("d/e/f/a"), file("d/e/g/a")),
+                                  tar(file("d/e/f/b"), file("d/e/g/b"), opaque("d"))],
         "the root": [lower, tar(opaque(""), file("z"))],
         "the root, with a dot": [lower, tar(file("z"), opaque("."))],
         "by a link inside": [lower, tar(opaque("l"), file("l/y"))],
@@ -340,7 +345,7 @@ def formats(base):
         "numbers that fill the field": [tar(file("a", b"abc", size=b"000000000003", mtime=b"11145401322 "))],
         "sizes of what has no data": [tar(file("a", b"1"), hardlink("b", "a", size=5), directory("c", size=6),
                                           symlink("d", "x", size=7), file("e", b"2"))],
-        "a sum of bytes with a sign": [tar(with_signed_sum(file(b"\xe9t\xe9", b"1")))],
+        "a sum of bytes with a sign": [tar(with_signed_sum(file(b"\x7f\x80\xe9", b"1")))],
         "no end": [file("a", b"1")],
         "half an end": [file("a", b"1") + bytes(BLOCK)],
         "an end right after the last byte": [header("a", size=3) + b"abc"],
@@ -412,6 +417,7 @@ def broken_headers(base):
         "extended size that is no number": [tar(pax([("size", "x")]), file("s"))],
         "extended size with an underscore": [tar(pax([("size", "1_0")]), file("s", b"x" * 10))],
         "extended size with a space": [tar(pax([("size", " 1")]), file("s", b"x"))],
+        "extended size of half the universe": [tar(pax([("size", "%d" % 2 ** 62)]), file("s"))],
         "extended size beyond the end": [tar(pax([("size", "10000000")]), file("s"))],
         "an extended header of 8 GiB": [tar(raw_pax(b"", size=b"77777777777\0"), file("s"))],
         "a long name of 8 GiB": [tar(header("x", kind=b"L", magic=GNU, size=b"77777777777\0"), file("s"))],

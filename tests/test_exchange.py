@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tarfile
 import termios
@@ -217,6 +218,13 @@ def test_times_to_the_nanosecond(udocker, time):
     os.utime(root_of(udocker, "a") + "/x", ns=(0, time))
     udocker.ok("import", "--tocontainer", "--name=b", "-", input=udocker.ok("export", "a").out_bytes)
     assert os.stat(root_of(udocker, "b") + "/x").st_mtime_ns == time
+
+
+def test_a_socket_is_left_out_of_an_export(udocker):
+    udocker.ok("import", "--tocontainer", "--name=a", "-", input=LOWER)
+    os.mknod(root_of(udocker, "a") + "/socket", stat.S_IFSOCK | 0o600)
+    with tarfile.open(fileobj=io.BytesIO(udocker.ok("export", "a").out_bytes)) as content:
+        assert sorted(content.getnames()) == ["etc", "etc/issue", "etc/motd"]
 
 
 @pytest.mark.parametrize("reader", ["tarfile", "tar"])

@@ -402,11 +402,14 @@ def test_gzip_may_be_followed_by_zeros(bench):
 
 @pytest.mark.parametrize("there, taken", [
     ((), "zlib"), (("zlib_ng.zlib_ng",), "zlib_ng.zlib_ng"), (("isal.isal_zlib",), "isal.isal_zlib"),
-    (("isal.isal_zlib", "zlib_ng.zlib_ng"), "isal.isal_zlib")])
+    (("isal.isal_zlib", "zlib_ng.zlib_ng"), "isal.isal_zlib"), (("broken isal.isal_zlib",), "zlib"),
+    (("broken isal.isal_zlib", "zlib_ng.zlib_ng"), "zlib_ng.zlib_ng")])
 def test_gzip_is_inflated_by_the_fastest_that_is_there(monkeypatch, there, taken):
     """The tests that unpack take whichever this Python has: the newest one that tests/run knows has isal."""
     for name in "isal.isal_zlib", "zlib_ng.zlib_ng":
         module = SimpleNamespace(__name__=name, decompressobj=None) if name in there else None
+        if "broken " + name in there:
+            module = SimpleNamespace(__name__=name)
         monkeypatch.setitem(sys.modules, name, module)       # None: there is no such module
     assert udocker.inflating_module().__name__ == taken
 

@@ -1,9 +1,11 @@
 """load, with archives of skopeo, umoci and both kinds of docker save, good and bad."""
 import gzip
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 
@@ -95,6 +97,20 @@ def test_load_of_docker_save_since_25(udocker, order, dot):
     assert stored(udocker, "lab/made:1.0") == stored(udocker, "made:latest") == BOTH.manifest
 
 
+def test_load_and_save_of_an_image_with_two_manifests(udocker):
+    """Each name keeps its own, and docker, which knows no manifests, is told of one image with both names."""
+    noted = dict(json.loads(BOTH.manifest.decode()), annotations={"note": "of the second"})
+    other = BOTH._replace(manifest=json_bytes(noted))
+    members = docker_25((BOTH, ["lab/a:1", "lab/b:2"]))
+    entries = index(entry(BOTH, "docker.io/lab/a:1"), entry(other, "docker.io/lab/b:2"))
+    udocker.ok("load", input=archive(dict(members, **layout_of(entries, BOTH, other))))
+    assert (stored(udocker, "lab/a:1"), stored(udocker, "lab/b:2")) == (BOTH.manifest, other.manifest)
+    saved = udocker.ok("save", "lab/a:1", "lab/b:2").out_bytes
+    with tarfile.open(fileobj=io.BytesIO(saved)) as read_back:
+        said = json.loads(read_back.extractfile("manifest.json").read().decode())
+    assert [image["RepoTags"] for image in said] == [["docker.io/lab/a:1", "docker.io/lab/b:2"]]
+
+
 @pytest.mark.parametrize("link", [
     lambda name, first: symlink(name, "../" + first), lambda name, first: hardlink(name, first),
     lambda name, first: file(name, LOWER),
@@ -153,7 +169,7 @@ def test_load_of_compressed_layers(udocker, pack):
     (layout_of(index(entry(BOTH, "docker.io/lab/made:1.0"), entry(THRICE, "made:2")), BOTH, THRICE), [],
      ["lab/made:1.0", "made:2"]),
     (layout_of(index(entry(BOTH, "1.0")), BOTH), ["lab/new"], ["lab/new:1.0"]),
-    (layout_of(index(entry(BOTH)), BOTH), ["lab/new"], ["lab/new:latest"]),
+    (layout_of(index(ATTESTATION, entry(BOTH)), BOTH, more=[STATEMENT]), ["lab/new"], ["lab/new:latest"]),
 ])
 @pytest.mark.parametrize("is_directory", [False, True])
 def test_names_of_loaded_images(udocker, members, words, names, is_directory):
@@ -219,6 +235,9 @@ def with_manifest(**members):
 
 
 GOOD = docker_25((BOTH, ["lab/made:1.0"]))
+DEEP = [INNER]
+for _ in range(6):
+    DEEP.append(index(descriptor_of(DEEP[-1], OCI_INDEX)))
 LAYER, CONFIG = blob(BOTH.layers[0].blob), blob(BOTH.config)
 OTHER_CONFIG = json_bytes(image_config([Layer(LOWER), Layer(HIGHEST)]))
 BAD = {
@@ -262,6 +281,7 @@ BAD = {
     "index: a manifest that is no JSON": (layout_of(index(descriptor_of(b"{", OCI_MANIFEST)), more=[b"{"]), "JSON"),
     "index: no image for here": (layout_of(index(*PLATFORMS), FOREIGN_ONE), FOREIGN),
     "index: attestations alone": (layout_of(index(ATTESTATION), more=[STATEMENT]), "no image"),
+    "index: indexes without end": (layout_of(DEEP[-1], NATIVE_ONE, more=DEEP), "without end"),
     "index: a name that is none": (layout_of(index(entry(BOTH, "UPPER:1")), BOTH), "name"),
 }
 
@@ -278,6 +298,13 @@ def test_load_of_what_is_bad(udocker, what, is_directory):
     else:
         source.write_bytes(archive(members))
     refused(udocker, told, "load", "-i", source)
+
+
+@pytest.mark.parametrize("data, told", [
+    (directory("d") * 20002, "more than 20000 members"), (file("index.json", bytes((16 << 20) + 1)), "16.8 MB")],
+                         ids=["members", "document"])
+def test_load_of_more_than_any_archive_has(udocker, data, told):
+    refused(udocker, told, "load", input=data)
 
 
 @pytest.mark.parametrize("link", [symlink, hardlink])
