@@ -3920,15 +3920,16 @@ class BearerAuthorization(NoAuthorization):
 
     def _realm(self, text):
         from urllib.parse import urljoin
+        shown = shown_url(self.registry_url)
         try:
             realm = urljoin(self.registry_url, text)
             here, there = split_url(self.registry_url), split_url(realm)
         except ValueError:
-            raise AuthError(401, shown_url(self.registry_url), "the token server %r is no http address" % text[:200])
+            raise RegistryError(401, shown, "the token server %r is no http address" % text[:200])
         if here[0] == "https" and there[0] == "http" and not self.client.insecure:
-            raise AuthError(401, shown_url(self.registry_url), "its token server is not on https: " + shown_url(realm))
+            raise RegistryError(401, shown, "its token server is not on https: " + shown_url(realm))
         if here != there and is_private(there[1]) and not is_private(here[1]):
-            raise AuthError(401, shown_url(self.registry_url), "its token server is the private address " + there[1])
+            raise RegistryError(401, shown, "its token server is the private address " + there[1])
         self.is_trusted = here[1] == there[1] or there[0] == "https"
         if self.credential and here[1] != there[1]:
             say.info("%s for %s is on another host, %s" % (
@@ -3981,7 +3982,7 @@ class BearerAuthorization(NoAuthorization):
         document = parse_json(body, shown_url(self.realm))
         token = document.get("token") or document.get("access_token")
         if not isinstance(token, str) or not token:
-            raise AuthError(401, shown_url(self.realm), "the token server gave no token")
+            raise RegistryError(401, shown_url(self.realm), "the token server gave no token")
         life = document.get("expires_in")
         return token, min(life, 86400) if isinstance(life, int) else 0
 
@@ -4064,10 +4065,10 @@ class Registry:
         return NoAuthorization()
 
     def check(self):
-        """AuthError unless the registry accepts the credential that it is shown."""
+        """RegistryError unless the registry accepts the credential that it is shown."""
         self.connect()
         if isinstance(self.authorization, BearerAuthorization) and not self.authorization.is_trusted:
-            raise AuthError(401, self.name, "its token server is on another host and not on https")
+            raise RegistryError(401, self.name, "its token server is on another host and not on https")
         answer = self.client.exchange(self.url + "/v2/", fields=self.authorization.fields(""))
         if answer.status >= 400:
             raise error_from(answer, self.name)

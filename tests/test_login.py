@@ -84,6 +84,7 @@ def test_debugging_tells_no_password(udocker, private_registry):
 @pytest.mark.parametrize("words", [
     [], ["--username=x"], ["--password=x"], ["--password-stdin"], ["-u", "x", "--password-stdin", "--password=y"],
     ["a:1", "--registry=b:1", "-u", "x", "-p", "y"], ["-u", "x:y", "-p", "z", "127.0.0.1:1"], ["-u", "", "-p", "z"],
+    ["-u", "x", "-p", "y", "http://["],
 ])
 def test_words_that_do_not_fit(udocker, words):
     result = udocker("login", *words)
@@ -112,6 +113,13 @@ def test_an_anonymous_token_is_no_login(udocker, faulty):
     faulty.always("/token", Answer(200, b'{"token": "for everybody"}'))
     faulty.gate = BearerGate(TokenDesk(), 'Bearer realm="%s/token"' % faulty.url)
     udocker.fails(1, "login", "-u", USER, "--password-stdin", faulty.host, input=b"x")
+
+
+def test_a_token_server_elsewhere_without_tls_sees_no_password(udocker, faulty):
+    faulty.always("/token", Answer(200, b'{"token": "for everybody"}'))
+    faulty.gate = BearerGate(TokenDesk(), 'Bearer realm="http://localhost:%d/token"' % faulty.port)
+    result = udocker.fails(1, "-q", "login", "-u", USER, "--password-stdin", faulty.host, input=b"x")
+    assert "not on https" in result.err and faulty.paths("GET") == ["/v2/"]
 
 
 @pytest.mark.parametrize("answer", [denied(), denied(status=403), Answer(404), Answer(500),

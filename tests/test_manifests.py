@@ -323,7 +323,7 @@ def test_dockers_list_of_manifests(puller, faulty):
 @pytest.mark.parametrize("wanted,offered", [
     ("linux/s390x", ["linux/amd64", "linux/arm/v7", "windows/arm64"]), ("linux/arm/v5", ["linux/arm/v6"]),
     ("linux/arm64/v9", ["linux/arm64/v10"]),
-    ("linux/arm64", ["windows/arm64"]), ("linux/amd64", []),
+    ("linux/arm64", ["windows/arm64"]), ("linux/amd64", []), ("linux/amd64", ["linux/amd64/v2"]),
 ])
 def test_a_platform_that_is_missing_is_told_with_those_there_are(puller, faulty, wanted, offered):
     index = add_choice(faulty, offered)
@@ -333,7 +333,8 @@ def test_a_platform_that_is_missing_is_told_with_those_there_are(puller, faulty,
 @pytest.mark.parametrize("text, host, repository", [
     ("busybox", "", "busybox"), ("lab/busybox:1", "", "lab/busybox"), ("localhost", "", "localhost"),
     ("localhost/a", "localhost", "a"), ("h.org/lab/a", "h.org", "lab/a"), ("h:5000/a:1", "h:5000", "a"),
-    ("[::1]/a", "[::1]", "a"), ("Host/a", "Host", "a")])
+    ("[::1]/a", "[::1]", "a"), ("Host/a", "Host", "a"), ("docker.io/library/a", "", "a"),
+    ("library/a/b", "", "library/a/b")])
 def test_which_part_of_a_reference_is_a_host(text, host, repository):
     reference = program_under_test.Reference.parse(text)
     assert (reference.host, reference.repository) == (host, repository)
@@ -538,6 +539,7 @@ def test_a_config_that_names_layers_strangely_is_no_traceback(puller, faulty, di
 ARTIFACTS = {
     "a Helm chart": ("application/vnd.cncf.helm.config.v1+json",
                      "application/vnd.cncf.helm.chart.content.v1.tar+gzip"),
+    "a tar of its own": ("application/vnd.lab.own.v1+json", OCI_LAYER),
     "a signature": (OCI_CONFIG, "application/vnd.dev.cosign.simplesigning.v1+json"),
     "an attestation": (OCI_CONFIG, "application/vnd.in-toto+json"),
     "a file": ("application/vnd.oci.empty.v1+json", "text/plain"),

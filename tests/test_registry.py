@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from conftest import need
 from faulty_registry import (CHUNKED, OCI_LAYER, UNTIL_CLOSE, Answer, BearerGate, FaultyRegistry, Layer, Site,
                              TokenDesk, changed_body, content, cut_after, digest_of, framed, hub_limit,
                              redirect, slowly, text_layer, too_many, with_field)
@@ -385,6 +386,16 @@ def test_the_next_pull_goes_on_where_the_last_stopped(each_puller, faulty):
     assert each_puller.text(faulty.image.reference) == "hello"
 
 
+def test_what_the_last_pull_left_may_be_bad(puller, faulty):
+    """Then it comes anew."""
+    faulty.once(faulty.large, lambda request, good: good.but(
+        body=bytes(len(good.body)), cut=SIZE // 2, piece=SIZE // 4, pause=0.3))
+    puller.with_env(UDOCKER_RETRIES="0").refused(faulty.image.reference)
+    puller.pull(faulty.image.reference)
+    assert [start > 0 for start in ranges(faulty)] == [False, True, False]
+    assert puller.text(faulty.image.reference) == "hello"
+
+
 def test_many_breaks_with_progress_are_no_failure(puller, faulty):
     faulty.once(faulty.large, *[cut_after(20000) for _ in range(10)])
     puller.pull(faulty.image.reference)
@@ -496,7 +507,8 @@ def test_a_limit_until_tomorrow_is_told(puller, faulty, when):
     assert time.monotonic() - started < 20
 
 
-@pytest.mark.parametrize("when", ["soon", "-5", "", "0", "1e9", "Thu, 01 Jan 1970 00:00:00 GMT", "9" * 400])
+@pytest.mark.parametrize("when", ["soon", "-5", "", "0", "1e9", "Thu, 01 Jan 1970 00:00:00 GMT",
+                                  "Thu, 01 Jan 99999 00:00:00 GMT", "9" * 400])
 def test_a_strange_time_to_wait_is_no_time(puller, faulty, when):
     faulty.once(faulty.large, too_many(Retry_After=when))
     result = puller.udocker("-q", "pull", faulty.image.reference)
@@ -662,6 +674,24 @@ def test_a_redirect_from_https_to_http_is_not_followed(puller, certificate, else
         trusting = puller.with_env(**dict(transports()[transport], **{variable: certificate}))
         assert "certificate" not in trusting.refused(image.reference)
     assert not elsewhere.requests
+
+
+def test_curl_serves_where_pycurl_does_not_work(puller, faulty, tmp_path):
+    need("curl")
+    (tmp_path / "pycurl.py").write_text("raise ImportError('for another Python')\n")
+    without = puller.with_env(PYTHONPATH=str(tmp_path))
+    without.with_env(PATH=str(tmp_path)).refused(faulty.image.reference, told=["neither pycurl nor the curl"])
+    without.pull(faulty.image.reference)
+
+
+@pytest.mark.parametrize("content, told", [
+    (b"#!/bin/sh\necho hello\n", "the answer is not HTTP"), (b"#!/bin/sh\necho no; exit 2\n", "failed"),
+    (b"\0", "Exec format error")])
+def test_what_is_no_curl_is_told(puller, faulty, tmp_path, content, told):
+    (tmp_path / "curl").write_bytes(content)
+    (tmp_path / "curl").chmod(0o755)
+    env = {"UDOCKER_USE_CURL_EXECUTABLE": str(tmp_path / "curl"), "UDOCKER_RETRIES": "0"}
+    puller.with_env(**env).refused(faulty.image.reference, told=[told])
 
 
 def test_nobody_answers(puller):

@@ -186,7 +186,8 @@ def test_tags_of_pages(udocker, faulty):
 
 @pytest.mark.parametrize("link", [
     '<http://127.0.0.1:1/v2/lab/app/tags/list>; rel="next"', '</v2/lab/app/tags/list?n=100>; rel="next"',
-    "<>; rel=next", "nonsense", '<file:///etc/passwd>; rel="next"', '<//evil.example/v2/>; rel="next"',
+    "<>; rel=next", "nonsense",
+    '<http://[>; rel="next"', '<file:///etc/passwd>; rel="next"', '<//evil.example/v2/>; rel="next"',
 ])
 def test_a_link_that_leads_nowhere_good(udocker, faulty, link):
     """In a circle, or to another host, which would see the credentials."""
