@@ -118,6 +118,42 @@ def test_install_and_purge(tmp_path):
     assert kit.box.install("proot", is_forced=True) == [kit.layout.bin + "/proot-test"]
 
 
+def test_a_tool_is_fetched_from_the_first_source_that_has_it(tmp_path):
+    """Where none has it, the next run does not ask again at once, as install does."""
+    data = b"\x7fELF pretended"
+    archive = tarball(tmp_path / "good.tgz", "proot-test", data)
+    tool = program_under_test.Tool("proot-test", "0" * 64, hashlib.sha256(data).hexdigest())
+    kit = Toolkit(tmp_path, tool)
+    kit.box.client = lambda: program_under_test.HttpClient(program_under_test.choose_transport("", 9, {}), retries=0)
+    with FaultyRegistry() as site:
+        tool.SOURCES = (site.url + "/first/", site.url + "/second/")
+        for _ in range(2):
+            with pytest.raises(program_under_test.ToolError) as caught:
+                next(kit.box.executables("proot"))
+            assert "proot-test cannot be had: " in caught.value.message and "404" in caught.value.message
+        site.always("/second/*", Answer(200, archive.read_bytes()))
+        assert kit.box.install("proot") == list(kit.box.executables("proot")) == [kit.layout.bin + "/proot-test"]
+        assert site.paths("GET") == ["/first/proot-test.tgz", "/second/proot-test.tgz"] * 2
+
+
+def test_purge_takes_what_was_installed_alone(udocker, tmp_path):
+    places = [line.split()[-1] for line in udocker.ok("install", "--list").out.splitlines() if line[0] != " "]
+    paths = [place for place in places if "/bin/" in place] + [str(udocker.store / "lib/libfakechroot-Lab-1.so")]
+    for path in paths + [str(udocker.store / "bin/mine")]:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as tool:
+            tool.write("pretended")
+    udocker.fails(1, "install", "--purge", "--from=%s/missing.tgz" % tmp_path)
+    assert [path for path in paths if os.path.exists(path)] == [] and (udocker.store / "bin/mine").exists()
+
+
+def test_a_machine_that_nothing_was_released_for(udocker):
+    if os.uname().machine != "x86_64":
+        pytest.skip("no other machine can be pretended")
+    other = Program(udocker.home, [need("setarch"), "i686"] + udocker.entry)
+    assert "no runC or crun was released for a machine of type i686" in other.fails(1, "install", "R1").err
+
+
 def test_a_tool_without_a_digest_of_its_own_is_known_by_its_tarball(tmp_path):
     archive = tarball(tmp_path / "good.tgz", "runc-test", b"\x7fELF pretended")
     with pytest.raises(program_under_test.ToolError):

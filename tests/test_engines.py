@@ -402,6 +402,14 @@ def test_another_tool_is_refused(tmp_path, member, data):
     assert os.listdir(bad.layout.bin) == []
 
 
+def test_what_is_larger_than_any_tool_is_refused(tmp_path):
+    data = bytes((64 << 20) + 1)
+    tool = program_under_test.Tool("proot-test", "0" * 64, hashlib.sha256(data).hexdigest())
+    with pytest.raises(program_under_test.ToolError) as caught:
+        next(Toolkit(tmp_path, tool, str(tarball(tmp_path / "large.tgz", "proot-test", data))).box.executables("proot"))
+    assert "larger than any tool" in caught.value.message
+
+
 def test_a_tarball_that_is_missing_or_damaged(tmp_path):
     tool = program_under_test.Tool("proot-test", "0" * 64, "0" * 64)
     (tmp_path / "damaged.tgz").write_bytes(b"\x1f\x8b" + b"x" * 100)

@@ -465,7 +465,7 @@ A_DIGEST = "sha256:" + "a" * 64
 BROKEN_DESCRIPTORS = {
     "a path": {"digest": "sha256:../../../../canary"},
     "an absolute path": {"digest": "/etc/passwd"},
-    "slashes": {"digest": "sha256:" + "a/" * 32},
+    "slashes": {"digest": "sha256:" + "/a" * 32},
     "upper case": {"digest": A_DIGEST.upper()},
     "a short digest": {"digest": A_DIGEST[:-1]},
     "a long digest": {"digest": A_DIGEST + "a"},
