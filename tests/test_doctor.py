@@ -47,8 +47,10 @@ def test_a_broken_engine_is_explained(udocker, tmp_path):
     liar = tmp_path / "proot"
     liar.write_text(FAILING)
     liar.chmod(0o755)
-    _, _, modes = report(udocker, env={"UDOCKER_USE_PROOT_EXECUTABLE": str(liar)})
+    env = {"UDOCKER_USE_PROOT_EXECUTABLE": str(liar)}
+    _, _, modes = report(udocker, env=env)
     assert not modes["P1"]["works"] and modes["P1"]["detail"] == "no ptrace for you"
+    assert "not one of those released" in udocker.ok("version", env=env).out
 
 
 def test_what_is_missing_can_be_installed(udocker, tmp_path):

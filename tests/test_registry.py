@@ -352,6 +352,17 @@ def test_a_foreign_layers_url_gets_no_credentials(puller, faulty, elsewhere):
     assert elsewhere.paths("GET") and {request.authorization for request in elsewhere.requests} == {None}
 
 
+@pytest.mark.parametrize("host, is_asked", [("layers.example", True), ("127.0.0.1", False), ("localhost", False)])
+def test_a_registry_elsewhere_may_not_send_to_this_machine(puller, faulty, elsewhere, host, is_asked):
+    """What answers here to whoever is here is not for strangers."""
+    _, blob = add_foreign_image(faulty, "http://%s:%d/layer" % (host, elsewhere.port))
+    elsewhere.always("/layer", Answer(200, blob))
+    with Proxy(routes={"registry.example": faulty.port, "layers.example": elsewhere.port}) as proxy:
+        insecure = puller.with_env(UDOCKER_INSECURE="1")
+        insecure.pull("registry.example/lab/app:foreign", "--httpproxy=http://" + proxy.host)
+    assert bool(elsewhere.requests) is is_asked
+
+
 @pytest.mark.parametrize("url", [
     "%s/missing", "%s/wrong", "%s/broken", "file:///etc/passwd", "ftp://127.0.0.1/x", "http://127.0.0.1:1/x",
     "http://[", "", "http://x\r\ny", 5, None,
@@ -473,7 +484,7 @@ def test_a_pull_limit_is_told_and_not_waited_for(puller, faulty):
     faulty.always(MANIFESTS, hub_limit(Retry_After="3600"), method="GET")
     started = time.monotonic()
     puller.refused(faulty.image.reference,
-                   told=["limit", "100", "192.0.2.17", "docker login", "--registry", "remain"])
+                   told=["429", "limit", "100", "192.0.2.17", "docker login", "--registry", "remain"])
     assert time.monotonic() - started < 10
     assert len(faulty.asked("GET", MANIFESTS)) == 1
 

@@ -11,7 +11,7 @@ from test_login import converse
 RESULTS = [
     {"name": "busybox", "description": "Busybox base image.", "star_count": 3000, "is_official": True},
     {"name": "lab/busybox", "description": "two\nlines \u00e9 and a very long " + "text " * 60, "star_count": 7},
-    {"name": "evil/\x1b[2Jbusybox", "description": "\x1b]0;owned\x07", "star_count": None, "is_official": "yes"},
+    {"name": "evil/\x1b[2Jbusybox", "description": "\x1b]0;owned\x07", "star_count": "many", "is_official": "yes"},
     {"description": "no name"}, "no object", {"name": 5},
 ]
 
@@ -146,6 +146,12 @@ def test_a_catalogue(udocker, images, expression, found):
     lines = searched(udocker, expression.format(host=images.host))
     assert [line.split()[0] for line in lines] == ["%s/%s" % (images.host, name) for name in found]
     udocker.ok("pull", "-q", lines[-1].split()[0] + (":id" if "user" in found[-1] else ""))
+
+
+def test_a_catalogue_where_a_search_brings_a_page_for_people(udocker, faulty):
+    faulty.always("/v1/search", Answer(200, b"<html>"))
+    faulty.always("/v2/_catalog", Answer(200, b'{"repositories": ["lab/app", "lab/other"]}'))
+    assert [line.split()[0] for line in searched(udocker, faulty.host + "/app")] == [faulty.host + "/lab/app"]
 
 
 def test_a_catalogue_for_which_a_password_is_needed(udocker, private_registry):
