@@ -499,6 +499,22 @@ def test_a_signal_ends_the_wait_for_a_silent_server(udocker, number):
             assert b"Traceback" not in process.stderr.read()
 
 
+def test_a_proxy_is_used_whatever_no_proxy_says(transport, site, monkeypatch):
+    """The program has asked that variable already, where it counts."""
+    monkeypatch.setenv("no_proxy", "*")
+    with Proxy() as proxy:
+        fetch(transport, site.url + "/", proxy="http://" + proxy.host)
+        assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize("url, parts", [
+    ("https://Host.org/x", ("https", "host.org", 443)), ("HTTP://[::1]/", ("http", "::1", 80)),
+    ("https://h:80", ("https", "h", 80))])
+def test_the_server_of_a_url(url, parts):
+    """Those with the same one may see the same credentials."""
+    assert udocker.split_url(url) == parts
+
+
 HELD = """import os, signal, sys, udocker
 number = int(sys.argv[1])
 handle = lambda *_: print("handled")
