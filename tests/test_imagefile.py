@@ -224,6 +224,16 @@ def test_it_has_volumes_a_directory_and_a_user(box, squashed, tmp_path):
     assert out == "outside\n/work/here\n1000\nb\n"
 
 
+def test_an_older_unsquashfs_unpacks_it_too(containers, squashed, proot, tmp_path):
+    """Before 4.5 it knew neither -quiet nor -no-exit-code."""
+    old = tmp_path / "unsquashfs"
+    old.write_text('#!/bin/sh\ncase " $* " in *" -quiet "*) echo "SYNTAX: $0 [options]" >&2; exit 1;; esac\n'
+                   'exec %s "$@"\n' % need("unsquashfs"))
+    old.chmod(0o755)
+    box = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="P1", PATH="%s:%s" % (tmp_path, PATH))
+    assert box.ok("run", squashed / "busybox.sqfs", "cat", "/etc/marker").out == "inside\n"
+
+
 def test_a_relative_path_and_a_location(box, squashed):
     need("unsquashfs")
     words = ["cat", "/etc/marker"]

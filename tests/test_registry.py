@@ -397,6 +397,13 @@ def test_the_next_pull_goes_on_where_the_last_stopped(each_puller, faulty):
     assert each_puller.text(faulty.image.reference) == "hello"
 
 
+def test_a_download_that_ends_early_with_its_connection_goes_on(each_puller, faulty):
+    """Where that is all that ends it, the size alone tells."""
+    faulty.once(faulty.large, lambda request, good: good.but(framing=UNTIL_CLOSE, cut=SIZE // 2))
+    each_puller.pull(faulty.image.reference)
+    assert ranges(faulty) == [0, SIZE // 2]
+
+
 def test_what_the_last_pull_left_may_be_bad(puller, faulty):
     """Then it comes anew."""
     faulty.once(faulty.large, lambda request, good: good.but(
