@@ -160,6 +160,11 @@ def test_pull_from_nobody(udocker):
     assert "127.0.0.1:1" in udocker.fails(1, "pull", "127.0.0.1:1/lab/busybox", timeout=60).err
 
 
+@pytest.mark.parametrize("name", ["0" * 64, "sha256:" + "0" * 64])
+def test_pull_of_an_id(udocker, name):
+    assert "which no registry knows" in udocker.fails(2, "pull", name).err
+
+
 @pytest.mark.parametrize("reference", [
     "", "UPPER", "a//b", "/a", "a/", "a:", "a:b:c", "a@sha256:12", "a b", "a\nb", "../a", "a/../b", "a@md5:0",
     ":tag", "-", "a:.tag", "host:port/a", "a" * 300,

@@ -1,7 +1,9 @@
 """Manifests, indexes and configs of every kind that registries serve, and what is none."""
 import base64
 import gzip
+import importlib.util
 import json
+import sys
 
 import pytest
 
@@ -421,6 +423,19 @@ def test_zstd_is_preferred_where_it_can_be_read(puller, faulty):
     index = faulty.add_index([entry(faulty), zstd_entry(faulty)], tag="multi")
     puller.pull(index.reference)
     assert puller.text(index.reference) == "zstd"
+
+
+def test_zstd_is_not_taken_where_it_cannot_be_read(puller, faulty, tmp_path):
+    if sys.version_info >= (3, 14) or importlib.util.find_spec("zstandard"):
+        pytest.skip("this Python reads it")
+    without = puller.with_env(PATH=str(tmp_path))
+    index = faulty.add_index([zstd_entry(faulty), entry(faulty)], tag="multi")
+    without.pull(index.reference)
+    assert without.text(index.reference) == "linux/" + NATIVE
+    alone = faulty.add_index([zstd_entry(faulty)], tag="alone")
+    without.pull(alone.reference)
+    result = without.udocker.fails(1, "-q", "create", alone.reference)
+    assert "compressed with zstd, which this machine cannot read" in result.err
 
 
 # Manifests and configs that are not what they should be
