@@ -3305,7 +3305,7 @@ def is_private(host):
         address = ipaddress.ip_address(host.strip("[]") if ":" in host else socket.inet_aton(host))
     except (ValueError, OSError):
         return host == "localhost"
-    return address.is_private or address.is_loopback or address.is_link_local
+    return address.is_private       # as are those of the loopback and of a link
 
 
 class Transfer:
