@@ -165,10 +165,16 @@ def test_a_tool_without_a_digest_of_its_own_is_known_by_its_tarball(tmp_path):
 
 
 def test_libraries_come_as_a_set(tmp_path):
-    archive = tarball(tmp_path / "good.tgz", "../lib/libfakechroot-Lab-1.so", b"\x7fELF pretended")
+    archive = tarball(tmp_path / "good.tgz", "../lib/libfakechroot-Lab-1.so", b"\x7fELF pretended", "../lib/VERSION",
+                      "libfakechroot-Lab-2.so")
     tool = program_under_test.Tool("libfakechroot-test", hashlib.sha256(archive.read_bytes()).hexdigest(),
                                    is_library=True)
     kit = Toolkit(tmp_path, tool, str(archive))
     kit.box.install("fakechroot")
-    assert kit.layout.lib + "/libfakechroot-Lab-1.so" in kit.box.libraries_here()
+    assert sorted(os.listdir(kit.layout.lib)) == [".libfakechroot-test", "libfakechroot-Lab-1.so"]
+    for name in "libother.so", "libfakechroot-Lab.txt":
+        with open(kit.layout.lib + "/" + name, "w") as other:
+            other.write("of somebody")
+    own = [path for path in kit.box.libraries_here() if path.startswith(kit.layout.lib)]
+    assert own == [kit.layout.lib + "/libfakechroot-Lab-1.so"]
     assert kit.box.install("fakechroot") == [], "all of it is there"

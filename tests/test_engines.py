@@ -362,11 +362,12 @@ def test_read_only_volumes_hold_for_root_inside(namespace_box, tmp_path):
 
 # The tools
 
-def tarball(path, member, data):
+def tarball(path, member, data, *others):
     with tarfile.open(str(path), "w:gz") as archive:
-        info = tarfile.TarInfo("udocker_dir/bin/" + member)
-        info.size, info.mode = len(data), 0o755
-        archive.addfile(info, io.BytesIO(data))
+        for name in (member,) + others:
+            info = tarfile.TarInfo("udocker_dir/bin/" + name)
+            info.size, info.mode = len(data), 0o755
+            archive.addfile(info, io.BytesIO(data))
     return path
 
 
@@ -400,6 +401,15 @@ def test_another_tool_is_refused(tmp_path, member, data):
         next(bad.box.executables("proot"))
     assert "bad.tgz" in caught.value.message
     assert os.listdir(bad.layout.bin) == []
+
+
+def test_the_next_tool_serves_where_the_best_cannot_be_had(tmp_path):
+    data = b"\x7fELF pretended"
+    best, next_best = (program_under_test.Tool("proot-" + name, "0" * 64, hashlib.sha256(data).hexdigest())
+                       for name in ("best", "next"))
+    kit = Toolkit(tmp_path, best, str(tarball(tmp_path / "some.tgz", "proot-next", data)))
+    kit.box.builds = lambda kind: [best, next_best]
+    assert next(kit.box.executables("proot")) == kit.layout.bin + "/proot-next"
 
 
 def test_what_is_larger_than_any_tool_is_refused(tmp_path):
