@@ -198,7 +198,8 @@ def names(base):
     odd = [b"new\nline", b"tab\t", b"\xff\xfe", b"back\\slash", b"-rf", b" ", b"\x01\x7f", b"\xc3\xa9",
            b"...", b"..a"]
     return {
-        "dots": [tar(file("./a/./b"), file("c//d"), file("e/../f"), directory("./"), directory("g/"))],
+        "dots": [tar(file("./a/./b"), file("c//d"), file("e/../f"), directory("./"), directory("g/"),
+                     file("h/i/../j"))],
         "parents": [tar(file("../up"), file("../../etc/x"), file("a/../../b"), symlink("../l", "x"))],
         "parents of the canary": [tar(file("../canary", b"new"), directory("../dir/", mode=0o700),
                                       file("../dir/canary"))],
