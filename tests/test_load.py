@@ -276,6 +276,7 @@ BAD = {
     "index: a number": (without(changed(index_json=b'{"manifests": 1}'), "manifest.json"), "index.json"),
     "index: no entries": (without(changed(index_json=index()), "manifest.json"), "index.json"),
     "index: odd entries": (without(changed(index_json=index(1)), "manifest.json"), "index.json"),
+    "index: a blob that lies": (dict(layout_of(index(entry(BOTH, "a:1")), BOTH), **{LAYER: HIGHEST}), LAYER[-64:]),
     "index: no such manifest": (layout_of(index(entry(THRICE, "a:1")), BOTH), "index"),
     "index: no such layer": (without(layout_of(index(entry(BOTH, "a:1")), BOTH), LAYER), LAYER),
     "index: a manifest that is no JSON": (layout_of(index(descriptor_of(b"{", OCI_MANIFEST)), more=[b"{"]), "JSON"),
