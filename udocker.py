@@ -11777,25 +11777,37 @@ def kinds_of_modes(codes):
     return [engine.tool_kind for engine in ENGINES if engine in wanted and engine.tool_kind]
 
 
+def put_back(aside):
+    """Give files that were set aside their names again, where no new ones have them."""
+    for path, other in aside.items():
+        if os.path.lexists(path):
+            remove_file(other)
+        else:
+            os.rename(other, path)
+
+
 def install_tools(context, codes, source="", is_forced=False, is_purged=False):
     """Bring what the modes need into the store, all that can be had; returns the paths of what is new.
 
     ToolError where something cannot; a `source` (file or URL) need not have all where no mode is named. With
-    `is_purged` what was installed goes first.
+    `is_purged` what was installed goes, but where it cannot be replaced.
     """
     raise_on_signals()
     box, failures, paths = context.toolbox, [], []
     begin_store(context)
-    if is_purged:
-        for path in box.installed():
-            remove_file(path)
-    for kind in kinds_of_modes(codes):
-        try:
-            paths += box.install(kind, source, is_forced)
-        except ToolError as error:
-            failures.append(error)
-    if failures and not (source and not codes and paths):
-        raise ToolError("; ".join(error.message for error in failures), failures[0].hint)
+    aside = {path: new_path(os.path.dirname(path)) for path in box.installed()} if is_purged else {}
+    with Undoing(put_back, aside):
+        for path, other in aside.items():
+            os.rename(path, other)
+        for kind in kinds_of_modes(codes):
+            try:
+                paths += box.install(kind, source, is_forced)
+            except ToolError as error:
+                failures.append(error)
+        if failures and not (source and not codes and paths):
+            raise ToolError("; ".join(error.message for error in failures), failures[0].hint)
+    for other in aside.values():
+        remove_file(other)
     return paths
 
 

@@ -146,7 +146,9 @@ def test_purge_takes_what_was_installed_alone(udocker, tmp_path):
         with open(path, "w") as tool:
             tool.write("pretended")
     udocker.fails(1, "install", "--purge", "--from=%s/missing.tgz" % tmp_path)
-    assert [path for path in paths if os.path.exists(path)] == [] and (udocker.store / "bin/mine").exists()
+    assert all(map(os.path.exists, paths)), "what cannot be replaced stays"
+    udocker.ok("install", "--purge", "N1")          # which needs none
+    assert os.listdir(str(udocker.store / "bin")) == ["mine"] and os.listdir(str(udocker.store / "lib")) == []
 
 
 def test_a_machine_that_nothing_was_released_for(udocker):
