@@ -821,20 +821,20 @@ class SystemCalls:
     GENERIC = dict(NEW, **{
         "mknodat": 33, "pivot_root": 41, "fchownat": 54, "fchown": 55, "capset": 91, "setregid": 143, "setgid": 144,
         "setreuid": 145, "setuid": 146, "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152,
-        "setgroups": 159, "execveat": 281, "statx": 291, "ioctl": 29,
+        "setgroups": 159, "prctl": 167, "execveat": 281, "statx": 291, "ioctl": 29,
     })
     OLD_32_BIT = dict(NEW, **{
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
         "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 170, "chown": 182, "ioctl": 54,
         "capset": 185, "lchown32": 198, "setreuid32": 203, "setregid32": 204, "setgroups32": 206, "fchown32": 207,
         "setresuid32": 208, "setresgid32": 210, "chown32": 212, "setuid32": 213, "setgid32": 214,
-        "setfsuid32": 215, "setfsgid32": 216,
+        "setfsuid32": 215, "setfsgid32": 216, "prctl": 172,
     })
     X86_64 = dict(NEW, **{
         "chown": 92, "fchown": 93, "lchown": 94, "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114,
         "setgroups": 116, "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
         "mknod": 133, "pivot_root": 155, "mknodat": 259, "fchownat": 260, "execveat": 322, "statx": 332,
-        "ioctl": 16,
+        "ioctl": 16, "prctl": 157,
     })
     I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, execveat=358, statx=383)
     ARM = dict(OLD_32_BIT, pivot_root=218, mknodat=324, fchownat=325, execveat=387, statx=397)
@@ -842,7 +842,7 @@ class SystemCalls:
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
         "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 169, "chown": 181,
         "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "execveat": 362, "statx": 383,
-        "ioctl": 54,
+        "ioctl": 54, "prctl": 171,
     })
     # By e_machine of ELF files
     TABLES = {3: (0x40000003, I386), 21: (0xC0000015, PPC64), 40: (0x40000028, ARM), 62: (0xC000003E, X86_64),
@@ -852,7 +852,8 @@ class SystemCalls:
     # and requests to type what whoever reads the terminal next will read, TIOCSTI and TIOCLINUX. ioctl_tty(2)
     ARGUMENTS = {"mknod": (1, stat.S_IFMT(0xFFFF), (stat.S_IFCHR, stat.S_IFBLK)),
                  "mknodat": (2, stat.S_IFMT(0xFFFF), (stat.S_IFCHR, stat.S_IFBLK)),
-                 "ioctl": (1, 0xFFFFFFFF, (0x5412, 0x541C))}
+                 "ioctl": (1, 0xFFFFFFFF, (0x5412, 0x541C)),
+                 "prctl": (0, 0xFFFFFFFF, (4, 4))}      # PR_SET_DUMPABLE
 
     def __init__(self, machine):
         """`machine` is uname's; its own table comes first, then those of the programs that it also runs."""
@@ -9527,6 +9528,26 @@ class Engine:
                               "mode P1 runs them with %s-static of Debian's qemu-user-static, where that is in the "
                               "search path" % emulator)
 
+    @staticmethod
+    def warn_of_restart(spec, program):
+        """Tell of a script (guest path) that as root starts itself again as somebody else, as the entrypoints of many
+        images do: where root is all that there is it stays root, and so does it for ever."""
+        try:
+            data = read_file(spec.tree.path(program), 1 << 16) if spec.account.uid == 0 else b""
+        except OSError:         # it may only be executed
+            return
+        if not data.startswith(b"#!"):
+            return
+        import re
+        restart = re.compile(rb'[^#]*\b(?:gosu|su-exec|setpriv .*--reuid[= ]) *"?([\w.-]+)[\w.:-]*"? .*'
+                             rb'"?\$\{?(?:0|BASH_SOURCE)\b')
+        lines = [line for line in data.splitlines() if len(line) < 400]
+        for found in filter(None, map(restart.match, lines)):
+            user = found.group(1).decode("ascii")
+            say.warning("%s may start itself for ever, as it wants to become %s, which nobody can here: --user=%s "
+                        "starts it as that one, and mode P1 as docker does" % (program, user, user))
+            return
+
     def invocation(self, spec):
         """The Invocation that runs `spec`; EngineError where this engine cannot."""
         raise NotImplementedError
@@ -9726,6 +9747,8 @@ class PRootEngine(ExecutableEngine):
             kernel = Kernel()
             kernel.refuse_typing()
             kernel.answer_calls(self.NEWER_CALLS + (() if self.flaw else ("clone3",)), errno.ENOSYS)
+            # Since Linux 4.10 PRoot cannot read the names in the memory of who has made itself undumpable. prctl(2)
+            kernel.answer_calls(("prctl",), 0)
 
     def explain(self, report):
         if self.shown_kernel:       # Debian's 5.1.0 does not let glibc since 2.33 ask for the size of a library
@@ -9823,6 +9846,7 @@ class NamespaceEngine(Engine):
         self.check(spec)
         program = spec.find_command()
         self.check_machine(spec, program)
+        self.warn_of_restart(spec, program)
         environment = dict(spec.environment)
         return Invocation(program, spec.argv, environment, lambda: self._enter(spec, environment))
 
@@ -10069,7 +10093,9 @@ class RuncEngine(ExecutableEngine):
 
     def invocation(self, spec):
         self.check(spec)
-        self.check_machine(spec, spec.find_command())       # both answer with status 1 where there is none
+        program = spec.find_command()           # both answer with status 1 where there is none
+        self.check_machine(spec, program)
+        self.warn_of_restart(spec, program)
         area = WorkArea(self.temporary)
         bundle = area.path
         keep_directories()
@@ -10137,8 +10163,8 @@ class RuncEngine(ExecutableEngine):
             "uidMappings": [{"containerID": account.uid, "hostID": self.host.uid, "size": 1}],
             "gidMappings": [{"containerID": account.gid, "hostID": self.host.gid, "size": 1}]}
         shares_terminal = not has_terminal and any(map(os.isatty, range(3)))
-        if self.host.machine in self.ARCHITECTURES and (account.uid == 0 or shares_terminal):
-            linux["seccomp"] = self._filter(account.uid == 0)
+        if self.host.machine in self.ARCHITECTURES and (spec.account.uid == 0 or shares_terminal):
+            linux["seccomp"] = self._filter(spec.account.uid == 0)
         if spec.host_name:
             linux["namespaces"].append({"type": "uts"})
             document["hostname"] = spec.host_name

@@ -669,6 +669,13 @@ print(os.path.realpath("/proc/self/exe"))
 """
 
 
+def test_what_lets_nobody_look_into_it_opens_files(debian_box):
+    """ssh-agent and sudo begin so; a tracer could no longer read their names of files."""
+    number = program_under_test.SystemCalls(os.uname().machine).tables[0][1]["prctl"]
+    script = 'syscall(%d, 4, 0, 0, 0, 0) and die; open(FILE, "/etc/debian_version") or die $!; print "open\\n"' % number
+    assert debian_box.ok("run", "debian", "perl", "-e", script).out == "open\n"
+
+
 def test_a_debian_python(debian_box):
     lines = output(debian_box, "debian", "python3", "-c", SYSTEM_CALLS).splitlines()
     assert lines[:-1] == ["thread", "socket", "fork", "file"] and lines[-1].startswith("/usr/bin/python3.")

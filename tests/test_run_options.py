@@ -440,6 +440,26 @@ def test_ones_own_account_has_its_name(debian_box):
     assert debian_box.ok("run", *words).out == Path("/etc/hostname").read_text()
 
 
+@pytest.mark.parametrize("line, is_told", [
+    ('exec gosu postgres "$BASH_SOURCE" "$@"', True), ("    exec su-exec redis:redis $0 $@", True),
+    ('exec setpriv --reuid=lab --clear-groups -- "${BASH_SOURCE[0]}"', True), ("#exec gosu lab $0", False),
+    ('exec gosu lab "$@"', False), ("exec /bin/echo gosu lab 0", False)])
+def test_an_entrypoint_that_cannot_become_another_user_is_told(udocker, images, mode, line, is_told):
+    """In N1 and R1 it would start itself for ever; PRoot lets root become others."""
+    udocker.ok("create", "--pull=missing", "--name=own", images.host + "/lab/busybox")
+    script = Path(udocker.ok("inspect", "-p", "own").out.strip()) / "start"
+    script.write_text("#!/bin/sh\necho started; exit 0\n%s\n" % line)
+    script.chmod(0o755)
+    box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    result = box.ok("run", "own", "/start")
+    assert result.out == "started\n" and ("for ever" in result.err) == (is_told and mode in ("N1", "R1"))
+    assert "for ever" not in box.ok("run", "--user=%d" % os.getuid(), "own", "/start").err
+
+
+def test_who_is_not_root_changes_no_owner(debian_box):
+    assert debian_box("run", "--user=5:5", "debian", "chown", "7:7", "/etc/passwd").status == 1
+
+
 @pytest.mark.parametrize("user, expected", [("1000:1001", "1000 1001"), ("5", "5 60"), ("0:7", "0 7")])
 def test_any_id_with_the_programs_of_debian(debian_box, user, expected, tmp_path):
     """runC makes root alone; the container's unshare makes the others of it."""
