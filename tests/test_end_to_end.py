@@ -509,7 +509,7 @@ def test_dockers_commands_are_all_known():
     ("container lss", ["'container lss'", "did you mean ls?"]),
     ("container pull x", ["'container pull'", "there are: "]),
     ("system events", ["udocker has no events"]),
-    ("container start x", ["udocker has no start", "udocker run CONTAINER"]),
+    ("container start x", ["udocker has no start", "udocker run --detach CONTAINER"]),
     ("contaner ls", ["did you mean container?"]),
 ])
 def test_dockers_groups(udocker, line, words):
