@@ -9642,6 +9642,9 @@ class PRootEngine(ExecutableEngine):
 
     def check(self, spec):
         super().check(spec)
+        if ":" in self.temporary:
+            raise EngineError("%s: PRoot cannot bind a path with a colon" % self.temporary,
+                              "UDOCKER_TMPDIR= names another directory for what is short-lived")
         for mount in spec.mounts:
             if ":" in mount.source + mount.guest or mount.guest.endswith("!"):
                 raise EngineError("%s: PRoot cannot bind a path with a colon" % mount.guest,
@@ -9691,6 +9694,8 @@ class PRootEngine(ExecutableEngine):
     @staticmethod
     def _with_directories(spec, area):
         """The RunSpec with directories of the host, empty and in `area`, for those that would be in memory."""
+        if not spec.memory_mounts:
+            return spec
         import copy
         places = [Mount("%s/%d" % (area.path, number), mount.guest) for number, mount in enumerate(spec.memory_mounts)]
         changed = copy.copy(spec)
