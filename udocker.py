@@ -1228,6 +1228,7 @@ class Supervisor:
 
     SWEEP_AFTER = 0.5       # seconds that what a command leaves behind has for its own end
     LOOK_AFTER = 0.01       # seconds between two looks for the command
+    NO_PROCESS = 125        # the status of a Starter that could make none for the command
 
     def __init__(self, invocation, timeout=0, guardian=0, tell_start=None):
         """With a `timeout`, in seconds, the command is killed when it has not ended by then. When the process
@@ -1293,7 +1294,8 @@ class Supervisor:
     def _adopt_command(self, pid):
         """Know the command when it has become our child: the first that came, when the one that started it has gone."""
         if self.invocation.is_tracer and not self.command and not Host.children(pid):
-            self.command = min(self._children() - {pid}, key=process_age, default=0)
+            younger = [one for one in self._children() if process_age(one) > process_age(pid)]
+            self.command = min(younger, key=process_age, default=0)
             if self.command:
                 self._deliver_held(pid)
 
@@ -1363,18 +1365,17 @@ class Supervisor:
 
     def _wait_for(self, pid):
         while True:
+            has_ended = self._has_ended(pid)        # before the look for the command, of which it has seen the end then
             self._adopt_command(pid)
             self._tell_start(self.tell_start and self._has_command())
-            if self.command and os.waitid(os.P_PID, self.command, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                self._end(pid)
-                os.waitpid(pid, 0)
-                return exit_code(os.waitpid(self.command, 0)[1])
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                return self._status(status)
+            if self.command and self._has_ended(self.command):
+                return self._end_of_command(pid)
+            if has_ended:
+                return self._status(os.waitpid(pid, 0)[1])
+            self._reap(pid)
+            is_impatient = self.tell_start or self.held
             is_watchful = self.ending_signal or self.deadline
-            is_early = self.tell_start or self.held
-            patience = self.LOOK_AFTER if is_early else self.SWEEP_AFTER if is_watchful else 3600
+            patience = self.LOOK_AFTER if is_impatient else self.SWEEP_AFTER if is_watchful else 3600
             received = self.signal.sigtimedwait(self.watched, patience)
             if self.deadline and self.clock() > self.deadline:
                 os.kill(pid, self.signal.SIGKILL)
@@ -1384,10 +1385,34 @@ class Supervisor:
             elif received.si_signo != self.signal.SIGCHLD:
                 self._received(pid, received)
 
+    @staticmethod
+    def _has_ended(pid):
+        return bool(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+
+    def _end_of_command(self, tracer):
+        """The exit status of the command, when its tracer has ended what that left behind."""
+        while not os.waitpid(tracer, os.WNOHANG)[0]:
+            self._end(tracer)           # again: what is just being forked escapes it
+            self.signal.sigtimedwait({self.signal.SIGCHLD}, self.LOOK_AFTER)
+        code = exit_code(os.waitpid(self.command, 0)[1])
+        # What Ctrl-\\ sends is for PRoot, which hears it too, the word to kill all
+        is_quit = code == 128 + self.signal.SIGKILL and self.ending_signal == self.signal.SIGQUIT
+        return 128 + self.signal.SIGQUIT if is_quit else code
+
+    def _is_early(self):
+        """Whether the process that signals are for is not known yet."""
+        return (self.invocation.is_tracer and not self.command
+                or self.invocation.is_detached and not self.successor)
+
+    def _reap(self, pid):
+        """Let go of those that the command left behind and that have ended: a service leaves more and more."""
+        for orphan in () if self._is_early() else self._children() - {pid, self.command, self.successor}:
+            os.waitpid(orphan, os.WNOHANG)
+
     def _received(self, pid, received):
         # A signal that the terminal sends goes to its whole foreground group, the command included
         # (si_code above 0: from the kernel): only what was sent to us alone is passed on, unless the command has left.
-        if self.invocation.is_detached and not self.successor or self.invocation.is_tracer and not self.command:
+        if self._is_early():
             self.held.append(received)
         elif received.si_signo == self.signal.SIGTSTP:
             self._pause()
@@ -1425,9 +1450,12 @@ class Supervisor:
             orphans = self._children()
 
     def _status(self, status):
-        # A tracer that ended first may have been told to before there was a command
-        is_early = self.invocation.is_tracer and not self.command and self.ending_signal
-        return 128 + self.ending_signal if is_early else exit_code(status)
+        code, has_none = exit_code(status), self.invocation.is_tracer and not self.command
+        if has_none and self.ending_signal:         # which the tracer got in its place
+            return 128 + self.ending_signal
+        if has_none and code == self.NO_PROCESS:
+            raise EngineError("the command cannot be started: there can be no more processes", "see ulimit -u")
+        return code
 
 
 class Guardian(Supervisor):
@@ -7328,20 +7356,21 @@ def read_elf(path, read):
 
 class Starter:
     """A program of a few bytes that executes, in a new process, what its operands say, and ends at once: so the command
-    becomes a child of the next process above that adopts orphans. Its status is 127 where there is no such program, 126
-    where it cannot be executed. elf(5), prctl(2): PR_SET_CHILD_SUBREAPER"""
+    becomes a child of the next process above that adopts orphans. The status of that is 127 where there is no such
+    program, 126 where it cannot be executed, and its own 125 where there can be no process for it. elf(5), prctl(2):
+    PR_SET_CHILD_SUBREAPER"""
 
     ADDRESS = 0x400000
     # e_machine, e_flags, and what tests/starters/ has as text, by uname's machine
-    X86_64 = (62, 0, "488b0c24488d742410488d54cc10488b3e5657b8390000000f055f5e85c07517b83b0000000f0583f8fe"
-                     "400f94c7400fb6ff83c77eeb0231ffb8e70000000f05")
+    X86_64 = (62, 0, "488b0c24488d742410488d54cc10488b3e5657b8390000000f055f5e85c07517b83b0000000f0583f8fe400f"
+                     "94c7400fb6ff83c77eeb08c1f81f83e07d89c7b8e70000000f05")
     I386 = (3, 0, "8b0c248d7424088d548c08b802000000cd8085c075188b1e89f1b80b000000cd8031db83f8fe0f94c383c37e"
-                  "eb0231dbb8fc000000cd80")
+                  "eb08c1f81f83e07d89c3b8fc000000cd80")
     AARCH64 = (183, 0, "f30340f9f4430091950e138b200280d2010080d2020080d2030080d2040080d2881b80d2010000d4400100b5"
-                       "800240f9e10314aae20315aaa81b80d2010000d41f0800b1c00f80d20014809a02000014000080d2c80b80d2"
-                       "010000d4")
+                       "800240f9e10314aae20315aaa81b80d2010000d41f0800b1c00f80d20014809a03000014a10f80d220fc808a"
+                       "c80b80d2010000d4")
     ARM = (40, 0x5000000, "00409de508508de2046185e00270a0e3000000ef000050e30800001a000095e50510a0e10620a0e1"
-                          "0b70a0e3000000ef020070e37e00a0e301008002000000ea0000a0e3f870a0e3000000ef")
+                          "0b70a0e3000000ef020070e37e00a0e301008002010000eac00fa0e17d0000e2f870a0e3000000ef")
     MACHINES = {"x86_64": X86_64, "i386": I386, "i686": I386, "aarch64": AARCH64, "armv6l": ARM, "armv7l": ARM,
                 "armv8l": ARM}
 
@@ -8548,6 +8577,7 @@ class RunSpec:
         self.changes = ""               # the host's directory that they are kept in then, "" for memory
         self.memory_mounts = []
         self.step = None            # the JobStep that it is a rank of
+        self.is_in_background = False
 
     @property
     def view(self):
@@ -10105,7 +10135,7 @@ class RuncEngine(ExecutableEngine):
         bundle = area.path
         keep_directories()
         inherited = max(inherited_descriptors(), default=2)
-        has_terminal = all(map(os.isatty, range(3)))
+        has_terminal = all(map(os.isatty, range(3))) and not spec.is_in_background
         document = self._document(spec, bundle, has_terminal)
         argv = [self.executable, "--root", bundle + "/state", "--log", bundle + "/log", "--log-format", "json"]
         argv += ["--cgroup-manager", "disabled"] if self.is_crun else []
@@ -11451,6 +11481,23 @@ def remove_containers(context, containers, is_forced=False):
     sweep_containers(context)
 
 
+def seek_lines(file, count):
+    """Go to where the last `count` lines of a file begin."""
+    place = file.seek(0, os.SEEK_END) - 1       # the end of the last line is none before it
+    while count and place > 0:
+        size = min(place, INPUT_PIECE)
+        file.seek(place - size)
+        block = file.read(size)
+        if block.count(b"\n") >= count:
+            for _ in range(count):
+                size = block.rindex(b"\n", 0, size)
+            file.seek(place - len(block) + size + 1)
+            return
+        place, count = place - size, count - block.count(b"\n")
+    if count:
+        file.seek(0)
+
+
 class BackgroundRun:
     """What a run in the background keeps beside the tree of its container: the output of its command, and a record,
     first of who runs it, then of how it ended. Both are new files for each run: who has them open, as in a `with`
@@ -11467,12 +11514,15 @@ class BackgroundRun:
         self.record = self.output = -1
 
     def begin(self):
-        """Make both, by the process that runs the command."""
-        pid = os.getpid()
-        for path in self.paths:
-            remove_file(path)
-        self.output, self.record = [os.open(path, NEW_FILE | os.O_APPEND, 0o600) for path in reversed(self.paths)]
-        self._add({"boot": boot_of(self.host), "pid": pid, "started": process_start(pid)})
+        """Make both, by the process that runs the command; ConflictError where that of another such run goes on."""
+        pid, new = os.getpid(), [new_path(self.container.path) for _ in self.paths]
+        with Lock(self.container.path + "/background.lock"):
+            self.check_idle()
+            with Undoing(remove_file, new[0]), Undoing(remove_file, new[1]):
+                self.record, self.output = [os.open(path, NEW_FILE | os.O_APPEND, 0o600) for path in new]
+                self._add({"boot": boot_of(self.host), "pid": pid, "started": process_start(pid)})
+                for source, target in reversed(list(zip(new, self.paths))):     # the record last: it tells of both
+                    os.rename(source, target)
 
     def end(self, status):
         """Record how the command ended."""
@@ -11489,6 +11539,9 @@ class BackgroundRun:
         except FileNotFoundError:
             raise NotFoundError("%s: no command was started in this container in the background" % self.container.id,
                                 "udocker run --detach %s starts one" % self.container.id)
+        except PermissionError:
+            raise EngineError("%s: what runs in this container in the background is another user's" % self.container.id,
+                              "udocker clone makes a container of your own of it")
         return self
 
     def __exit__(self, *_):
@@ -11496,61 +11549,69 @@ class BackgroundRun:
             os.close(descriptor)
 
     def check_idle(self):
-        """ConflictError where the command of another such run goes on in the container."""
+        """ConflictError where the command of another such run goes on in the container; EngineError where the caller
+        may begin none."""
+        if not os.access(self.container.path, os.W_OK):
+            raise EngineError("%s: nothing can be kept in this container's directory, which the background needs" % (
+                self.container.id), "run it without --detach")
         try:
-            with self:
-                if self.status() is None:
-                    raise ConflictError("%s: a command goes on in this container in the background" % self.container.id,
-                                        "udocker stop ends it; udocker exec --detach runs one more")
-        except NotFoundError:
-            pass
+            if self.is_going_on():
+                raise ConflictError("%s: a command goes on in this container in the background" % self.container.id,
+                                    "udocker stop ends it; udocker exec --detach runs one more")
         except EngineError as error:        # that another host alone knows
             say.warning("%s; %s" % (error.message, error.hint))
+
+    def is_going_on(self):
+        """Whether there is such a run that has not ended, though its command may be neither there nor told of yet."""
+        try:
+            with BackgroundRun(self.host, self.container) as run:
+                return run.status() is None
+        except NotFoundError:
+            return False
 
     def status(self):
         """The exit status of the command, None while it goes on; EngineError where another host alone knows."""
         first = self._documents()[0]
-        pid, boot = first.get("pid"), str(first.get("boot"))
+        pid, boot = first.get("pid"), first.get("boot")
         goes_on = isinstance(pid, int) and process_start(pid) == first.get("started")
         status = self._documents()[-1].get("status")        # after that look: it is written before the end
         if isinstance(status, int):
             return status
         if boot == boot_of(self.host):
             return None if goes_on else self.LOST
-        name = boot.partition("\n")[0]
-        if name == self.host.name:          # which was started anew since
+        name = boot.partition("\n")[0] if isinstance(boot, str) else ""
+        if name in ("", self.host.name):        # a crash left no record; or this host was started anew since
             return self.LOST
         raise EngineError("%s: a command was started in this container on %s" % (self.container.id, printable(name)),
                           "that host alone knows whether it goes on")
 
     def _documents(self):
-        lines = os.pread(self.record, self.MAX_RECORD, 0).splitlines()
-        return [parse_json(line, self.paths[0]) for line in lines] or [{}]
+        found = [{}]
+        for line in os.pread(self.record, self.MAX_RECORD, 0).splitlines():
+            try:
+                found.append(parse_json(line, self.paths[0]))
+            except DocumentError:       # cut short, as the host crashed
+                pass
+        return found[1:] or found
 
-    def wait(self, patience=float("inf")):
-        """The exit status of the command when it has ended, or None after so many seconds."""
+    def wait(self):
+        """The exit status of the command, when it has ended."""
         import time
-        deadline = time.monotonic() + patience
-        while self.status() is None and time.monotonic() < deadline:
+        while self.status() is None:
             time.sleep(self.PAUSE)
         return self.status()
 
     def pieces(self, count=None, is_following=False):
         """Pieces of the output, or of its last `count` lines; of what follows too, until the command has ended."""
-        import collections
         import time
         with os.fdopen(os.dup(self.output), "rb") as file:
             if count is not None:
-                yield from collections.deque(file, count)
-            while True:
-                has_ended = not is_following or self.status() is not None       # before the last look
-                piece = file.read(INPUT_PIECE)
-                if piece:
-                    yield piece
-                elif has_ended:
-                    return
-                else:
-                    time.sleep(self.PAUSE)
+                seek_lines(file, count)
+            yield from iter(lambda: file.read(INPUT_PIECE), b"")
+            while is_following:
+                is_following = self.status() is None        # before the last look
+                yield from iter(lambda: file.read(INPUT_PIECE), b"")
+                time.sleep(self.PAUSE if is_following else 0)
 
 
 def container_state(container, processes=None):
@@ -11598,19 +11659,23 @@ def signal_container(container, number):
 def stop_container(context, container, number, patience):
     """Ask the commands that run in a container, on this host, to end; after so many seconds kill what is left."""
     import time
-    deadline = time.monotonic() + patience
-    try:
-        signal_container(container, number)
-    except NotFoundError as error:          # as docker has it: what is to be stopped has stopped
-        say.debug(error.message)
-    while not TreeProcesses(container.root).is_empty() and time.monotonic() < deadline:
+    told, deadline = set(), time.monotonic() + patience
+
+    def is_over():
+        processes = TreeProcesses(container.root)
+        for pid in set(processes.commands()) - told:        # one may be there only now
+            send_signal(pid, number)
+            told.add(pid)
+        return processes.is_empty() and not BackgroundRun(context.host, container).is_going_on()
+
+    while not is_over() and time.monotonic() < deadline:
         time.sleep(0.05)
-    end_commands(container)
-    try:
-        with BackgroundRun(context.host, container) as run:
-            run.wait(10)            # what is to be done after the command is done
-    except NotFoundError:
-        pass
+    deadline = time.monotonic() + 10
+    while not is_over():        # what is to be done after the command too
+        if time.monotonic() > deadline:
+            raise EngineError("%s: the run in the background does not end" % container.id, "look at it with ps")
+        end_commands(container)
+        time.sleep(0.05)
 
 
 def check_mode(code):
@@ -13470,9 +13535,10 @@ def run_in_tree(context, spec, mode, title, request, container):
             say.warning("mode %s shows %s all the same" % (engine.mode, " and ".join(sorted(shown))))
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (title, engine.mode))
+        spec.is_in_background = bool(request.detachment)
+        invocation = engine.invocation(spec)
         if request.detachment:
             request.detachment.redirect()
-        invocation = engine.invocation(spec)
         if not (options.rm or options.init or options.detach or area or invocation.needs_supervisor):
             invocation.execute()
         status = Supervisor(invocation, guardian=request.guardian,
@@ -13616,6 +13682,7 @@ class Detachment:
             else:
                 status = exit_code(os.waitpid(pid, 0)[1])
         except OSError as error:
+            status = 1
             say.error(Error("%s: %s" % (Say.OUTPUT, error.strerror)))
         finally:
             os._exit(status)
@@ -13623,6 +13690,8 @@ class Detachment:
     def redirect(self):
         """From now on nothing comes from where udocker was typed, and nothing goes there."""
         os.setsid()
+        for number in list(inherited_descriptors()):        # a lock would last, and the reader of a pipe wait
+            os.close(number)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         source, self.spring = os.pipe() if self.is_input_open else (null, null)
         self._show(source, self.run.output if self.run else null)
@@ -13653,8 +13722,6 @@ class Detachment:
 def run_in_background(context, container, request, is_exec, run):
     """The exit status of run() in a process of its own, in the background. The first process ends in here."""
     kept = None if is_exec else BackgroundRun(context.host, container)
-    if kept:
-        kept.check_idle()
     with Detachment(kept, request.options.interactive or request.options.tty) as request.detachment:
         request.guardian, status = request.detachment.guardian, 125
         try:
@@ -15246,8 +15313,11 @@ def command_logs(context, arguments):
 @command("wait", "CONTAINER...", examples=("udocker wait mycontainer",))
 def command_wait(context, arguments):
     """Wait until what run --detach started in containers has ended, and print the exit status of each."""
-    for container in [context.containers.get(word) for word in arguments.container]:
-        with BackgroundRun(context.host, container) as run:
+    import contextlib
+    with contextlib.ExitStack() as stack:       # all open: one may go with its container while others are waited for
+        runs = [stack.enter_context(BackgroundRun(context.host, context.containers.get(word)))
+                for word in arguments.container]
+        for run in runs:
             say.result(str(run.wait()))
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+import udocker as program_under_test
 from test_processes import PATIENCE
 
 UNTIL_TOLD = "until [ -e /go/on ]; do sleep 0.05; done; "
@@ -155,16 +156,75 @@ def test_what_was_started_elsewhere_is_known_there(containers):
     first = json.loads(path.read_text().splitlines()[0])
     path.write_text(json.dumps(dict(first, boot="elsewhere\n1")) + "\n")
     assert "elsewhere" in containers.fails(1, "wait", "moved").err
-    assert containers.ok("logs", "moved").out == "here\n"
+    result = containers("logs", "--follow", "moved")
+    assert (result.status, result.out) == (1, "here\n") and "elsewhere" in result.err
     assert "elsewhere" in containers.ok("run", "-d", "moved", "true").err
     containers.ok("wait", "moved")
     path.write_text(json.dumps(dict(first, boot=os.uname().nodename + "\n1")) + "\n")
     assert containers.ok("wait", "moved").out == "137\n"
-    for damage in "", "[]\n", "{", '{"boot": 1, "pid": "x"}\n':
+    for damage in "", "[]\n", "{", '{"boot": 1, "pid": "x"}\n', "\0\0":
         path.write_text(damage)
-        result = containers("wait", "moved")
-        assert result.status == 1 and result.err.startswith("udocker: error: ") and "bug" not in result.err
+        assert containers.ok("wait", "moved").out == "137\n"
     containers.ok("rm", "moved")
+
+
+def test_of_two_that_come_at_once_one_runs(own_box):
+    crowd = [own_box.start("run", "-d", "own", "sleep", "1000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+             for _ in range(4)]
+    answers = [process.communicate() + (process.returncode,) for process in crowd]
+    assert sorted(status for _, _, status in answers) == [0, 125, 125, 125]
+    assert all(b"in the background" in err for _, err, status in answers if status)
+
+
+def test_one_that_begins_is_stopped(own_box):
+    with own_box.start("run", "-d", "own", "sleep", "1000", stdout=subprocess.PIPE) as starting:
+        eventually(record(own_box).exists)
+        own_box.ok("stop", "own")
+        starting.communicate()
+    assert own_box.ok("wait", "own").out in ("143\n", "137\n") and not state(own_box)["Running"]
+
+
+def test_waiting_for_several(own_box, images):
+    own_box.ok("run", "-d", "own", "sh", "-c", "sleep 1; exit 4")
+    own_box.ok("run", "-d", "--rm", "--name=short", images.host + "/lab/busybox", "sh", "-c", "sleep 0.5; exit 5")
+    assert own_box.ok("wait", "own", "short").out == "4\n5\n"
+
+
+def test_nothing_that_has_ended_piles_up(own_box):
+    script = "for one in 1 2 3 4 5 6 7 8 9; do (exec sleep 0.1 &); done; sleep 0.5; echo ready; sleep 1000"
+    own_box.ok("run", "-d", "own", "sh", "-c", script)
+    eventually(lambda: own_box.ok("logs", "own").out)
+    pid = json.loads(record(own_box).read_text())["pid"]
+    states = [program_under_test.process_words(child)[0] for child in program_under_test.Host.children(pid)]
+    assert states and "Z" not in states
+
+
+@pytest.mark.parametrize("count", ["0", "1", "2", "5", "6", "7", "all"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_last_lines(containers, count, end):
+    """The log is read from its end, in pieces."""
+    lines = ["first", "x" * 300000, "", "third", "y" * 300000, "last"]
+    containers.ok("clone", "--name=lines", "busybox")
+    containers.ok("run", "-d", "lines", "true")
+    containers.ok("wait", "lines")
+    record(containers, "lines").with_suffix(".log").write_text("\n".join(lines) + end)
+    kept = lines if count == "all" else lines[max(0, len(lines) - int(count)):]
+    assert containers.ok("logs", "--tail=" + count, "lines").out == "\n".join(kept) + end * bool(kept)
+    containers.ok("rm", "lines")
+
+
+def test_what_the_caller_has_open_is_not_kept_open(own_box):
+    reader, writer = os.pipe()
+    with own_box.start("run", "-d", "own", "sleep", "1000", pass_fds=[writer], stdout=subprocess.DEVNULL) as process:
+        os.close(writer)
+        assert process.wait(PATIENCE) == 0
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def test_an_id_that_cannot_be_told(own_box):
+    with open("/dev/full", "w") as full, own_box.start("run", "-d", "own", "true", stdout=full) as process:
+        assert process.wait(PATIENCE) == 1
 
 
 @pytest.mark.parametrize("command", ["logs", "wait"])

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -461,6 +462,8 @@ for words in map(json.loads, sys.argv[1:]):
     assert ended.pop(starter) == 0
     print(ended.popitem()[1] >> 8)
 """
+ALONE = ("import os, resource, sys; resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)); "
+         "os.execv(sys.argv[1], sys.argv[1:])")
 STARTERS = [("x86_64", "", ["--64"], None), ("i386", "", ["--32"], None),
             ("aarch64", "aarch64-linux-gnu-", [], "qemu-aarch64-static"),
             ("arm", "arm-linux-gnueabihf-", [], "qemu-arm-static")]
@@ -485,6 +488,8 @@ def test_a_starter(name, prefix, options, emulator, tmp_path):
     commands = [["/bin/sh", "-c", "exit 3"], ["/nowhere"], [str(tmp_path / "text")]]
     statuses = in_main_thread(ADOPTER, *[json.dumps(start + command) for command in commands])
     assert statuses.split() == ["3", "127", "126"]
+    if not emulator and os.getuid():            # there can be no more processes: root may have any number
+        assert subprocess.call([sys.executable, "-c", ALONE] + start + commands[0]) == 125
 
 
 def test_a_machine_without_a_starter():

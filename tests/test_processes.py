@@ -263,6 +263,20 @@ def test_the_status_is_that_of_the_command(box):
         assert box("run", "busybox", "sh", "-c", script).status == 3
 
 
+def test_what_a_shell_left_is_not_taken_for_the_command(box):
+    """A shell that becomes udocker hands its orphans over."""
+    words = box.command("run", "busybox", "sh", "-c", "trap 'exit 8' TERM; kill -TERM $$")
+    shell = ["bash", "-c", '(sleep 30 & sleep 0.2) & sleep 0.1; exec "$@"', "bash"]
+    assert subprocess.call(shell + words, env=box.environment(), stdout=subprocess.DEVNULL) == 8
+
+
+def test_a_crowd_ends_with_its_command(box):
+    """However many are just being started."""
+    script = "for one in 1 2 3 4; do (while :; do /bin/true; done) & done; usleep 100000; exit 3"
+    for _ in range(4):
+        assert box("run", "--init", "busybox", "sh", "-c", script).status == 3
+
+
 def test_a_reader_that_leaves_ends_the_writer(box):
     """Python ignores SIGPIPE; the command must not inherit that."""
     assert box.ok("run", "busybox", "sh", "-c", "(yes; echo $? >&2) | head -n 1").err == "%d\n" % (128 + 13)
@@ -325,6 +339,7 @@ class Terminal:
 
     def _take_control(self):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)       # shells ignore it for what they start in the background
 
     def type(self, text):
         os.write(self.user, text.encode())
@@ -440,12 +455,13 @@ def test_ctrl_c_reaches_the_command_once(box, terminal, options):
 
 
 @pytest.mark.parametrize("options", [["-it"], ["-it", "--init"]])
-def test_ctrl_c_ends_what_does_not_handle_it(box, terminal, token, options):
+@pytest.mark.parametrize("key,number", [("\x03", signal.SIGINT), ("\x1c", signal.SIGQUIT)])
+def test_keys_that_end_what_does_not_handle_them(box, terminal, token, options, key, number):
     command = ["sh", "-c", "echo ready; exec sleep 1000", token]
     with terminal.running(box, *options + ["busybox"] + command) as process:
         terminal.wait_for("ready\n")
-        terminal.type("\x03")
-        assert process.wait(PATIENCE) in ended_by(signal.SIGINT)
+        terminal.type(key)
+        assert process.wait(PATIENCE) in ended_by(number)
     assert_all_ended(token)
 
 

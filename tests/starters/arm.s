@@ -17,6 +17,7 @@
    mov r0,#126
    addeq r0,r0,#1
    b 2f
-1: mov r0,#0
+1: mov r0,r0,asr #31              @ no process: 125, else 0
+   and r0,r0,#125
 2: mov r7,#248                    @ exit_group
    svc #0

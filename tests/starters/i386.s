@@ -16,6 +16,8 @@
    sete bl
    add ebx,126
    jmp 2f
-1: xor ebx,ebx
+1: sar eax,31                     # no process: 125, else 0
+   and eax,125
+   mov ebx,eax
 2: mov eax,252                    # exit_group
    int 0x80

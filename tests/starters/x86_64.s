@@ -19,6 +19,8 @@
    movzx edi,dil
    add edi,126
    jmp 2f
-1: xor edi,edi
+1: sar eax,31                     # no process: 125, else 0
+   and eax,125
+   mov edi,eax
 2: mov eax,231                    # exit_group
    syscall
