@@ -1294,7 +1294,8 @@ class Supervisor:
     def _adopt_command(self, pid):
         """Know the command when it has become our child: the first that came, when the one that started it has gone."""
         if self.invocation.is_tracer and not self.command and not Host.children(pid):
-            younger = [one for one in self._children() if process_age(one) > process_age(pid)]
+            oldest = process_age(pid)[0]        # the ids of processes begin anew, now and then
+            younger = [one for one in self._children() - {pid} if process_age(one)[0] >= oldest]
             self.command = min(younger, key=process_age, default=0)
             if self.command:
                 self._deliver_held(pid)
@@ -1374,7 +1375,7 @@ class Supervisor:
                 return self._status(os.waitpid(pid, 0)[1])
             self._reap(pid)
             is_impatient = self.tell_start or self.held
-            is_watchful = self.ending_signal or self.deadline
+            is_watchful = self.ending_signal or self.deadline or self._is_early()
             patience = self.LOOK_AFTER if is_impatient else self.SWEEP_AFTER if is_watchful else 3600
             received = self.signal.sigtimedwait(self.watched, patience)
             if self.deadline and self.clock() > self.deadline:
@@ -1395,7 +1396,7 @@ class Supervisor:
             self._end(tracer)           # again: what is just being forked escapes it
             self.signal.sigtimedwait({self.signal.SIGCHLD}, self.LOOK_AFTER)
         code = exit_code(os.waitpid(self.command, 0)[1])
-        # What Ctrl-\\ sends is for PRoot, which hears it too, the word to kill all
+        # What Ctrl-\ sends is for PRoot, which hears it too, the word to kill all
         is_quit = code == 128 + self.signal.SIGKILL and self.ending_signal == self.signal.SIGQUIT
         return 128 + self.signal.SIGQUIT if is_quit else code
 
