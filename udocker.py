@@ -1392,8 +1392,10 @@ class Supervisor:
 
     def _end_of_command(self, tracer):
         """The exit status of the command, when its tracer has ended what that left behind."""
+        limit = self.clock() + self.SWEEP_AFTER
         while not os.waitpid(tracer, os.WNOHANG)[0]:
-            self._end(tracer)           # again: what is just being forked escapes it
+            if self.clock() > limit:
+                self._end(tracer)       # and again: what is just being forked escapes it
             self.signal.sigtimedwait({self.signal.SIGCHLD}, self.LOOK_AFTER)
         code = exit_code(os.waitpid(self.command, 0)[1])
         # What Ctrl-\ sends is for PRoot, which hears it too, the word to kill all
