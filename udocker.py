@@ -15173,11 +15173,11 @@ EXECUTION_OPTIONS = (
            meaning="device that appears: /dev/NAME[:PATH], or VENDOR/CLASS=NAME of a CDI file"),
     Option("--interactive", "-i", meaning="as docker has it: standard input is always passed on; with --detach it is "
            "one that nothing comes from, else it has ended"),
-    Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on"),
+    Option("--tty", "-t", meaning="as docker has it: a terminal is always passed on; with --detach the same as -i"),
     Option("--attach", "-a", value="STREAM", repeatable=True, meaning="as docker has it: all streams always are"),
     Option("--sig-proxy", meaning="as docker has it: signals are always passed on"),
-    Option("--detach", "-d", meaning="print the container's id when the command is started, and let it go on in the "
-           "background: see logs, stop and wait"),
+    Option("--detach", "-d", meaning="end when the command is started, and let it go on in the background; run prints "
+           "the container's id, and keeps what logs and wait tell, exec nothing"),
     Option("--nobanner", meaning="do not tell on the terminal what is run"),
 )
 
