@@ -428,7 +428,7 @@ def test_zstd_is_preferred_where_it_can_be_read(puller, faulty):
 def test_zstd_is_not_taken_where_it_cannot_be_read(puller, faulty, tmp_path):
     if sys.version_info >= (3, 14) or importlib.util.find_spec("zstandard"):
         pytest.skip("this Python reads it")
-    without = puller.with_env(PATH=str(tmp_path))
+    without = puller.with_env(PATH=str(tmp_path), **transports().get("curl", {}))
     index = faulty.add_index([zstd_entry(faulty), entry(faulty)], tag="multi")
     without.pull(index.reference)
     assert without.text(index.reference) == "linux/" + NATIVE
