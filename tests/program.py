@@ -48,6 +48,16 @@ class Result:
         return text.encode("utf-8", "backslashreplace").decode()        # pytest-xdist cannot take half a surrogate pair
 
 
+class Process(subprocess.Popen):
+    """A command in a `with` block that does not wait for its end where the block has failed: then nothing else ends it.
+    """
+
+    def __exit__(self, kind, *rest):
+        if kind:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 class Program:
     """Callable: udocker("pull", reference) gives a Result. The store is the default one, ~/.udocker."""
 
@@ -76,18 +86,13 @@ class Program:
 
     def start(self, *arguments, env=None, cwd=None, **popen):
         """Start without waiting: for tests of signals, terminals and crowds."""
-        return subprocess.Popen(self.command(*arguments), env=self.environment(env),
-                                cwd=str(cwd or self.home), **popen)
+        return Process(self.command(*arguments), env=self.environment(env), cwd=str(cwd or self.home), **popen)
 
     def __call__(self, *arguments, input=None, check=False, timeout=TIMEOUT, **start):
         streams = {"stdin": subprocess.DEVNULL if input is None else subprocess.PIPE,
                    "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with self.start(*arguments, **streams, **start) as process:
-            try:
-                out, err = process.communicate(input, timeout)
-            except BaseException:
-                process.kill()
-                raise
+            out, err = process.communicate(input, timeout)
         result = Result(arguments, process.returncode, out, err)
         assert "Traceback" not in result.err, result
         if check and "runC can only run commands as root inside" in result.err:

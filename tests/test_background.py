@@ -122,8 +122,13 @@ def test_its_input(own_box, options, goes_on):
 
 def has_open(pid, name):
     """Whether a process has a file of this name open."""
-    descriptors = ["/proc/%d/fd/%s" % (pid, number) for number in os.listdir("/proc/%d/fd" % pid)]
-    return name in [os.path.basename(os.readlink(path)) for path in descriptors if os.path.lexists(path)]
+    for number in os.listdir("/proc/%d/fd" % pid):
+        try:
+            if os.path.basename(os.readlink("/proc/%d/fd/%s" % (pid, number))) == name:
+                return True
+        except FileNotFoundError:       # closed meanwhile
+            pass
+    return False
 
 
 def test_a_container_that_goes_with_it(own_box, images, gate):
