@@ -5370,11 +5370,10 @@ class RunMark:
 
     def make(self, host):
         """Where locks do not work there is none."""
-        with Undoing(self.remove):
-            self.lock.acquire()
-            if self.lock.is_held:
-                write_all(self.lock.descriptor, os.fsencode(boot_of(host)))
-        if not self.lock.is_held:
+        self.lock.acquire()
+        if self.lock.is_held:
+            write_all(self.lock.descriptor, os.fsencode(boot_of(host)))
+        else:
             self.remove()
 
     def remove(self):
@@ -5384,9 +5383,10 @@ class RunMark:
     def end(self, container):
         """The run is over. Where a disk that fails has kept its container the mark stays, for the next sweep; but not
         where somebody has protected that meanwhile."""
-        if container.is_protected or not os.path.lexists(container.path):
-            remove_file(self.path)
-        self.lock.release()
+        with HeldSignals():
+            if container.is_protected or not os.path.lexists(container.path):
+                remove_file(self.path)
+            self.lock.release()
 
     def drop(self):
         """Take away what a run left that was killed: the container is used again."""
@@ -13295,10 +13295,10 @@ def describe_tree(context, file, word, request, root):
 def make_for_run(context, request, make):
     """make(id) gives a Container for this run alone: its mark tells where that was killed."""
     open_store(context)
-    request.mark = RunMark(context.layout, new_container_id())
-    request.mark.make(context.host)
-    with Undoing(request.mark.remove):
-        return make(request.mark.id)
+    mark = request.mark = RunMark(context.layout, new_container_id())
+    with Undoing(mark.end, Container(context.layout.container(mark.id))):
+        mark.make(context.host)
+        return make(mark.id)
 
 
 def unpack_tree_file(context, file, word, request):
