@@ -3068,6 +3068,13 @@ class ImageIndex:
         return images[min(ranked)[2]]
 
 
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+
+
 class Manifest:
     """Config and layers of one image: OCI image-spec manifest.md, docker's schema 2 and schema 1.
 
@@ -3089,6 +3096,8 @@ class Manifest:
         if not isinstance(layers, list):
             raise DocumentError("%s: the manifest has no list of layers" % what)
         self.config = Descriptor.parse(document.get("config"), what)
+        is_docker, kind = self.config.media_type.startswith("application/vnd.docker."), document.get("mediaType")
+        self.media_type = kind if isinstance(kind, str) else DOCKER_MANIFEST_TYPE if is_docker else MANIFEST_TYPE
         self.layers = [Descriptor.parse(entry, what) for entry in layers]
         strange = [entry.media_type for entry in self.layers if not re.match(self.LAYER_TYPES, entry.media_type)]
         if self.config.media_type not in self.CONFIG_TYPES or document.get("artifactType") or strange:
@@ -3125,12 +3134,6 @@ def parse_manifest(data, what):
     return Manifest(document, what)
 
 
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-
-
 def new_manifest(config, layers):
     """The bytes of a manifest: `config` is the config's bytes, `layers` are (digest, size, compression), bottom first.
 
@@ -3145,6 +3148,12 @@ def new_manifest(config, layers):
         "layers": [entry(LAYER_TYPE + ("+" + compression if compression in ("gzip", "zstd") else ""), digest, size)
                    for digest, size, compression in layers],
     }).encode("utf-8")
+
+
+def timestamp(seconds=None):
+    """A time, by default the present, as documents tell it. RFC 3339"""
+    import time
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def new_config(document, diff_ids, created, created_by):
@@ -3205,6 +3214,13 @@ class ImageConfig:
     def _text(self, key):
         value = self._run.get(key)
         return value if isinstance(value, str) else ""
+
+    def changeable(self):
+        """A copy of what it says, in which what is to be a list or an object is one."""
+        copy = {key: value for key, value in self._run.items() if value is not None}
+        copy["Env"] = list(self._words("Env"))
+        copy.update((key, dict(object_of(copy.get(key)))) for key in ("ExposedPorts", "Labels", "Volumes"))
+        return copy
 
     @property
     def environment(self):
@@ -3340,8 +3356,26 @@ def is_private(host):
     return address.is_private       # as are those of the loopback and of a link
 
 
+class Upload:
+    """A file as the body of a request, in a `with` block; watch(bytes sent so far) is called by who can tell."""
+
+    PATIENCE = 10       # times the usual one: the answer comes when the server has looked through all of it
+
+    def __init__(self, path, watch):
+        self.path = path
+        self.watch = watch
+
+    def __enter__(self):
+        self.file = open(self.path, "rb")
+        self.size = os.fstat(self.file.fileno()).st_size
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+
 class Transfer:
-    """One HTTP exchange: what is asked, and what came back.
+    """One HTTP exchange: what is asked, and what came back. `body` is text or bytes, or an Upload.
 
     `deliver(status, fields)` is called once, where the status tells success, before the first byte of the body (or at
     the end, where there is none), and returns the function that takes the body's bytes; without it, or where it
@@ -3373,6 +3407,11 @@ class Transfer:
         self._kept, self._kept_size = [], 0
         self._write = None
         self._head, self._head_size = [], 0
+
+    def watch(self, count):
+        """So many bytes of the body of the request are sent."""
+        if isinstance(self.request_body, Upload):
+            self.request_body.watch(count)
 
     def take_header(self, line):
         """One line of a header. Those of answers of status 1xx and of a proxy's to CONNECT precede the real one: the
@@ -3457,11 +3496,13 @@ class PycurlTransport:
         failures = []
         try:
             self._configure(handle, transfer)
+            self._set_body(handle, transfer)
             handle.setopt(self.pycurl.HEADERFUNCTION, self._guarded(transfer.take_header, failures))
             handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
             with HeldSignals() as held:
                 # libcurl asks at least once a second, also while nothing comes
-                handle.setopt(self.pycurl.XFERINFOFUNCTION, lambda *_: len(held.received))
+                handle.setopt(self.pycurl.XFERINFOFUNCTION,
+                              lambda *counts: transfer.watch(counts[3]) or len(held.received))
                 handle.perform()
         except self.pycurl.error as error:
             handle.close()
@@ -3499,8 +3540,6 @@ class PycurlTransport:
         handle.setopt(curl.BUFFERSIZE, 256 << 10)
         if transfer.method == "HEAD":
             handle.setopt(curl.NOBODY, 1)
-        if transfer.request_body is not None:
-            handle.setopt(curl.POSTFIELDS, transfer.request_body)
         if transfer.proxy:
             handle.setopt(curl.PROXY, transfer.proxy.encode("utf-8", "surrogateescape"))
             handle.setopt(curl.NOPROXY, "")
@@ -3509,6 +3548,19 @@ class PycurlTransport:
         if transfer.insecure:
             handle.setopt(curl.SSL_VERIFYPEER, 0)
             handle.setopt(curl.SSL_VERIFYHOST, 0)
+
+    def _set_body(self, handle, transfer):
+        curl, body = self.pycurl, transfer.request_body
+        if isinstance(body, Upload):
+            body.file.seek(0)
+            handle.setopt(curl.UPLOAD, 1)
+            handle.setopt(curl.INFILESIZE_LARGE, body.size)
+            handle.setopt(curl.READFUNCTION, body.file.read)
+            handle.setopt(curl.SEEKFUNCTION, body.file.seek)        # to 0, which it returns: SEEKFUNC_OK
+            handle.setopt(curl.LOW_SPEED_TIME, self.timeout * Upload.PATIENCE)
+        elif body is not None:
+            handle.setopt(curl.POSTFIELDS, body)
+            handle.setopt(curl.CUSTOMREQUEST, transfer.method)
 
 
 class CurlTransport:
@@ -3572,15 +3624,22 @@ class CurlTransport:
         options += [("header", "%s: %s" % field) for field in transfer.request_fields]
         if transfer.method == "HEAD":
             options.append(("head", None))
-        if transfer.request_body is not None:
-            # data-raw is newer than the curl of RHEL 7, and differs for this first letter alone
-            options.append(("data-raw" if transfer.request_body.startswith("@") else "data", transfer.request_body))
+        options += self._body_options(transfer.request_body, transfer.method)
         if transfer.proxy:
             options += [("proxy", transfer.proxy), ("noproxy", "")]
         if transfer.insecure:
             options.append(("insecure", None))
         return "".join(name + "\n" if value is None else '%s = "%s"\n' % (
             name, re.sub(r'["\\\n\r\t]', lambda match: self.ESCAPES[match.group()], value)) for name, value in options)
+
+    def _body_options(self, body, method):
+        if isinstance(body, Upload):        # the last --speed-time= counts
+            return [("upload-file", body.path), ("speed-time", str(self.timeout * Upload.PATIENCE))]
+        if body is None:
+            return []
+        text = body.decode("utf-8", "surrogateescape") if isinstance(body, bytes) else body
+        # data-raw is newer than the curl of RHEL 7, and differs for this first letter alone
+        return [("data-raw" if text.startswith("@") else "data", text), ("request", method)]
 
 
 def choose_transport(curl_executable, timeout, environment):
@@ -3639,10 +3698,11 @@ class HttpClient:
                 return transfer
             if body is not None:        # what is posted is a secret, meant for one server
                 raise TransferError(1, shown_url(url), "a request with a body was redirected")
-            url, fields = self._follow(url, transfer.field("location"), fields)
+            url, fields = self.follow(url, transfer.field("location"), fields)
         raise TransferError(47, shown_url(url), "redirected in a circle")
 
-    def _follow(self, url, location, fields):
+    def follow(self, url, location, fields=()):
+        """(URL, header fields) of the place where an answer from `url` sends what was asked with these fields."""
         from urllib.parse import urljoin
         try:
             target = urljoin(url, location)
@@ -3868,7 +3928,8 @@ def _retry_after(text):
 def without_secrets(text, transfer):
     """What a server says without what it was shown: some repeat tokens, and so would tell them to every log."""
     from urllib.parse import parse_qs
-    shown = parse_qs(transfer.request_body or "").get("refresh_token", [])
+    form = transfer.request_body if isinstance(transfer.request_body, str) else ""
+    shown = parse_qs(form).get("refresh_token", [])
     for name, value in transfer.request_fields:
         if name == "Authorization":
             word = value.partition(" ")[2]
@@ -4001,7 +4062,8 @@ class BearerAuthorization(NoAuthorization):
 
     def _get(self, credential, scope):
         user = credential.user if credential else ""
-        query = self._query([("account", user), ("scope", scope), ("service", self.service)])
+        scopes = [("scope", word) for word in scope.split()]
+        query = self._query([("account", user)] + scopes + [("service", self.service)])
         url = self.realm + ("&" if "?" in self.realm else "?") + query
         return self.client.exchange(url, fields=[credential.basic()] if user else [])
 
@@ -4024,16 +4086,19 @@ def pull_scope(repository):
     return "repository:%s:pull" % repository
 
 
+def push_scope(repository):
+    """The same for a push."""
+    return "repository:%s:pull,push" % repository
+
+
 class Registry:
     """One registry: manifests and blobs, with whatever authorisation it asks for.
 
-    OCI distribution-spec, Pulling manifests and Pulling blobs.
+    OCI distribution-spec, Pulling manifests, Pulling blobs and Pushing manifests.
     """
 
-    MANIFEST_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json",
-                      "application/vnd.docker.distribution.manifest.list.v2+json",
-                      "application/vnd.docker.distribution.manifest.v2+json",
-                      "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    MANIFEST_TYPES = (INDEX_TYPE, MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json",
+                      DOCKER_MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v1+prettyjws",
                       "application/vnd.docker.distribution.manifest.v1+json")
 
     def __init__(self, client, address, find_credential):
@@ -4105,14 +4170,16 @@ class Registry:
         if answer.status >= 400:
             raise error_from(answer, self.name)
 
-    def ask(self, path, scope, method="GET", fields=(), deliver=None):
-        """One answer of status below 400, authorised; what the server refuses becomes the error that it means."""
+    def ask(self, path, scope, method="GET", fields=(), deliver=None, body=None):
+        """One answer of status below 400, authorised; what the server refuses becomes the error that it means. `path`
+        may be a URL that the registry gave; that of another server is shown no credentials."""
         self.connect()
-        url = self.url + path
+        url = path if "://" in path else self.url + path
+        is_own = split_url(url) == split_url(self.url)
         for attempt in range(3):
-            authorization = self.authorization
-            answer = self.client.exchange(url, method, list(fields) + authorization.fields(scope), None, deliver)
-            if answer.status >= 400 and split_url(answer.url) != split_url(url):
+            authorization = self.authorization if is_own else NoAuthorization()
+            answer = self.client.exchange(url, method, list(fields) + authorization.fields(scope), body, deliver)
+            if answer.status >= 400 and (not is_own or split_url(answer.url) != split_url(url)):
                 # A storage server's word on a signed address, which expires: the registry gives a new one
                 raise RegistryError(answer.status, shown_url(answer.url), "where the registry redirected to",
                                     is_passing=True)
@@ -4121,7 +4188,7 @@ class Registry:
             scope = self._answer_refusal(authorization, answer, scope)
         self._show_warnings(answer)
         if answer.status >= 400:
-            raise error_from(answer, self.name + path)
+            raise error_from(answer, shown_url(url).partition("://")[2])
         return answer
 
     def _answer_refusal(self, authorization, answer, scope):
@@ -4173,6 +4240,15 @@ class Registry:
 
     def _accept(self):
         return [("Accept", ", ".join(self.MANIFEST_TYPES)), ("Accept-Encoding", "identity")]
+
+    def put_manifest(self, repository, version, data, media_type):
+        """Publish the bytes of a manifest under a tag or its digest; its blobs must be there."""
+        path, fields = "/v2/%s/manifests/%s" % (repository, version), [("Content-Type", media_type)]
+        answer = self.client.persist(lambda: self.ask(path, push_scope(repository), "PUT", fields, body=data))
+        told, digest = answer.field("docker-content-digest"), sha256_digest(data)
+        if told not in ("", digest):
+            raise DigestError("%s%s: it took the manifest for another one, %s" % (self.name, path, printable(told)),
+                              "the registry or a proxy on the way is broken: try again")
 
 
 class BlobFetch:
@@ -4287,6 +4363,62 @@ class BlobFetch:
         match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", header.get("content-range", [""])[0].strip())
         return bool(match) and int(match.group(1)) == offset and (
             match.group(3) == "*" or int(match.group(2)) + 1 == int(match.group(3)))
+
+
+class BlobPush:
+    """Brings one blob, a file or bytes, into a repository of a registry, unless it is there. OCI distribution-spec,
+    Pushing blobs: POST then PUT, and Mounting a blob from another repository."""
+
+    def __init__(self, registry, repository, digest, content, sources=()):
+        """`content` is an Upload, or bytes; `sources` are repositories of the registry that may have it too."""
+        self.registry = registry
+        self.repository = repository
+        self.digest = digest
+        self.content = content
+        self.sources = [source for source in sources if source != repository]
+        self.path = "/v2/%s/blobs/" % repository
+        self.scope = push_scope(repository)
+
+    def run(self):
+        """What was done, in a word: "there already", "mounted" or "pushed"."""
+        if self._is_there():
+            return "there already"
+        for source in self.sources:
+            if self._is_mounted(source):
+                return "mounted"
+        self.registry.client.persist(self._attempt)
+        return "pushed"
+
+    def _is_there(self):
+        try:
+            self.registry.client.persist(lambda: self.registry.ask(self.path + self.digest, self.scope, "HEAD"))
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    def _is_mounted(self, source):
+        """Whether the registry could take it from another repository; where it can not it begins an upload, which is
+        left, or refuses."""
+        from urllib.parse import quote
+        path = "%suploads/?mount=%s&from=%s" % (self.path, self.digest, quote(source, safe=""))
+        try:
+            answer = self.registry.ask(path, "%s %s" % (self.scope, pull_scope(source)), "POST", body=b"")
+        except RegistryError as error:
+            say.debug("%s: not mounted: %s" % (self.digest, error.message))
+            return False
+        return answer.status == 201
+
+    def _attempt(self):
+        start = self.registry.ask(self.path + "uploads/", self.scope, "POST", body=b"")
+        if start.status != 202 or not start.field("location"):
+            raise RegistryError(start.status, self.registry.name + self.path, "no place to send the blob to")
+        url = self.registry.client.follow(start.url, start.field("location"))[0]
+        if is_private(split_url(url)[1]) and not is_private(self.registry.host):
+            raise RegistryError(start.status, self.registry.name, "it wants the blob sent to a private address")
+        url += ("&" if "?" in url else "?") + "digest=" + self.digest
+        self.registry.ask(url, self.scope, "PUT", [("Content-Type", "application/octet-stream")], body=self.content)
 
 
 def next_page(registry, answer):
@@ -6503,13 +6635,14 @@ class TarWriter:
         header.mode = mode
         return header
 
-    def add_tree(self, tree, prefix="", start="", left_out=None):
-        """Everything below `start` of an OpenTree, but not the entry `left_out` there. Owners are root, as they are
-        inside a container; sockets and devices are left out, and what directories inherited from that of a project."""
+    def add_tree(self, tree, prefix="", start="", is_wanted=lambda inside: True):
+        """Everything below `start` of an OpenTree, of which `is_wanted` is asked by its name there. Owners are root, as
+        they are inside a container; sockets and devices are left out, and what directories inherited from that of a
+        project."""
         inherited = os.stat(tree.path).st_mode & stat.S_ISGID
         for relative, status, directory, name in tree.walk(start):
             inside = relative[len(start):].lstrip("/")
-            if (inside or prefix) and inside.partition("/")[0] != left_out:
+            if (inside or prefix) and is_wanted(inside):
                 mode = stat.S_IMODE(status.st_mode) & ~(inherited if stat.S_ISDIR(status.st_mode) else 0)
                 self._add_entry(name_below(prefix, inside), mode, status, directory, name)
 
@@ -6547,6 +6680,78 @@ class TarWriter:
     def close(self):
         """The end of the archive."""
         self.archive.close()
+
+
+def tree_changes(old, new):
+    """{name: "A" where it was added, "C" changed, "D" removed} of what an OpenTree has otherwise than an older one,
+    with the directories above; of what was removed, or replaced by what is no directory, the top alone. As rsync does
+    it, files are the same that have one size and one time."""
+    def entries(tree):
+        for relative, status, directory, name in tree.walk():
+            link = os.readlink(name, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else ""
+            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            yield relative, (status.st_mode, size, status.st_mtime_ns, link)
+
+    before, found, directories = dict(entries(old)), {}, set()
+    for relative, entry in entries(new):
+        known = before.pop(relative, None)
+        if stat.S_ISDIR(entry[0]):
+            directories.add(relative)
+        if known != entry:
+            found[relative] = "C" if known else "A"
+    found.update((relative, "D") for relative in before if relative.rpartition("/")[0] in directories)
+    for relative in list(found):
+        while relative:
+            relative = relative.rpartition("/")[0]
+            found.setdefault(relative, "C")
+    found.pop("", None)
+    return found
+
+
+class NewLayer:
+    """A layer that is written as a tar to a NewBlob, which gets it gzip'ed; close() drops what was not published."""
+
+    LEVEL = 6       # gzip's own
+
+    def __init__(self, blob):
+        import hashlib
+        import zlib
+        self.blob = blob
+        self.hash = hashlib.sha256()
+        self.deflater = zlib.compressobj(self.LEVEL, zlib.DEFLATED, 31)       # RFC 1952
+        self.close = blob.close
+
+    def write(self, data):
+        """Some bytes of the tar."""
+        self.hash.update(data)
+        self.blob.write(self.deflater.compress(data))
+
+    def finish(self):
+        """No more comes."""
+        self.blob.write(self.deflater.flush())
+        self.blob.finish()
+
+    @property
+    def diff_id(self):
+        return "sha256:" + self.hash.hexdigest()
+
+
+def write_layer(file, root, changes=None):
+    """Write a layer of the tree at `root`: of all that is in it, or of its changes, as tree_changes() tells them. OCI
+    image-spec, layer.md"""
+    writer, mark = TarWriter(file), os.fsdecode(LayerUnpacker.WHITEOUT)
+
+    def is_wanted(inside):
+        is_fit = not os.path.basename(inside).startswith(mark)
+        if not is_fit:
+            say.warning("%s: left out, as in a layer such a name removes a file" % printable(inside))
+        return is_fit and (changes is None or inside in changes)
+
+    writer.add_tree(OpenTree(root), is_wanted=is_wanted)
+    for name in sorted(name for name, change in (changes or {}).items() if change == "D"):
+        parent, _, base = name.rpartition("/")
+        writer.add_data(name_below(parent, mark + base), b"")
+    writer.close()
 
 
 def write_image_archive(file, images):
@@ -12112,9 +12317,18 @@ def name_archived(images, name):
     return [(own, images[0])]
 
 
-def store_image(context, reference, manifest, blobs):
-    """Publish NewBlobs and the image that they are; returns the Image."""
-    digests = [blob.digest for blob in blobs]
+def check_new_name(reference):
+    """UsageError unless an image can be given this name, whatever it holds."""
+    if reference.digest:
+        raise UsageError("%s: a name with a digest cannot be given" % reference, "write NAME:TAG")
+
+
+def store_image(context, reference, manifest, blobs, others=()):
+    """Publish NewBlobs and the image that they are, with `others` by their digests, which are here; returns the Image.
+    """
+    if reference.digest not in ("", sha256_digest(manifest)):
+        raise UsageError("%s: the image has another digest, %s" % (reference, sha256_digest(manifest)))
+    digests = [blob.digest for blob in blobs] + list(others)
     path = context.images.claim(reference, digests)
     for blob in blobs:
         blob.publish()
@@ -12211,27 +12425,32 @@ def change_config(config, text):
         raise UsageError("--change=%s: unknown instruction" % text, hint)
 
 
-def config_of(changes):
-    """The "config" of an image that begins with nothing, by lines of a Dockerfile."""
-    config = {}
+def check_texts(document, option):
+    """UsageError where what an option gave for a document of an image cannot be part of one."""
+    try:
+        parse_json(dump_json(document).encode("utf-8"), option)
+    except DocumentError:
+        raise UsageError("%s: a text that no image can hold" % option, "UTF-8 without NULs is what an image can hold")
+
+
+def config_of(changes, inherited=None):
+    """The "config" of an image, by lines of a Dockerfile: it begins with that of an ImageConfig, or with nothing."""
+    config = inherited.changeable() if inherited else {}
+    if any(change.upper().split()[:1] == ["ENTRYPOINT"] for change in changes):     # what its arguments were
+        config.pop("Cmd", None)
     for change in changes:
         change_config(config, change)
-    try:
-        parse_json(dump_json(config).encode("utf-8"), "--change")
-    except DocumentError:
-        raise UsageError("--change: a text that no image can hold", "UTF-8 without NULs is what an image can hold")
+    check_texts(config, "--change")
     return config
 
 
 def import_config(context, platform, config, diff_ids, source):
     """The document of what comes without one, but for its "config"."""
-    import time
     system, machine = "linux", context.host.architecture
     if platform:
         system, machine = platform.system, (platform.architecture, platform.variant)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     known = {"os": system, "architecture": machine[0], "variant": machine[1], "config": config}
-    return new_config(known, diff_ids, now,
+    return new_config(known, diff_ids, timestamp(),
                       "udocker import " + printable_name(os.fsencode(os.path.basename(source))))
 
 
@@ -12240,6 +12459,7 @@ def import_image(context, source, reference, platform, config, is_moved=False):
 
     The source of a move goes when the image is there.
     """
+    check_new_name(reference)
     if is_moved and source == "-":
         raise UsageError("--mv: standard input cannot be moved")
     from contextlib import closing
@@ -12291,7 +12511,7 @@ def write_tree(file, root, notes=(), place="", prefix=""):
         writer.add_directory(place)
     for name, data in notes:
         writer.add_data(name_below(place, name), data)
-    writer.add_tree(OpenTree(root), prefix, left_out=place or None)
+    writer.add_tree(OpenTree(root), prefix, is_wanted=lambda inside: not place or inside.partition("/")[0] != place)
     writer.close()
 
 
@@ -12331,29 +12551,132 @@ def write_container(reading, root, destination, is_clone, is_squashfs):
         write(file)
 
 
+def read_tree(context, container, use):
+    """use(Reading, path of the tree), of a Container's tree as it was before conversions, which may be a copy; returns
+    what that gives."""
+    settle(container)
+    with Reading(container) as reading:
+        if not Conversion(container.path).states():
+            return use(reading, container.root)
+        with NewContainer(context.layout) as copy:
+            copy_tree(container, copy)
+            return use(reading, copy.root)
+
+
 def export_container(context, word, destination, is_clone=False, is_squashfs=False):
     """Write a container's tree to a tar archive, or a squashfs; that, and a clone, with what udocker knows about it."""
     if is_squashfs and (destination == "-" or os.path.exists(destination) and not os.path.isfile(destination)):
         raise UsageError("--squashfs cannot be written to %s, which is no file" % output_name(destination),
                          "name one with -o")
     raise_on_signals()
+    with Work("exporting %s" % word):
+        read_tree(context, context.containers.get(word), lambda reading, root: write_container(
+            reading, root, destination, is_clone, is_squashfs))
+
+
+# --- changes ------------------------------------------------------------------------------------------
+
+class LowerImage(Image):
+    """The lowest layers of an Image, those that a container with this ImageConfig was made of."""
+
+    def __init__(self, image, config):
+        super().__init__(image.name, image.version, image.path, image.blobs)
+        self.config = lambda: config
+
+    def layers(self):
+        return super().layers()[:len(self.config().diff_ids)]
+
+
+def image_below(context, container):
+    """The LowerImage that a Container was made of, out of whichever image has its layers; None where none here has."""
+    config = container.config()
+    layers = config.diff_ids
+    for image in sorted(context.images.list(), key=lambda image: str(image) != container.image_name):
+        try:
+            if layers and image.config().diff_ids[:len(layers)] == layers:
+                return LowerImage(image, config)
+        except (Error, OSError) as error:
+            say.debug("%s: %s" % (image, error))
+    return None
+
+
+def changes_since(context, image, root):
+    """What tree_changes() tells of the tree at `root` beside that of an Image, which is unpacked once more for it."""
+    with NewContainer(context.layout) as untouched:
+        unpack_image(context, image, untouched.root)
+        return tree_changes(OpenTree(untouched.root), OpenTree(root))
+
+
+def container_changes(context, word):
+    """The same of a container and its image; NotFoundError where that is not here."""
+    open_store(context)
     container = context.containers.get(word)
-    settle(container)
-    with Work("exporting %s" % word), Reading(container) as reading:
-        if not Conversion(container.path).states():
-            write_container(reading, container.root, destination, is_clone, is_squashfs)
-            return
-        with NewContainer(context.layout) as copy:          # of the tree as it was before
-            copy_tree(container, copy)
-            write_container(reading, copy.root, destination, is_clone, is_squashfs)
+    image = image_below(context, container)
+    if not image:
+        raise NotFoundError("%s: no image here has the layers that it was made of" % word,
+                            "it was made of %s: udocker pull may bring that" % (container.image_name or "no image"))
+    with Work("comparing %s" % word):
+        return read_tree(context, container, lambda reading, root: changes_since(context, image, root))
 
 
-def portable_image(image):
-    """(manifest, config, [path of a layer]) in OCI's form: as it is where it has that, else made anew."""
+def committed_config(config, changes, diff_id, step):
+    """The document of an image like that of an ImageConfig, with one more layer, or none for "", and a step in its
+    history; `changes` are lines of a Dockerfile."""
+    entry = dict({"created": timestamp(), "created_by": "udocker commit"}, **step)
+    if not diff_id:
+        entry["empty_layer"] = True
+    return dump_json(dict(
+        config.document, created=entry["created"], config=config_of(changes, config), history=config.history + [entry],
+        rootfs={"type": "layers", "diff_ids": config.diff_ids + [diff_id] * bool(diff_id)})).encode("utf-8")
+
+
+def new_layer(context, container, below):
+    """A NewLayer of what a container has otherwise than the Image `below`, None where it has nothing; of its whole tree
+    without one."""
+    def write(reading, root):
+        changes = changes_since(context, below, root) if below else None
+        if changes == {}:
+            return None
+        layer = NewLayer(context.blobs.new())
+        with Undoing(layer.close):
+            write_layer(layer, root, changes)
+            layer.finish()
+            reading.check()
+        return layer
+
+    return read_tree(context, container, write)
+
+
+def commit_container(context, word, reference, changes=(), step=()):
+    """Make an image of a container: its layers are those of the image below it, where they are here, and one of what
+    has changed since, or else one of all. `changes` and `step` are as for committed_config(). Returns the Image."""
+    from contextlib import closing
+    check_new_name(reference)
+    check_texts(step, "--message, --author")
+    container = context.containers.get(word)
+    below = image_below(context, container)
+    config = below.config() if below else ImageConfig.parse(
+        new_config(container.config().document, [], timestamp(), ""), word)
+    config_of(changes, config)      # what cannot be is told before the work
+    rows = [(layer.digest, size_of(path), file_compression(path)) for path, layer in below.layers()] if below else []
+    with bringing_blobs(context), Work("committing %s" % word), closing(context.blobs.new()) as document:
+        layer = new_layer(context, container, below)
+        with closing(layer or document):
+            data = committed_config(config, changes, layer.diff_id if layer else "", step)
+            document.write(data)
+            document.finish()
+            manifest = new_manifest(data, rows + ([(layer.blob.digest, layer.blob.size, "gzip")] if layer else []))
+            return store_image(context, reference, manifest, [document] + ([layer.blob] if layer else []),
+                               [digest for digest, _, _ in rows])
+
+
+def portable_image(image, is_docker_too=False):
+    """(manifest, config, [path of a layer]) in OCI's form, or in docker's where that will do: as it is where it has
+    that, else made anew."""
     layers, config = image.layers(), image.config_data()
     paths = [image.blobs.path(os.path.basename(path)) for path, _ in layers]
     manifest = None if image.is_version_1 else image.manifest()
-    if manifest and manifest.config and manifest.config.media_type == CONFIG_TYPE:
+    if manifest and manifest.config and (is_docker_too or manifest.config.media_type == CONFIG_TYPE):
         return image.read("manifest"), config, paths
     if not manifest or not manifest.config:
         document = ImageConfig.parse(config, str(image)).document
@@ -12388,15 +12711,53 @@ def save_images(context, references, destination):
 
 def tag_image(context, source, target):
     """Give an image another name; returns the Image of that name."""
+    check_new_name(target)
     image = context.images.get(source)
-    if target.digest:
-        raise UsageError("%s: a name with a digest cannot be given" % target)
     with bringing_blobs(context):
         if image.is_version_1:
             return context.images.copy(image, target)
         digests = [descriptor.digest for descriptor in image.manifest().blobs]
         path = context.images.claim(target, digests)
         return context.images.publish(target, path, image.read("manifest"), image.read("index"), digests)
+
+
+# --- push ---------------------------------------------------------------------------------------------
+
+def repositories_with(context, host):
+    """{digest: [repository]} of the images here that come from a registry, as Reference has its host."""
+    found = {}
+    for image in context.images.list():
+        reference = Reference.parse(str(image))
+        if reference.host == host:
+            for digest in image.links():
+                found.setdefault(digest, []).append(reference.repository if host else reference.hub_repository)
+    return found
+
+
+def push_blob(registry, repository, digest, path, sources):
+    """Bring a file of the store into a repository, and tell it as pulls do."""
+    row = Progress.shared().start(digest[7:19], size_of(path))
+    with Undoing(row.finish, "failed"), Upload(path, row.set) as content:
+        done = BlobPush(registry, repository, digest, content, sources).run()
+    row.finish(done if done != "pushed" else "")
+
+
+def push_image(context, reference, address=""):
+    """Bring an image of the store into a registry; returns the digest of its manifest there."""
+    raise_on_signals()
+    data, config, paths = portable_image(context.images.get(reference), is_docker_too=True)
+    manifest, known = parse_manifest(data, str(reference)), repositories_with(context, reference.host)
+    registry, (repository, *_) = find_registry(context, reference, address)
+    layers = {layer.digest: path for layer, path in zip(manifest.layers, paths)}
+    try:
+        for digest, path in layers.items():
+            push_blob(registry, repository, digest, path, known.get(digest, ()))
+        BlobPush(registry, repository, manifest.config.digest, config).run()
+        registry.put_manifest(repository, reference.version, data, manifest.media_type)
+    except AuthError as error:
+        error.hint = "udocker login keeps credentials, and its user must be allowed to push to this name"
+        raise
+    return sha256_digest(data)
 
 
 # --- cp -----------------------------------------------------------------------------------------------
@@ -14329,6 +14690,8 @@ TRUST_OPTION = Option("--disable-content-trust",
                       meaning="as docker has it: digests are always checked, signatures never")
 FORCE_NAME_OPTION = Option("--force", meaning="take the name over from the container that has it")
 PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always", choices=PULL_POLICIES)
+CHANGE_OPTION = Option("--change", "-c", value="LINE", repeatable=True, meaning="what running it needs, as a "
+                       "Dockerfile has it: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR")
 
 
 def command(name, *operands, **declared):
@@ -14386,6 +14749,28 @@ def command_pull(context, arguments):
     digest = known.digest if known else ""
     image = pull_image(context, reference, given_platform(arguments), given_address(arguments))
     say.info("%s is %s" % (image, "up to date" if image.digest == digest else "pulled"))
+
+
+@command("push", "IMAGE", options=(
+    Option("--all-tags", "-a", meaning="all images here of this name, whatever their tags"),) + LOOKUP_OPTIONS + (
+        QUIET_OPTION, TRUST_OPTION), examples=("udocker push registry.example.org/lab/tools:1.1",
+                                               "udocker push --all-tags registry.example.org/lab/tools"))
+def command_push(context, arguments):
+    """Bring an image into a registry, by default Docker Hub, under the name that it has here; udocker tag gives it
+    others.
+
+    What the registry has already is not sent. Who may push there is told by udocker login.
+    """
+    reference = Reference.parse(arguments.image)
+    references = [reference]
+    if arguments.all_tags:
+        if str(reference) == arguments.image:
+            raise UsageError("%s names a tag, and --all-tags wants all" % reference, "leave one of them out")
+        references = [Reference.parse(str(image)) for image in context.images.list()
+                      if image.name in reference.spellings()] or references
+    for reference in references:
+        digest = push_image(context, reference, given_address(arguments))
+        say.info("%s is pushed: %s" % (reference, digest))
 
 
 def parse_filters(texts, known):
@@ -14641,9 +15026,8 @@ def image_record(image):
 def container_record(context, container, has_size, processes):
     """What --format shows of a container, the own_processes() of this host being known; how large it is takes a walk
     through its tree."""
-    import time
     config = readable_config(container)
-    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(container.made_at))
+    created = timestamp(container.made_at)
     record = {"ID": container.id, "Names": ",".join(container.names), "Image": container.image_name,
               "Mode": container.mode or context.default_mode, "Platform": platform_text(config),
               "Protected": container.is_protected, "Path": container.root, "Ports": "", "CreatedAt": created,
@@ -14953,6 +15337,36 @@ def command_cp(context, arguments):
     copy_between(context, arguments.source, arguments.target, arguments.follow_link)
 
 
+@command("diff", "CONTAINER", examples=("udocker diff mycontainer",))
+def command_diff(context, arguments):
+    """List what a container has otherwise than its image: A was added, C changed, D removed.
+
+    The image is unpacked once more for it, for a moment, and must be here.
+    """
+    changes = container_changes(context, arguments.container)
+    lines = ["%s /%s" % (change, printable(name)) for name, change in sorted(changes.items())]
+    if lines:
+        say.result("\n".join(lines))
+
+
+@command("commit", "CONTAINER", "IMAGE", options=(
+    Option("--author", "-a", value="TEXT", meaning="who made it"), CHANGE_OPTION,
+    Option("--message", "-m", value="TEXT", meaning="what was done"),
+    Option("--pause", "-p", meaning="as docker has it: what runs in the container is not held"), QUIET_OPTION),
+         examples=("udocker commit mycontainer lab/tools:1.1",
+                   "udocker commit -m 'with R' -c 'CMD [\"R\"]' -c 'ENV LANG=C.UTF-8' mycontainer lab/r"))
+def command_commit(context, arguments):
+    """Make an image of a container, and print its id.
+
+    It has the layers of the image that the container was made of, where that is here, and one more of what has changed
+    since; else one of all that is there. The image below is unpacked once more for it, for a moment.
+    """
+    step = {"author": arguments.author, "comment": arguments.message}
+    image = commit_container(context, arguments.container, Reference.parse(arguments.image), arguments.change,
+                             {key: text for key, text in step.items() if text})
+    say.result(image_id(image))
+
+
 @command("load", "[-]", "[NAME]", options=(
     Option("--input", "-i", value="FILE", meaning="archive, or directory of an OCI layout; without it, standard input"),
     PLATFORM_OPTION, QUIET_OPTION), examples=("udocker load -i docker-image.tar", "docker save busybox | udocker load",
@@ -14983,8 +15397,7 @@ def command_save(context, arguments):
     Option("--tocontainer", meaning="make a container, no image, and print its id"),
     Option("--clone", meaning="make a container of what export --clone wrote, and print its id"),
     Option("--name", value="NAME", meaning="name of the new container"),
-    Option("--change", "-c", value="LINE", repeatable=True, meaning="what running it needs, as a Dockerfile has it: "
-           "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"), PLATFORM_OPTION, QUIET_OPTION),
+    CHANGE_OPTION, PLATFORM_OPTION, QUIET_OPTION),
          examples=("udocker import container.tar myrepo:latest", "udocker import --mv container.tar myrepo:latest",
                    "docker export NAME | udocker import - myrepo", "udocker import --tocontainer --name=mine c.tar",
                    "udocker export NAME | udocker import --change='CMD [\"sh\"]' --change='ENV A=1' - myrepo"))
@@ -15506,9 +15919,8 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
 # docker's commands that udocker does not have: what to do instead
 ABSENT_COMMANDS = {name: hint for names, hint in (
     (("build", "buildx", "builder", "bake", "init"),
-     "images are built elsewhere, with docker, podman or buildah; udocker pull, or udocker load, brings them"),
-    (("push",), "udocker save --output=FILE IMAGE writes an archive, and "
-                "skopeo copy docker-archive:FILE docker://IMAGE pushes it"),
+     "udocker run IMAGE COMMAND does what RUN does, and udocker commit makes an image of that; one that docker, podman "
+     "or buildah built comes by udocker pull, or udocker load"),
     (("start", "restart"), "a container is a tree at rest: udocker run --detach CONTAINER runs its command in the "
                            "background, as often as you like"),
     (("pause",), "udocker kill --signal=STOP CONTAINER makes what runs in it wait, but in P1 and P2, where PRoot does "
@@ -15517,10 +15929,6 @@ ABSENT_COMMANDS = {name: hint for names, hint in (
     (("attach",),
      "udocker logs --follow CONTAINER shows what runs in the background; udocker exec CONTAINER COMMAND runs one more"),
     (("top", "stats"), "the processes in a container are your own: the host's ps and top show them"),
-    (("commit",), "a container keeps its changes; udocker clone CONTAINER copies it, and udocker export CONTAINER | "
-                  "udocker import - IMAGE makes an image of its tree, of which --change= tells the rest"),
-    (("diff",), "udocker create IMAGE makes an untouched tree, and udocker inspect -p CONTAINER prints where one lies, "
-                "for diff -r"),
     (("checkpoint",), "processes cannot be frozen; udocker clone CONTAINER copies a tree"),
     (("volume",), "directories of the host are the volumes: udocker run --volume=HOST:PATH"),
     (("network",), "the network is the host's: what listens in one container is reached from another at 127.0.0.1"),

@@ -34,10 +34,10 @@ def archive(members):
     return tar(*(data if isinstance(data, Entry) else file(name, data) for name, data in members.items()))
 
 
-def made(*tars, architecture=NATIVE, pack=bytes, packed=""):
-    """An image of these layers: documents as bytes."""
+def made(*tars, architecture=NATIVE, pack=bytes, packed="", **members):
+    """An image of these layers: documents as bytes; members replace or add to the top level of the config."""
     layers = [Layer(data, pack, OCI_LAYER + packed) for data in tars]
-    config = json_bytes(image_config(layers, architecture))
+    config = json_bytes(image_config(layers, architecture, **members))
     return Made(config, layers, json_bytes({
         "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor_of(config, OCI_CONFIG),
         "layers": [layer.descriptor for layer in layers]}))

@@ -390,6 +390,8 @@ class FaultyRegistry(Site):
         if request.path == "/v2/":
             return Answer(200, b"{}", {"Content-Type": "application/json",
                                        "Docker-Distribution-Api-Version": "registry/2.0"})
+        if request.method in ("POST", "PUT"):
+            return self._push(request)
         place = re.match("/v2/(.+)/(manifests|blobs)/([^/]+)$", request.path)
         if not place:
             return super().answer(request)
@@ -397,6 +399,18 @@ class FaultyRegistry(Site):
         if kind == "manifests":
             return self._manifest(repository, reference)
         return self._blob(reference, request.fields.get("Range"))
+
+    def _push(self, request):
+        """OCI distribution-spec, Pushing blobs and Pushing manifests; it never mounts what another repository has."""
+        place = re.match("/v2/(.+)/(blobs/uploads|manifests)/([^/]*)$", request.path)
+        repository, kind, reference = place.groups()
+        if request.method == "POST":
+            return Answer(202, b"", {"Location": "/v2/%s/blobs/uploads/session?_state=s" % repository})
+        if kind == "manifests":
+            self.add_manifest(request.body, request.fields.get("Content-Type"), reference, repository)
+        elif request.query["digest"] != [self.add_blob(request.body)["digest"]]:
+            return Answer(400, b'{"errors": [{"code": "DIGEST_INVALID", "message": "not the digest"}]}')
+        return Answer(201, b"", {"Docker-Content-Digest": digest_of(request.body)})
 
     def _manifest(self, repository, reference):
         if (repository, reference) not in self.manifests:
@@ -439,7 +453,8 @@ class BearerGate:
 
     def __call__(self, request):
         repository = re.match("/v2/(.+)/(?:manifests|blobs)/", request.path)
-        scope = "repository:%s:pull" % repository.group(1) if repository else None
+        is_push = self.desk.lets_push and request.method != "GET"
+        scope = "repository:%s:pull%s" % (repository.group(1), ",push" * is_push) if repository else None
         if self.desk.is_good(request.authorization, scope):
             return None
         return denied(*(self.elsewhere if repository else self.challenges))
@@ -448,12 +463,14 @@ class BearerGate:
 class TokenDesk:
     """A behaviour for the path of a realm: it gives out tokens and knows later what each is good for.
 
-    users: {name: password}; with users nobody else gets a token. identity_tokens: those that a POST may show.
+    users: {name: password}; with users nobody else gets a token. identity_tokens: those that a POST may show. Who asks
+    to push is refused, where `lets_push` does not let him.
     Members replace or add to what the answer holds beside the token.
     """
 
-    def __init__(self, users=None, identity_tokens=(), token_member="token", **members):
+    def __init__(self, users=None, identity_tokens=(), token_member="token", lets_push=False, **members):
         self.users = users
+        self.lets_push = lets_push
         self.identity_tokens = identity_tokens
         self.token_member = token_member
         self.members = members
@@ -466,7 +483,7 @@ class TokenDesk:
         scopes = form["scope"][0].split() if "scope" in form else request.query.get("scope", [])
         if not self._knows(request, form):
             return denied('Basic realm="token desk"')
-        if any("push" in scope for scope in scopes):
+        if any("push" in scope for scope in scopes) and not self.lets_push:
             return denied(status=403, code="DENIED")
         token = "token-%d-%d" % (id(self), len(self._scopes))
         self._scopes[token] = scopes

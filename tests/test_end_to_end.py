@@ -503,7 +503,7 @@ def test_dockers_commands_are_all_known():
 
 
 @pytest.mark.parametrize("line, words", [
-    ("container", ["container is a group", "udocker container cp, create,", " ls,"]),
+    ("container", ["container is a group", "udocker container commit, cp, create,", " ls,"]),
     ("image fly", ["unknown command 'image fly'", "udocker image history, import,"]),
     ("image psh", ["'image psh'", "did you mean push?"]),
     ("container lss", ["'container lss'", "did you mean ls?"]),

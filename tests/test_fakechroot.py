@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import archives
 import guests
 import udocker as program_under_test
 from conftest import FAKECHROOT_MODES, STOCK, UDOCKERS, need
@@ -284,6 +285,23 @@ def test_links_point_into_the_tree(small, root):
     assert links == {"absolute": inside, "absolute-too": inside, "over": inside, "over-too": inside,
                      "relative": "../etc/os-release", "device": "/dev/null", "closed/absolute": str(root / "bin")}
     assert (root / "srv/absolute").lstat().st_ino == (root / "srv/absolute-too").lstat().st_ino
+
+
+def test_an_image_of_a_converted_container(small):
+    """It has nothing of the conversion."""
+    small.ok("commit", "small", "lab/made:1")
+    small.ok("create", "--name=made", "lab/made:1")
+    root = place(small, "made") / "ROOT"
+    before = archives.listing(root)
+    small.ok("setup", "--execmode=F3", "made")
+    assert small.ok("diff", "made").out == ""
+    (root / "srv/new").symlink_to("/etc/new")
+    assert small.ok("diff", "made").out == "C /srv\nA /srv/new\n"
+    small.ok("commit", "made", "lab/made:2")
+    small.ok("create", "--name=again", "lab/made:2")
+    after = archives.listing(place(small, "again") / "ROOT")
+    assert after.pop(b"srv/new")[2] == b"/etc/new"
+    assert set(before) == set(after) and {name for name in before if after[name] != before[name]} == {b"srv"}
 
 
 def test_a_conversion_that_stopped_at_any_change(small, root):

@@ -87,7 +87,7 @@ def test_a_block(desk, images, private_registry, block):
     if block.startswith("udocker export"):
         desk.program.ok("create", "--name=app", "busybox")
     words = {"quay.io": private_registry.url, "-u USER": "-u " + CREDENTIAL[0], "/work/me": desk.directory / "work",
-             "/scratch": desk.directory / "scratch"}
+             "/scratch": desk.directory / "scratch", "registry.example.org": images.host}
     (desk.directory / "work").mkdir()
     result = desk.type(block, words)
     assert result.returncode == 0, result.stdout.decode()

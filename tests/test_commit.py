@@ -1,0 +1,203 @@
+"""diff and commit: what has changed in a container, and images of it, which umoci and skopeo read."""
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import archives
+from archives import archive, config_digest, docker_25, made, skopeo
+from conftest import need
+from layers import directory, file, hardlink, symlink, tar
+from test_end_to_end import description
+
+LOWER = tar(directory("etc"), file("etc/motd", b"hello\n"), hardlink("etc/issue", "etc/motd"), file("etc/kept", b"k"),
+            directory("srv"), directory("srv/gone"), file("srv/gone/file", b"x"), directory("srv/was"),
+            file("srv/was/inside", b"x"), symlink("srv/link", "gone"), file("srv/file", b"x"))
+UPPER = tar(file("etc/upper", b"upper\n"))
+SETTINGS = {"Env": ["A=1", "B=2"], "Cmd": ["/bin/first"], "Labels": {"one": "1"}, "WorkingDir": "/srv"}
+
+
+@pytest.fixture
+def box(udocker, tmp_path):
+    """The program with the image lab/made:1, of two layers, and a container of it named box."""
+    image = made(LOWER, UPPER, config=dict(SETTINGS))
+    udocker.ok("load", input=image_archive(image))
+    udocker.ok("create", "--name=box", "lab/made:1")
+    return udocker
+
+
+def image_archive(image):
+    """What docker save writes of an image named lab/made:1."""
+    return archive(docker_25((image, ["lab/made:1"])))
+
+
+def root_of(program, name="box"):
+    return Path(archives.root_of(program, name))
+
+
+def config_of(program, name):
+    """The document of an image."""
+    return json.loads(program.ok("inspect", "--type=image", name).out)
+
+
+def manifest(program, name):
+    return json.loads(archives.stored(program, name).decode())
+
+
+def change(root):
+    """Do to the tree of LOWER and UPPER all that can be done to one."""
+    (root / "etc/motd").write_text("changed\n")             # and so its other name
+    (root / "etc/upper").unlink()
+    (root / "srv/gone/file").unlink()
+    (root / "srv/gone").rmdir()
+    shutil.rmtree(str(root / "srv/was"))
+    (root / "srv/was").write_text("a file now")
+    (root / "srv/link").unlink()
+    (root / "srv/link").symlink_to("elsewhere")
+    (root / "srv/file").chmod(0o700)
+    (root / "new/deep").mkdir(parents=True)
+    (root / "new/deep/file").write_text("new\n")
+    os.link(str(root / "new/deep/file"), str(root / "new/name"))
+    (root / "new/n\u00e4me with spaces").write_text("")
+
+
+CHANGES = """\
+C /etc
+C /etc/issue
+C /etc/motd
+D /etc/upper
+A /new
+A /new/deep
+A /new/deep/file
+A /new/name
+A /new/n\u00e4me with spaces
+C /srv
+C /srv/file
+D /srv/gone
+C /srv/link
+C /srv/was
+"""
+
+
+def test_nothing_has_changed(box):
+    assert box.ok("diff", "box").out == ""
+
+
+def test_what_has_changed(box):
+    change(root_of(box))
+    assert box.ok("diff", "box").out == CHANGES
+    assert sorted(os.listdir(str(box.store / "containers"))) == sorted(["box", root_of(box).parent.name])
+
+
+def unpacked(program, name, directory):
+    """What umoci makes of an image, as description() tells it."""
+    need("umoci")
+    program.ok("save", "-o", directory / "saved.tar", name)
+    skopeo("oci-archive:%s" % (directory / "saved.tar"), "oci:%s:it" % (directory / "layout"))
+    subprocess.run(["umoci", "--log=error", "unpack", "--rootless", "--image", "%s:it" % (directory / "layout"),
+                    str(directory / "bundle")], check=True)
+    return description(directory / "bundle/rootfs", withheld=0o022)
+
+
+def test_an_image_of_a_container(box, tmp_path):
+    """It has the layers of the one below and one more, of what has changed alone; every tool makes the same of it."""
+    before = manifest(box, "lab/made:1")["layers"]
+    change(root_of(box))
+    printed = box.ok("commit", "-m", "why", "--author=me", "box", "lab/committed:2").out
+    assert printed == config_digest(box, "lab/committed:2") + "\n"
+    after = manifest(box, "lab/committed:2")["layers"]
+    assert after[:-1] == before and after[-1]["size"] < 1000
+    box.ok("verify", "lab/committed:2")
+    box.ok("create", "--name=again", "lab/committed:2")
+    assert box.ok("diff", "again").out == ""
+    ours, theirs = description(root_of(box)), description(root_of(box, "again"))
+    assert ours == theirs == unpacked(box, "lab/committed:2", tmp_path)
+    config = config_of(box, "lab/committed:2")
+    assert {key: config["config"][key] for key in SETTINGS} == SETTINGS
+    step = config["history"][-1]
+    assert (step["comment"], step["author"]) == ("why", "me") and config["created"] == step["created"]
+    assert len(config["history"]) == 1 and len(config["rootfs"]["diff_ids"]) == 3
+
+
+def test_its_config_is_changed_by_lines_of_a_dockerfile(box):
+    lines = ["ENV B=3 C=4", "LABEL two=2", "entrypoint [\"/bin/e\"]", "WORKDIR /", "VOLUME /data"]
+    box.ok("commit", *["--change=" + line for line in lines] + ["box", "lab/new:1"])
+    config = config_of(box, "lab/new:1")
+    assert config["config"]["Env"] == ["A=1", "B=3", "C=4"] and config["config"]["Labels"] == {"one": "1", "two": "2"}
+    assert config["config"]["Entrypoint"] == ["/bin/e"] and "Cmd" not in config["config"]
+    assert manifest(box, "lab/new:1")["layers"] == manifest(box, "lab/made:1")["layers"]
+    assert config["history"][-1]["empty_layer"] is True and len(config["rootfs"]["diff_ids"]) == 2
+    box.ok("commit", "-c", "CMD c", "-c", "ENTRYPOINT e", "box", "lab/new:1")
+    config = config_of(box, "lab/new:1")["config"]
+    assert config["Cmd"] == ["/bin/sh", "-c", "c"]
+
+
+@pytest.mark.parametrize("words,told", [
+    (["--change=FROM x", "box", "lab/new"], "unknown instruction"), (["--change=ENV", "box", "lab/new"], "understood"),
+    (["box", "lab/UPPER"], "lab/UPPER"), (["box"], "IMAGE"), (["box", "lab/new@sha256:" + "0" * 64], "digest"),
+    (["-m", "\udcff", "box", "lab/new"], "UTF-8")])
+def test_what_no_image_can_be_made_with(box, words, told):
+    assert told in box.fails(2, "commit", *words).err
+    assert "lab/new" not in box.ok("images").out
+
+
+def test_an_image_that_is_not_here_any_more(box, tmp_path):
+    """All of the tree is one layer then."""
+    change(root_of(box))
+    box.ok("rmi", "lab/made:1")
+    assert "lab/made:1" in box.fails(1, "diff", "box").err
+    box.ok("commit", "box", "lab/whole:1")
+    assert len(manifest(box, "lab/whole:1")["layers"]) == 1
+    assert description(root_of(box)) == unpacked(box, "lab/whole:1", tmp_path)
+    config = config_of(box, "lab/whole:1")
+    assert {key: config["config"][key] for key in SETTINGS} == SETTINGS and len(config["history"]) == 1
+
+
+def test_an_image_under_another_name(box):
+    """Its layers tell which one it is, also below others; a tag may have moved meanwhile."""
+    (root_of(box) / "etc/motd").write_text("changed\n")
+    box.ok("commit", "box", "lab/other:1")
+    box.ok("load", input=image_archive(made(UPPER)))
+    assert box.ok("diff", "box").out == "C /etc\nC /etc/issue\nC /etc/motd\n"
+    box.ok("rmi", "lab/other:1")
+    box.fails(1, "diff", "box")
+
+
+def test_the_image_itself_is_replaced(box):
+    (root_of(box) / "etc/motd").write_text("changed\n")
+    box.ok("commit", "box", "lab/made:1")
+    box.ok("commit", "box", "lab/made:1")
+    assert len(manifest(box, "lab/made:1")["layers"]) == 3
+    box.ok("verify", "lab/made:1")
+
+
+def test_names_that_would_remove_others(box):
+    for name in "etc/.wh.kept", "etc/.wh..wh..opq":
+        (root_of(box) / name).write_text("")
+    assert "A /etc/.wh.kept" in box.ok("diff", "box").out
+    result = box.ok("commit", "box", "lab/new:1")
+    assert result.err.count("left out") == 2
+    box.ok("create", "--name=again", "lab/new:1")
+    assert (root_of(box, "again") / "etc/kept").exists() and (root_of(box, "again") / "etc/motd").exists()
+
+
+def test_a_container_of_a_mere_tree(box, tmp_path):
+    (tmp_path / "tree.tar").write_bytes(LOWER)
+    box.ok("import", "--tocontainer", "--name=mere", "--change=ENV X=1", tmp_path / "tree.tar")
+    box.ok("commit", "mere", "lab/mere:1")
+    assert config_of(box, "lab/mere:1")["config"]["Env"] == ["X=1"]
+    assert "no image here" in box.fails(1, "diff", "mere").err
+
+
+@pytest.mark.parametrize("config", [
+    {"Env": 5, "Labels": [1], "Volumes": "x", "ExposedPorts": None, "Cmd": None}, {}, None])
+def test_odd_configs_are_changed_too(udocker, config):
+    udocker.ok("load", input=image_archive(made(LOWER, config=config)))
+    udocker.ok("create", "--name=box", "lab/made:1")
+    words = ["ENV A=1", "LABEL a=b", "VOLUME /v", "EXPOSE 80"]
+    udocker.ok("commit", *["--change=" + word for word in words] + ["box", "lab/new:1"])
+    changed = config_of(udocker, "lab/new:1")["config"]
+    assert changed["Env"] == ["A=1"] and changed["Labels"] == {"a": "b"} and changed["Volumes"] == {"/v": {}}
