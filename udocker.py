@@ -1959,6 +1959,15 @@ def unnamed_program(pieces, directory):
             os.unlink(path)
 
 
+def unnamed_file(data):
+    """An open file that holds `data` and has no name."""
+    import tempfile
+    file = tempfile.TemporaryFile()
+    file.write(data)
+    file.flush()
+    return file
+
+
 def output_name(path):
     """What messages call an output."""
     return Say.OUTPUT if path == "-" else path
@@ -3096,8 +3105,9 @@ class Manifest:
         if not isinstance(layers, list):
             raise DocumentError("%s: the manifest has no list of layers" % what)
         self.config = Descriptor.parse(document.get("config"), what)
-        is_docker, kind = self.config.media_type.startswith("application/vnd.docker."), document.get("mediaType")
-        self.media_type = kind if isinstance(kind, str) else DOCKER_MANIFEST_TYPE if is_docker else MANIFEST_TYPE
+        kinds = [kind for kind in (MANIFEST_TYPE, DOCKER_MANIFEST_TYPE) if kind == document.get("mediaType")]
+        is_docker = self.config.media_type.startswith("application/vnd.docker.")
+        self.media_type = (kinds + [DOCKER_MANIFEST_TYPE if is_docker else MANIFEST_TYPE])[0]
         self.layers = [Descriptor.parse(entry, what) for entry in layers]
         strange = [entry.media_type for entry in self.layers if not re.match(self.LAYER_TYPES, entry.media_type)]
         if self.config.media_type not in self.CONFIG_TYPES or document.get("artifactType") or strange:
@@ -3218,7 +3228,7 @@ class ImageConfig:
     def changeable(self):
         """A copy of what it says, in which what is to be a list or an object is one."""
         copy = {key: value for key, value in self._run.items() if value is not None}
-        copy["Env"] = list(self._words("Env"))
+        copy["Env"], copy["WorkingDir"] = list(self._words("Env")), self.working_directory
         copy.update((key, dict(object_of(copy.get(key)))) for key in ("ExposedPorts", "Labels", "Volumes"))
         return copy
 
@@ -3357,25 +3367,31 @@ def is_private(host):
 
 
 class Upload:
-    """A file as the body of a request, in a `with` block; watch(bytes sent so far) is called by who can tell."""
+    """A file (by its path), or bytes, as the body of a request, in a `with` block; `watch` is told how many bytes have
+    been read."""
 
-    PATIENCE = 10       # times the usual one: the answer comes when the server has looked through all of it
-
-    def __init__(self, path, watch):
-        self.path = path
+    def __init__(self, content, watch=lambda count: None):
+        self.content = content
         self.watch = watch
 
     def __enter__(self):
-        self.file = open(self.path, "rb")
+        self.file = unnamed_file(self.content) if isinstance(self.content, bytes) else open(self.content, "rb")
+        self.path = process_path(self.file.fileno())
         self.size = os.fstat(self.file.fileno()).st_size
         return self
+
+    def read(self, size):
+        """The next bytes, so many at most."""
+        data = self.file.read(size)
+        self.watch(self.file.tell())
+        return data
 
     def __exit__(self, *_):
         self.file.close()
 
 
 class Transfer:
-    """One HTTP exchange: what is asked, and what came back. `body` is text or bytes, or an Upload.
+    """One HTTP exchange: what is asked, and what came back. `body` is a text, or an Upload.
 
     `deliver(status, fields)` is called once, where the status tells success, before the first byte of the body (or at
     the end, where there is none), and returns the function that takes the body's bytes; without it, or where it
@@ -3408,10 +3424,10 @@ class Transfer:
         self._write = None
         self._head, self._head_size = [], 0
 
-    def watch(self, count):
-        """So many bytes of the body of the request are sent."""
-        if isinstance(self.request_body, Upload):
-            self.request_body.watch(count)
+    @property
+    def patience(self):
+        """How many times longer than usually nothing may come: of what is sent the server looks through all first."""
+        return 10 if isinstance(self.request_body, Upload) else 1
 
     def take_header(self, line):
         """One line of a header. Those of answers of status 1xx and of a proxy's to CONNECT precede the real one: the
@@ -3496,13 +3512,12 @@ class PycurlTransport:
         failures = []
         try:
             self._configure(handle, transfer)
-            self._set_body(handle, transfer)
+            self._set_body(handle, transfer, failures)
             handle.setopt(self.pycurl.HEADERFUNCTION, self._guarded(transfer.take_header, failures))
             handle.setopt(self.pycurl.WRITEFUNCTION, self._guarded(transfer.take_body, failures))
             with HeldSignals() as held:
                 # libcurl asks at least once a second, also while nothing comes
-                handle.setopt(self.pycurl.XFERINFOFUNCTION,
-                              lambda *counts: transfer.watch(counts[3]) or len(held.received))
+                handle.setopt(self.pycurl.XFERINFOFUNCTION, lambda *_: len(held.received))
                 handle.perform()
         except self.pycurl.error as error:
             handle.close()
@@ -3515,15 +3530,14 @@ class PycurlTransport:
         transfer.finish()
 
     @staticmethod
-    def _guarded(function, failures):
+    def _guarded(function, failures, failed=0):
         # pycurl would print a traceback of what a callback raises: keep it, and stop the transfer
-        def callback(data):
+        def callback(argument):
             try:
-                function(data)
+                return function(argument)       # None where all is taken
             except BaseException as error:
                 failures.append(error)
-                return 0
-            return len(data)
+                return failed
         return callback
 
     def _configure(self, handle, transfer):
@@ -3535,7 +3549,7 @@ class PycurlTransport:
         handle.setopt(curl.HTTPHEADER, ["%s: %s" % field for field in transfer.request_fields])
         handle.setopt(curl.CONNECTTIMEOUT, self.timeout)
         handle.setopt(curl.LOW_SPEED_LIMIT, SLOWEST)
-        handle.setopt(curl.LOW_SPEED_TIME, self.timeout)
+        handle.setopt(curl.LOW_SPEED_TIME, self.timeout * transfer.patience)
         handle.setopt(curl.USERAGENT, "udocker/" + __version__)
         handle.setopt(curl.BUFFERSIZE, 256 << 10)
         if transfer.method == "HEAD":
@@ -3549,15 +3563,14 @@ class PycurlTransport:
             handle.setopt(curl.SSL_VERIFYPEER, 0)
             handle.setopt(curl.SSL_VERIFYHOST, 0)
 
-    def _set_body(self, handle, transfer):
+    def _set_body(self, handle, transfer, failures):
         curl, body = self.pycurl, transfer.request_body
         if isinstance(body, Upload):
             body.file.seek(0)
             handle.setopt(curl.UPLOAD, 1)
             handle.setopt(curl.INFILESIZE_LARGE, body.size)
-            handle.setopt(curl.READFUNCTION, body.file.read)
+            handle.setopt(curl.READFUNCTION, self._guarded(body.read, failures, curl.READFUNC_ABORT))
             handle.setopt(curl.SEEKFUNCTION, body.file.seek)        # to 0, which it returns: SEEKFUNC_OK
-            handle.setopt(curl.LOW_SPEED_TIME, self.timeout * Upload.PATIENCE)
         elif body is not None:
             handle.setopt(curl.POSTFIELDS, body)
             handle.setopt(curl.CUSTOMREQUEST, transfer.method)
@@ -3620,11 +3633,11 @@ class CurlTransport:
         options = [("url", transfer.url), ("silent", None), ("show-error", None), ("include", None),
                    ("globoff", None), ("proto", "=http,https"), ("user-agent", "udocker/" + __version__),
                    ("connect-timeout", str(self.timeout)), ("speed-limit", str(SLOWEST)),
-                   ("speed-time", str(self.timeout))]
+                   ("speed-time", str(self.timeout * transfer.patience))]
         options += [("header", "%s: %s" % field) for field in transfer.request_fields]
         if transfer.method == "HEAD":
             options.append(("head", None))
-        options += self._body_options(transfer.request_body, transfer.method)
+        options += self._body_options(transfer)
         if transfer.proxy:
             options += [("proxy", transfer.proxy), ("noproxy", "")]
         if transfer.insecure:
@@ -3632,14 +3645,17 @@ class CurlTransport:
         return "".join(name + "\n" if value is None else '%s = "%s"\n' % (
             name, re.sub(r'["\\\n\r\t]', lambda match: self.ESCAPES[match.group()], value)) for name, value in options)
 
-    def _body_options(self, body, method):
-        if isinstance(body, Upload):        # the last --speed-time= counts
-            return [("upload-file", body.path), ("speed-time", str(self.timeout * Upload.PATIENCE))]
+    @staticmethod
+    def _body_options(transfer):
+        body = transfer.request_body
+        if isinstance(body, Upload):
+            if transfer.url.partition("?")[0].endswith("/"):
+                raise TransferError(1, shown_url(transfer.url), "curl would put the name of a file behind this address")
+            return [("upload-file", body.path)]
         if body is None:
             return []
-        text = body.decode("utf-8", "surrogateescape") if isinstance(body, bytes) else body
         # data-raw is newer than the curl of RHEL 7, and differs for this first letter alone
-        return [("data-raw" if text.startswith("@") else "data", text), ("request", method)]
+        return [("data-raw" if body.startswith("@") else "data", body), ("request", transfer.method)]
 
 
 def choose_transport(curl_executable, timeout, environment):
@@ -3696,9 +3712,11 @@ class HttpClient:
             say.debug("%d from %s" % (transfer.status, shown_url(url)))
             if transfer.status not in (301, 302, 303, 307, 308) or "location" not in transfer.fields:
                 return transfer
-            if body is not None:        # what is posted is a secret, meant for one server
+            target, fields = self.follow(url, transfer.field("location"), fields)
+            # A secret or a blob is meant for one server, and to be sent again only where that says so
+            if body is not None and (split_url(target) != split_url(url) or transfer.status not in (307, 308)):
                 raise TransferError(1, shown_url(url), "a request with a body was redirected")
-            url, fields = self.follow(url, transfer.field("location"), fields)
+            url = target
         raise TransferError(47, shown_url(url), "redirected in a circle")
 
     def follow(self, url, location, fields=()):
@@ -3954,6 +3972,8 @@ def error_from(transfer, what):
     if transfer.status in (401, 403):
         return AuthError(transfer.status, what, reason or "access denied",
                          "the name may be misspelt, or the image private: udocker login keeps credentials for it")
+    if transfer.status == 413:
+        return RegistryError(413, what, reason, "the registry, or a proxy before it, takes nothing of this size")
     limit, remaining = transfer.field("ratelimit-limit"), transfer.field("ratelimit-remaining")
     if transfer.status == 429 and (remaining.startswith("0") or "pull rate limit" in reason.lower()
                                    or "pull limit" in reason.lower()):
@@ -4171,18 +4191,20 @@ class Registry:
             raise error_from(answer, self.name)
 
     def ask(self, path, scope, method="GET", fields=(), deliver=None, body=None):
-        """One answer of status below 400, authorised; what the server refuses becomes the error that it means. `path`
-        may be a URL that the registry gave; that of another server is shown no credentials."""
+        """One answer of status below 400, authorised; what the server refuses becomes the error that it means."""
         self.connect()
-        url = path if "://" in path else self.url + path
+        return self.ask_at(self.url + path, scope, method, fields, deliver, body)
+
+    def ask_at(self, url, scope, method="GET", fields=(), deliver=None, body=None):
+        """The same at an address that the registry gave: another server's is shown no credentials."""
         is_own = split_url(url) == split_url(self.url)
         for attempt in range(3):
             authorization = self.authorization if is_own else NoAuthorization()
             answer = self.client.exchange(url, method, list(fields) + authorization.fields(scope), body, deliver)
             if answer.status >= 400 and (not is_own or split_url(answer.url) != split_url(url)):
                 # A storage server's word on a signed address, which expires: the registry gives a new one
-                raise RegistryError(answer.status, shown_url(answer.url), "where the registry redirected to",
-                                    is_passing=True)
+                raise RegistryError(answer.status, shown_url(answer.url), "from a server that the registry named",
+                                    is_passing=body is None or answer.status == 403 or answer.status >= 500)
             if answer.status != 401:
                 break
             scope = self._answer_refusal(authorization, answer, scope)
@@ -4241,11 +4263,11 @@ class Registry:
     def _accept(self):
         return [("Accept", ", ".join(self.MANIFEST_TYPES)), ("Accept-Encoding", "identity")]
 
-    def put_manifest(self, repository, version, data, media_type):
-        """Publish the bytes of a manifest under a tag or its digest; its blobs must be there."""
-        path, fields = "/v2/%s/manifests/%s" % (repository, version), [("Content-Type", media_type)]
-        answer = self.client.persist(lambda: self.ask(path, push_scope(repository), "PUT", fields, body=data))
-        told, digest = answer.field("docker-content-digest"), sha256_digest(data)
+    def put_manifest(self, repository, tag, content, digest, media_type):
+        """Publish a manifest, an Upload of this digest, under a tag; its blobs must be there."""
+        path, fields = "/v2/%s/manifests/%s" % (repository, tag), [("Content-Type", media_type)]
+        answer = self.client.persist(lambda: self.ask(path, push_scope(repository), "PUT", fields, body=content))
+        told = answer.field("docker-content-digest")
         if told not in ("", digest):
             raise DigestError("%s%s: it took the manifest for another one, %s" % (self.name, path, printable(told)),
                               "the registry or a proxy on the way is broken: try again")
@@ -4366,59 +4388,63 @@ class BlobFetch:
 
 
 class BlobPush:
-    """Brings one blob, a file or bytes, into a repository of a registry, unless it is there. OCI distribution-spec,
-    Pushing blobs: POST then PUT, and Mounting a blob from another repository."""
+    """Brings one blob, an Upload, into a repository of a registry, unless it is there. OCI distribution-spec, Pushing
+    blobs: POST then PUT, and Mounting a blob from another repository."""
 
-    def __init__(self, registry, repository, digest, content, sources=()):
-        """`content` is an Upload, or bytes; `sources` are repositories of the registry that may have it too."""
+    FIELDS = [("Content-Type", "application/octet-stream")]
+
+    def __init__(self, registry, repository, digest, content, source=""):
+        """`source` is another repository of the registry that may have it."""
         self.registry = registry
-        self.repository = repository
         self.digest = digest
         self.content = content
-        self.sources = [source for source in sources if source != repository]
+        self.source = source
         self.path = "/v2/%s/blobs/" % repository
         self.scope = push_scope(repository)
+        self.was_sent = False
 
     def run(self):
-        """What was done, in a word: "there already", "mounted" or "pushed"."""
+        """See to it that it is there; `was_sent` tells whether it had to be sent for that."""
         if self._is_there():
-            return "there already"
-        for source in self.sources:
-            if self._is_mounted(source):
-                return "mounted"
-        self.registry.client.persist(self._attempt)
-        return "pushed"
+            return
+        mounting = self._ask_to_mount() if self.source else None
+        if mounting and mounting.status == 201:
+            return
+        starts = [mounting] if mounting else []     # what cannot be mounted may be sent at once
+        self.registry.client.persist(lambda: self._send(starts.pop() if starts else self._start()))
+        self.was_sent = True
 
     def _is_there(self):
+        """As far as the registry tells: there are some that know no HEAD."""
         try:
             self.registry.client.persist(lambda: self.registry.ask(self.path + self.digest, self.scope, "HEAD"))
         except RegistryError as error:
-            if error.status != 404:
+            if isinstance(error, AuthError) or error.is_passing:
                 raise
             return False
         return True
 
-    def _is_mounted(self, source):
-        """Whether the registry could take it from another repository; where it can not it begins an upload, which is
-        left, or refuses."""
-        from urllib.parse import quote
-        path = "%suploads/?mount=%s&from=%s" % (self.path, self.digest, quote(source, safe=""))
-        try:
-            answer = self.registry.ask(path, "%s %s" % (self.scope, pull_scope(source)), "POST", body=b"")
-        except RegistryError as error:
-            say.debug("%s: not mounted: %s" % (self.digest, error.message))
-            return False
-        return answer.status == 201
+    def _start(self, query="", scope=""):
+        return self.registry.ask(self.path + "uploads/" + query, scope or self.scope, "POST", self.FIELDS, body="")
 
-    def _attempt(self):
-        start = self.registry.ask(self.path + "uploads/", self.scope, "POST", body=b"")
+    def _ask_to_mount(self):
+        """The answer of a registry that can, or else begins to take it; None where it does neither."""
+        from urllib.parse import quote
+        query = "?mount=%s&from=%s" % (self.digest, quote(self.source, safe=""))
+        try:
+            return self._start(query, "%s %s" % (self.scope, pull_scope(self.source)))
+        except TransferError as error:
+            say.debug("%s: not mounted: %s" % (self.digest, error.message))
+            return None
+
+    def _send(self, start):
         if start.status != 202 or not start.field("location"):
             raise RegistryError(start.status, self.registry.name + self.path, "no place to send the blob to")
         url = self.registry.client.follow(start.url, start.field("location"))[0]
         if is_private(split_url(url)[1]) and not is_private(self.registry.host):
             raise RegistryError(start.status, self.registry.name, "it wants the blob sent to a private address")
         url += ("&" if "?" in url else "?") + "digest=" + self.digest
-        self.registry.ask(url, self.scope, "PUT", [("Content-Type", "application/octet-stream")], body=self.content)
+        self.registry.ask_at(url, self.scope, "PUT", self.FIELDS, body=self.content)
 
 
 def next_page(registry, answer):
@@ -5821,11 +5847,12 @@ class ReadAhead:
 class TarEntry:
     """One member of a tar archive. `name` and `link` are bytes; `mtime` is in nanoseconds.
 
+    What the header says of its owners is in `owner_fields`, for TarReader.owners().
     `size` counts the bytes of data in the archive, `segments` (sparse files alone) where they belong in a
     file of `full_size` bytes: pairs of offset and length.
     """
 
-    __slots__ = ("kind", "name", "link", "size", "mode", "mtime", "segments", "full_size")
+    __slots__ = ("kind", "name", "link", "size", "mode", "mtime", "segments", "full_size", "owner_fields")
 
     FILE, HARD_LINK, SYMBOLIC_LINK, DIRECTORY, FIFO, DEVICE, OTHER = "flsdpo?"
 
@@ -5936,6 +5963,14 @@ class TarReader:
             raise ArchiveError("a header has a number that is none")
         return int(text, 8) if text else 0
 
+    @classmethod
+    def owners(cls, entry):
+        """The ids of an entry's user and group; root's where they are no such numbers."""
+        try:
+            return tuple(max(0, cls._number(field)) for field in (entry.owner_fields[:8], entry.owner_fields[8:]))
+        except ArchiveError:
+            return 0, 0
+
     def _size(self, field):
         size = self._number(field)
         if not 0 <= size < 1 << 62:
@@ -5981,6 +6016,7 @@ class TarReader:
             entry.name = header[345:500].split(b"\0", 1)[0] + b"/" + entry.name
         entry.link = header[157:257].split(b"\0", 1)[0]
         entry.mode = self._number(header[100:108]) & 0o7777
+        entry.owner_fields = header[108:124]
         entry.mtime = self._number(header[136:148]) * 1000000000
         entry.segments = None
         if pax:
@@ -6094,10 +6130,12 @@ class LayerUnpacker:
     REFUSALS = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
                 errno.EEXIST, errno.EILSEQ, errno.EFBIG)
 
-    def __init__(self, root, has_whiteouts=True):
-        """Without `has_whiteouts` it is the archive of a tree, in which a file may have any name."""
+    def __init__(self, root, has_whiteouts=True, origins=None):
+        """Without `has_whiteouts` it is the archive of a tree, in which a file may have any name. A dict `origins` gets
+        {name: (mode, user, group)} of what a plain user cannot have so."""
         self.root = os.fsencode(root)
         self.has_whiteouts = has_whiteouts
+        self.origins = origins
         self.withheld = current_umask() & stat.S_IWGRP | stat.S_IWOTH
         self.is_first = True
         # Final mode and time of directories, by host path; some may be gone by the end, or something else
@@ -6169,6 +6207,15 @@ class LayerUnpacker:
             return
         if not self.is_first:
             self.current.add(path)
+        if self.origins is not None:
+            self._note_origin(os.fsdecode(path[len(self.root) + 1:]), entry)
+
+    def _note_origin(self, name, entry):
+        owners = TarReader.owners(entry)
+        if owners != (0, 0) or entry.mode & 0o7022 or not entry.mode & 0o400:
+            self.origins[name] = (entry.mode,) + owners
+        else:
+            self.origins.pop(name, None)
 
     def _enter(self, guest):
         """The host path of a directory of the tree: links are followed inside it, what is missing is made."""
@@ -6635,19 +6682,22 @@ class TarWriter:
         header.mode = mode
         return header
 
-    def add_tree(self, tree, prefix="", start="", is_wanted=lambda inside: True):
-        """Everything below `start` of an OpenTree, of which `is_wanted` is asked by its name there. Owners are root, as
-        they are inside a container; sockets and devices are left out, and what directories inherited from that of a
-        project."""
+    def add_tree(self, tree, prefix="", start="", describe=lambda inside, mode: (mode, 0, 0)):
+        """Everything below `start` of an OpenTree, with (mode, user, group) as `describe` gives it for the name there
+        and its mode, or None where it is left out. By default all is root's, as inside a container. Sockets and devices
+        are left out, and what directories inherited from that of a project."""
         inherited = os.stat(tree.path).st_mode & stat.S_ISGID
         for relative, status, directory, name in tree.walk(start):
             inside = relative[len(start):].lstrip("/")
-            if (inside or prefix) and is_wanted(inside):
-                mode = stat.S_IMODE(status.st_mode) & ~(inherited if stat.S_ISDIR(status.st_mode) else 0)
-                self._add_entry(name_below(prefix, inside), mode, status, directory, name)
+            mode = status.st_mode & ~(inherited if stat.S_ISDIR(status.st_mode) else 0)
+            described = describe(inside, mode) if inside or prefix else None
+            if described:
+                self._add_entry(name_below(prefix, inside), described, status, directory, name)
 
-    def _add_entry(self, place, mode, status, directory, name):
-        header = self._header(place, 0, mode)
+    def _add_entry(self, place, described, status, directory, name):
+        mode, user, group = described
+        header = self._header(place, 0, stat.S_IMODE(mode))
+        header.uid, header.gid = user, group
         header.mtime = status.st_mtime_ns // 1000000000
         if status.st_mtime_ns % 1000000000:
             sign, parts = "-" if status.st_mtime_ns < 0 else "", divmod(abs(status.st_mtime_ns), 1000000000)
@@ -6682,22 +6732,34 @@ class TarWriter:
         self.archive.close()
 
 
-def tree_changes(old, new):
+# What the umask takes away when a tree is unpacked, which may have been another one for another tree
+WITHHELD = stat.S_IWGRP | stat.S_IWOTH
+
+
+def tree_changes(old, new, is_passed_over):
     """{name: "A" where it was added, "C" changed, "D" removed} of what an OpenTree has otherwise than an older one,
-    with the directories above; of what was removed, or replaced by what is no directory, the top alone. As rsync does
-    it, files are the same that have one size and one time."""
+    with the directories above; of what was removed, or replaced by what is no directory, the top alone. What was added
+    is passed over where is_passed_over(name, size) says so.
+
+    As rsync does it, files are the same that have one size and one time; directories have no time, and no permissions
+    of others to write count.
+    """
     def entries(tree):
         for relative, status, directory, name in tree.walk():
-            link = os.readlink(name, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else ""
-            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-            yield relative, (status.st_mode, size, status.st_mtime_ns, link)
+            kind = stat.S_IFMT(status.st_mode)
+            if kind == stat.S_IFDIR:
+                yield relative, (status.st_mode & ~WITHHELD, 0, 0, "")
+            elif kind == stat.S_IFLNK:
+                yield relative, (kind, 0, status.st_mtime_ns, os.readlink(name, dir_fd=directory))
+            elif kind in (stat.S_IFREG, stat.S_IFIFO):      # no layer has others
+                yield relative, (status.st_mode & ~WITHHELD, status.st_size, status.st_mtime_ns, "")
 
     before, found, directories = dict(entries(old)), {}, set()
     for relative, entry in entries(new):
         known = before.pop(relative, None)
         if stat.S_ISDIR(entry[0]):
             directories.add(relative)
-        if known != entry:
+        if known != entry and (known or not is_passed_over(relative, entry[1])):
             found[relative] = "C" if known else "A"
     found.update((relative, "D") for relative in before if relative.rpartition("/")[0] in directories)
     for relative in list(found):
@@ -6736,21 +6798,34 @@ class NewLayer:
         return "sha256:" + self.hash.hexdigest()
 
 
-def write_layer(file, root, changes=None):
-    """Write a layer of the tree at `root`: of all that is in it, or of its changes, as tree_changes() tells them. OCI
-    image-spec, layer.md"""
-    writer, mark = TarWriter(file), os.fsdecode(LayerUnpacker.WHITEOUT)
+def original_mode(origin, mode):
+    """The mode of what has `mode` in a tree where a plain user could not have that of its `origin` in an image: the
+    latter, unless it was changed since."""
+    given = origin | (0o700 if stat.S_ISDIR(mode) else 0o400)
+    is_same = not (mode ^ given) & 0o755 and not mode & ~given & WITHHELD
+    return stat.S_IFMT(mode) | origin if is_same else mode
 
-    def is_wanted(inside):
-        is_fit = not os.path.basename(inside).startswith(mark)
-        if not is_fit:
+
+def write_layer(file, root, changes, origins):
+    """Write a layer of the tree at `root`: of its changes, as tree_changes() tells them, or of all where they are None.
+    `origins` are as LayerUnpacker gives them: what the image had keeps its owners. OCI image-spec, layer.md"""
+    writer, whiteout = TarWriter(file), os.fsdecode(LayerUnpacker.WHITEOUT)
+
+    def describe(inside, mode):
+        if changes is not None and inside not in changes:
+            return None
+        if "/" + whiteout in "/" + inside:
             say.warning("%s: left out, as in a layer such a name removes a file" % printable(inside))
-        return is_fit and (changes is None or inside in changes)
+            return None
+        if inside not in origins or (changes or {}).get(inside) == "A":
+            return mode, 0, 0
+        origin, user, group = origins[inside]
+        return original_mode(origin, mode), user, group
 
-    writer.add_tree(OpenTree(root), is_wanted=is_wanted)
+    writer.add_tree(OpenTree(root), describe=describe)
     for name in sorted(name for name, change in (changes or {}).items() if change == "D"):
         parent, _, base = name.rpartition("/")
-        writer.add_data(name_below(parent, mark + base), b"")
+        writer.add_data(name_below(parent, whiteout + base), b"")
     writer.close()
 
 
@@ -9880,9 +9955,6 @@ class PRootEngine(ExecutableEngine):
 
     def check(self, spec):
         super().check(spec)
-        if ":" in self.temporary:
-            raise EngineError("%s: PRoot cannot bind a path with a colon" % self.temporary,
-                              "UDOCKER_TMPDIR= names another directory for what is short-lived")
         for mount in spec.mounts:
             if ":" in mount.source + mount.guest or mount.guest.endswith("!"):
                 raise EngineError("%s: PRoot cannot bind a path with a colon" % mount.guest,
@@ -11071,11 +11143,11 @@ class Context:
 
     @found_once
     def temporary(self):
-        """A directory for short-lived files from which programs may be executed."""
+        """A directory for short-lived files from which programs may be executed, and which PRoot can bind."""
         wanted = self.settings["tmpdir"] or self.environment.get("TMPDIR", "")
         for path in (wanted, "/tmp", self.layout.home):
             try:
-                if path and os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_NOEXEC:
+                if path and ":" not in path and os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_NOEXEC:
                     return os.path.abspath(path)
             except OSError:
                 pass
@@ -11594,11 +11666,12 @@ def make_volumes(root, config):
             say.warning("the volume %s of the image is not made: %s" % (printable(path), error.strerror))
 
 
-def unpack_image(context, image, root):
-    """Unpack an image, or one that arrives, into the empty directory `root`, every layer checked; make its volumes."""
+def unpack_image(context, image, root, origins=None):
+    """Unpack an image, or one that arrives, into the empty directory `root`, every layer checked; make its volumes. For
+    `origins` see LayerUnpacker."""
     work = Work("unpacking %s" % image, sum(layer.size or size_of(path) or 0 for path, layer in image.layers()))
     with Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(root)
+        unpacker = LayerUnpacker(root, origins=origins)
         for path, digest, diff_id in image.checked_layers():
             say.debug("unpacking %s" % path)
             unpack_layer(context, unpacker, image, path, digest, diff_id)
@@ -11711,7 +11784,7 @@ class BackgroundRun:
     first of who runs it, then of how it ended. Both are new files for each run: who has them open, as in a `with`
     block, reads on though the container be removed."""
 
-    MAX_RECORD = 4096       # bytes
+    LINE = 512              # bytes of each of the two lines of a record, which both have their place on disk at once
     LOST = 137              # the exit status where udocker was killed, and so the command
     PAUSE = 0.1             # seconds between two looks
 
@@ -11727,18 +11800,20 @@ class BackgroundRun:
         with Lock(self.container.path + "/background.lock"):
             self.check_idle()
             with Undoing(remove_file, new[0]), Undoing(remove_file, new[1]):
-                self.record, self.output = [os.open(path, NEW_FILE | os.O_APPEND, 0o600) for path in new]
-                self._add({"boot": boot_of(self.host), "pid": pid, "started": process_start(pid)})
+                self.record, self.output = os.open(new[0], NEW_FILE, 0o600), os.open(
+                    new[1], NEW_FILE | os.O_APPEND, 0o600)
+                self._write(0, {"boot": boot_of(self.host), "pid": pid, "started": process_start(pid)})
+                self._write(1, {})
                 for source, target in reversed(list(zip(new, self.paths))):     # the record last: it tells of both
                     os.rename(source, target)
 
     def end(self, status):
         """Record how the command ended."""
-        self._add({"status": status})
+        self._write(1, {"status": status})
         self.__exit__()         # NFS keeps what is open when it is removed
 
-    def _add(self, document):
-        write_all(self.record, line_of_json(document).encode("ascii") + b"\n")
+    def _write(self, number, document):
+        os.pwrite(self.record, line_of_json(document).encode("ascii").ljust(self.LINE - 1) + b"\n", number * self.LINE)
 
     def __enter__(self):
         """NotFoundError where no command was started so."""
@@ -11795,7 +11870,7 @@ class BackgroundRun:
 
     def _documents(self):
         found = [{}]
-        for line in os.pread(self.record, self.MAX_RECORD, 0).splitlines():
+        for line in os.pread(self.record, 2 * self.LINE, 0).splitlines():
             try:
                 found.append(parse_json(line, self.paths[0]))
             except DocumentError:       # cut short, as the host crashed
@@ -11864,22 +11939,23 @@ def signal_container(container, number):
         send_signal(pid, number)
 
 
+def is_at_rest(context, container):
+    """Whether nothing runs in a container, on this host, nor is to be done after a command."""
+    return (TreeProcesses(container.root).is_empty()
+            and not BackgroundRun(context.host, container).is_going_on())
+
+
 def stop_container(context, container, number, patience):
     """Ask the commands that run in a container, on this host, to end; after so many seconds kill what is left."""
     import time
     told, deadline = set(), time.monotonic() + patience
-
-    def is_over():
-        processes = TreeProcesses(container.root)
-        for pid in set(processes.commands()) - told:        # one may be there only now
+    while not is_at_rest(context, container) and time.monotonic() < deadline:
+        for pid in set(TreeProcesses(container.root).commands()) - told:        # one may be there only now
             send_signal(pid, number)
             told.add(pid)
-        return processes.is_empty() and not BackgroundRun(context.host, container).is_going_on()
-
-    while not is_over() and time.monotonic() < deadline:
         time.sleep(0.05)
     deadline = time.monotonic() + 10
-    while not is_over():        # what is to be done after the command too
+    while not is_at_rest(context, container):
         if time.monotonic() > deadline:
             raise EngineError("%s: the run in the background does not end" % container.id, "look at it with ps")
         end_commands(container)
@@ -12291,6 +12367,11 @@ def archived_reference(text):
                            "udocker load -i FILE NAME gives it another one")
 
 
+def is_tagged(name):
+    """Whether the name of an image has a tag or a digest, and so is that of one image."""
+    return ":" in name.rpartition("/")[2]
+
+
 def name_by_tags(images, own):
     """[(Reference, ArchivedImage)] under the name of a Reference, with the tags that the archive has."""
     found = {}
@@ -12309,7 +12390,7 @@ def name_archived(images, name):
             raise ArchiveError("the archive does not name its image", "udocker load -i FILE NAME gives it a name")
         return [(archived_reference(text), image) for image in images for text in image.names]
     own = Reference.parse(name)
-    if not own.digest and ":" not in name.rpartition("/")[2]:
+    if not is_tagged(name):
         return name_by_tags(images, own)
     if len(images) > 1:
         raise UsageError("%s: the archive holds %d images" % (name, len(images)),
@@ -12390,25 +12471,53 @@ def listed_words(text):
     return found if len(strings_of(found)) == len(found) else None
 
 
+def without_variables(text):
+    """A text in which a NUL stands for each dollar sign that begins no variable, as it is quoted."""
+    import re
+
+    def plain(match):
+        part = match.group()
+        return part.replace("$", "\0") if part[0] == "'" else part.replace("\\$", "\0")
+
+    return re.sub(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\\$""", plain, text)
+
+
+def with_values(text, config):
+    """The same with the values of the variables that a "config" has. https://docs.docker.com/reference/dockerfile ,
+    Environment replacement"""
+    import re
+    values = dict(item.partition("=")[::2] for item in config.get("Env", []))
+
+    def value(match):
+        plain, name, sign, word = match.groups()
+        found = values.get(plain or name, "")
+        return word if sign and bool(found) == (sign == "+") else "" if sign == "+" else found
+
+    return re.sub(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})", value, text).replace("\0", "$")
+
+
 def change_config(config, text):
     """Do to the "config" of an image what a line of a Dockerfile would. https://docs.docker.com/reference/dockerfile"""
     import shlex
     word, _, rest = text.strip().partition(" ")
     word, rest = word.upper(), rest.strip()
+    is_command = word in ("CMD", "ENTRYPOINT")      # whose shell has the variables when it is run
     hint = "there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, as in ENV A=1"
     words = listed = listed_words(rest)
     if listed is None:
         try:
-            words = [rest] * bool(rest) if word in ("CMD", "ENTRYPOINT") else shlex.split(rest)
+            words = [rest] * bool(rest) if is_command else shlex.split(without_variables(rest))
         except ValueError:
             words = []
+    if not is_command:
+        words, rest = [with_values(item, config) for item in words], with_values(without_variables(rest), config)
     pairs = [item.partition("=")[::2] for item in words]
     if word in ("ENV", "LABEL") and words and "=" not in words[0]:       # the old way: ENV NAME VALUE
         pairs = [(words[0], rest[len(words[0]):].strip())]
     is_complete = word not in ("ENV", "LABEL") or all(name for name, _ in pairs) and (words[1:] or "=" in rest)
     if not is_complete or not words and listed is None:
         raise UsageError("--change=%s: it cannot be understood" % text, hint)
-    if word in ("CMD", "ENTRYPOINT"):
+    if is_command:
         config[word.capitalize()] = ["/bin/sh", "-c", rest] if listed is None else listed
     elif word == "ENV":
         changed = dict(pairs)
@@ -12419,8 +12528,10 @@ def change_config(config, text):
     elif word in ("EXPOSE", "VOLUME"):
         key = {"EXPOSE": "ExposedPorts", "VOLUME": "Volumes"}[word]
         config.setdefault(key, {}).update((item, {}) for item in words)
-    elif word in ("STOPSIGNAL", "USER", "WORKDIR"):
-        config[{"STOPSIGNAL": "StopSignal", "USER": "User", "WORKDIR": "WorkingDir"}[word]] = rest
+    elif word in ("STOPSIGNAL", "USER"):
+        config[{"STOPSIGNAL": "StopSignal", "USER": "User"}[word]] = rest
+    elif word == "WORKDIR":
+        config["WorkingDir"] = os.path.normpath(os.path.join(config.get("WorkingDir") or "/", rest))
     else:
         raise UsageError("--change=%s: unknown instruction" % text, hint)
 
@@ -12511,7 +12622,8 @@ def write_tree(file, root, notes=(), place="", prefix=""):
         writer.add_directory(place)
     for name, data in notes:
         writer.add_data(name_below(place, name), data)
-    writer.add_tree(OpenTree(root), prefix, is_wanted=lambda inside: not place or inside.partition("/")[0] != place)
+    writer.add_tree(OpenTree(root), prefix, describe=lambda inside, mode: (
+        None if place and inside.partition("/")[0] == place else (mode, 0, 0)))
     writer.close()
 
 
@@ -12555,12 +12667,18 @@ def read_tree(context, container, use):
     """use(Reading, path of the tree), of a Container's tree as it was before conversions, which may be a copy; returns
     what that gives."""
     settle(container)
-    with Reading(container) as reading:
-        if not Conversion(container.path).states():
-            return use(reading, container.root)
-        with NewContainer(context.layout) as copy:
-            copy_tree(container, copy)
-            return use(reading, copy.root)
+    try:
+        with Reading(container) as reading:
+            if not Conversion(container.path).states():
+                return use(reading, container.root)
+            with NewContainer(context.layout) as copy:
+                copy_tree(container, copy)
+                return use(reading, copy.root)
+    except PermissionError as error:
+        if not str(error.filename).startswith(os.path.realpath(container.path) + "/"):
+            raise
+        raise EngineError("%s: %s" % (printable(error.filename), error.strerror),
+                          "udocker setup --fixperm %s lets you read it" % container.id)
 
 
 def export_container(context, word, destination, is_clone=False, is_squashfs=False):
@@ -12581,7 +12699,10 @@ class LowerImage(Image):
 
     def __init__(self, image, config):
         super().__init__(image.name, image.version, image.path, image.blobs)
-        self.config = lambda: config
+        self.container_config = config
+
+    def config(self):
+        return self.container_config
 
     def layers(self):
         return super().layers()[:len(self.config().diff_ids)]
@@ -12593,81 +12714,90 @@ def image_below(context, container):
     layers = config.diff_ids
     for image in sorted(context.images.list(), key=lambda image: str(image) != container.image_name):
         try:
-            if layers and image.config().diff_ids[:len(layers)] == layers:
+            if layers and not image.is_version_1 and image.config().diff_ids[:len(layers)] == layers:
                 return LowerImage(image, config)
         except (Error, OSError) as error:
             say.debug("%s: %s" % (image, error))
     return None
 
 
-def changes_since(context, image, root):
-    """What tree_changes() tells of the tree at `root` beside that of an Image, which is unpacked once more for it."""
+def is_udockers_own(name, size):
+    """Whether what a tree has and its image has not is there for udocker alone: a place to bind something at."""
+    return "/" + name == APT_CONFIG or not size and any("/" + name == mount.guest for mount in system_mounts())
+
+
+def changes_since(context, image, root, origins=None):
+    """What tree_changes() tells of the tree at `root` beside that of an Image, which is unpacked once more for it; for
+    `origins` see LayerUnpacker."""
     with NewContainer(context.layout) as untouched:
-        unpack_image(context, image, untouched.root)
-        return tree_changes(OpenTree(untouched.root), OpenTree(root))
+        unpack_image(context, image, untouched.root, origins)
+        return tree_changes(OpenTree(untouched.root), OpenTree(root), is_udockers_own)
 
 
 def container_changes(context, word):
     """The same of a container and its image; NotFoundError where that is not here."""
-    open_store(context)
-    container = context.containers.get(word)
-    image = image_below(context, container)
-    if not image:
-        raise NotFoundError("%s: no image here has the layers that it was made of" % word,
-                            "it was made of %s: udocker pull may bring that" % (container.image_name or "no image"))
-    with Work("comparing %s" % word):
-        return read_tree(context, container, lambda reading, root: changes_since(context, image, root))
+    with bringing_blobs(context):
+        container = context.containers.get(word)
+        image = image_below(context, container)
+        if not image:
+            raise NotFoundError("%s: no image here has the layers that it was made of" % word,
+                                "it was made of %s: udocker pull may bring that" % (container.image_name or "no image"))
+        with Work("comparing %s" % word):
+            return read_tree(context, container, lambda reading, root: changes_since(context, image, root))
 
 
-def committed_config(config, changes, diff_id, step):
-    """The document of an image like that of an ImageConfig, with one more layer, or none for "", and a step in its
-    history; `changes` are lines of a Dockerfile."""
-    entry = dict({"created": timestamp(), "created_by": "udocker commit"}, **step)
-    if not diff_id:
-        entry["empty_layer"] = True
-    return dump_json(dict(
-        config.document, created=entry["created"], config=config_of(changes, config), history=config.history + [entry],
-        rootfs={"type": "layers", "diff_ids": config.diff_ids + [diff_id] * bool(diff_id)})).encode("utf-8")
+def committed_config(config, lines, diff_ids, author, message):
+    """The document of an image like that of an ImageConfig, with the layers of these digests above its own and a step
+    in its history; `lines` of a Dockerfile change how it is run."""
+    step = {"created": timestamp(), "created_by": "udocker commit", "author": author, "comment": message}
+    step = {key: text for key, text in step.items() if text}
+    document = dict(config.document, created=step["created"], author=author, config=config_of(lines, config))
+    if not author:          # that of another image
+        del document["author"]
+    document["rootfs"] = {"type": "layers", "diff_ids": config.diff_ids + diff_ids}
+    document["history"] = config.history + [step if diff_ids else dict(step, empty_layer=True)]
+    return dump_json(document).encode("utf-8")
 
 
-def new_layer(context, container, below):
-    """A NewLayer of what a container has otherwise than the Image `below`, None where it has nothing; of its whole tree
-    without one."""
+def write_changes(context, container, below, layer):
+    """Write what a container has otherwise than the Image `below` to a NewLayer, or all of its tree where that is None.
+    Returns what tree_changes() tells: nothing is written where nothing has changed."""
     def write(reading, root):
-        changes = changes_since(context, below, root) if below else None
-        if changes == {}:
-            return None
-        layer = NewLayer(context.blobs.new())
-        with Undoing(layer.close):
-            write_layer(layer, root, changes)
+        origins = {}
+        found = changes_since(context, below, root, origins) if below else None
+        if found != {}:
+            write_layer(layer, root, found, origins)
             layer.finish()
             reading.check()
-        return layer
+        return found
 
     return read_tree(context, container, write)
 
 
-def commit_container(context, word, reference, changes=(), step=()):
+def commit_container(context, word, reference, lines=(), author="", message=""):
     """Make an image of a container: its layers are those of the image below it, where they are here, and one of what
-    has changed since, or else one of all. `changes` and `step` are as for committed_config(). Returns the Image."""
+    has changed since, or else one of all. The rest is as for committed_config(). Returns the Image."""
     from contextlib import closing
     check_new_name(reference)
-    check_texts(step, "--message, --author")
-    container = context.containers.get(word)
-    below = image_below(context, container)
-    config = below.config() if below else ImageConfig.parse(
-        new_config(container.config().document, [], timestamp(), ""), word)
-    config_of(changes, config)      # what cannot be is told before the work
-    rows = [(layer.digest, size_of(path), file_compression(path)) for path, layer in below.layers()] if below else []
-    with bringing_blobs(context), Work("committing %s" % word), closing(context.blobs.new()) as document:
-        layer = new_layer(context, container, below)
-        with closing(layer or document):
-            data = committed_config(config, changes, layer.diff_id if layer else "", step)
-            document.write(data)
-            document.finish()
-            manifest = new_manifest(data, rows + ([(layer.blob.digest, layer.blob.size, "gzip")] if layer else []))
-            return store_image(context, reference, manifest, [document] + ([layer.blob] if layer else []),
-                               [digest for digest, _, _ in rows])
+    check_texts({"author": author, "comment": message}, "--author, --message")
+    with bringing_blobs(context), Work("committing %s" % word), \
+            closing(NewLayer(context.blobs.new())) as layer, closing(context.blobs.new()) as document:
+        container = context.containers.get(word)
+        below, config = image_below(context, container), container.config()
+        if not below:
+            if config.diff_ids:
+                say.warning("no image here has the layers that %s was made of: all of it is one layer" % word)
+            config = ImageConfig.parse(new_config(config.document, [], timestamp(), ""), word)
+        config_of(lines, config)        # what cannot be is told before the work
+        added = [] if write_changes(context, container, below, layer) == {} else [layer]
+        document.write(committed_config(config, lines, [layer.diff_id for layer in added], author, message))
+        document.finish()
+        rows = [(lower.digest, size_of(path), file_compression(path))
+                for path, lower in (below.layers() if below else [])]
+        manifest = new_manifest(document.read(), rows + [
+            (layer.blob.digest, layer.blob.size, "gzip") for layer in added])
+        return store_image(context, reference, manifest, [document] + [layer.blob for layer in added],
+                           [digest for digest, _, _ in rows])
 
 
 def portable_image(image, is_docker_too=False):
@@ -12723,41 +12853,51 @@ def tag_image(context, source, target):
 
 # --- push ---------------------------------------------------------------------------------------------
 
-def repositories_with(context, host):
-    """{digest: [repository]} of the images here that come from a registry, as Reference has its host."""
+def other_repositories(context, host, repository):
+    """{digest: repository} of what images here have that come from a registry, as Reference has its host, but from
+    another repository there. A name alone may be one that Docker Hub never heard of: those that were pulled count."""
     found = {}
     for image in context.images.list():
         reference = Reference.parse(str(image))
-        if reference.host == host:
-            for digest in image.links():
-                found.setdefault(digest, []).append(reference.repository if host else reference.hub_repository)
+        other = reference.repository if host else reference.hub_repository
+        if reference.host == host and other != repository and (host or image.read("index")):
+            found.update(dict.fromkeys(image.links(), other))
     return found
 
 
-def push_blob(registry, repository, digest, path, sources):
+def push_blob(registry, repository, digest, path, source):
     """Bring a file of the store into a repository, and tell it as pulls do."""
     row = Progress.shared().start(digest[7:19], size_of(path))
     with Undoing(row.finish, "failed"), Upload(path, row.set) as content:
-        done = BlobPush(registry, repository, digest, content, sources).run()
-    row.finish(done if done != "pushed" else "")
+        push = BlobPush(registry, repository, digest, content, source)
+        push.run()
+    row.finish(human_size(content.size) if push.was_sent else "there already")
 
 
 def push_image(context, reference, address=""):
     """Bring an image of the store into a registry; returns the digest of its manifest there."""
     raise_on_signals()
-    data, config, paths = portable_image(context.images.get(reference), is_docker_too=True)
-    manifest, known = parse_manifest(data, str(reference)), repositories_with(context, reference.host)
+    image = context.images.get(reference)
+    data, config, paths = portable_image(image, is_docker_too=True)
+    manifest, digest = parse_manifest(data, str(reference)), sha256_digest(data)
+    if reference.digest:
+        raise UsageError("%s: a digest cannot be pushed to" % reference, "udocker tag gives the image another name")
+    if image.read("index"):
+        say.info("of %s, which was pulled for one of several platforms, that one is pushed" % reference)
     registry, (repository, *_) = find_registry(context, reference, address)
+    others = other_repositories(context, reference.host, repository)
     layers = {layer.digest: path for layer, path in zip(manifest.layers, paths)}
     try:
-        for digest, path in layers.items():
-            push_blob(registry, repository, digest, path, known.get(digest, ()))
-        BlobPush(registry, repository, manifest.config.digest, config).run()
-        registry.put_manifest(repository, reference.version, data, manifest.media_type)
+        for layer, path in layers.items():
+            push_blob(registry, repository, layer, path, others.get(layer, ""))
+        with Upload(config) as content:
+            BlobPush(registry, repository, manifest.config.digest, content).run()
+        with Upload(data) as content:
+            registry.put_manifest(repository, reference.tag, content, digest, manifest.media_type)
     except AuthError as error:
         error.hint = "udocker login keeps credentials, and its user must be allowed to push to this name"
         raise
-    return sha256_digest(data)
+    return digest
 
 
 # --- cp -----------------------------------------------------------------------------------------------
@@ -14764,10 +14904,10 @@ def command_push(context, arguments):
     reference = Reference.parse(arguments.image)
     references = [reference]
     if arguments.all_tags:
-        if str(reference) == arguments.image:
+        if is_tagged(arguments.image):
             raise UsageError("%s names a tag, and --all-tags wants all" % reference, "leave one of them out")
         references = [Reference.parse(str(image)) for image in context.images.list()
-                      if image.name in reference.spellings()] or references
+                      if image.name in reference.spellings() and not is_digest(image.version)] or references
     for reference in references:
         digest = push_image(context, reference, given_address(arguments))
         say.info("%s is pushed: %s" % (reference, digest))
@@ -14883,7 +15023,7 @@ def given_registry(arguments):
          examples=("udocker login --username=xxxx --password=yyyy", "udocker login --registry=https://hostname:5000",
                    "udocker login -u xxxx --password-stdin quay.io < password-file"))
 def command_login(context, arguments):
-    """Check user and password at a registry, and keep them for pulls.
+    """Check user and password at a registry, and keep them for pulls and pushes.
 
     They are kept in ~/.udocker/keystore, readable for you alone, and are not encrypted. Logins of docker and podman
     are used too.
@@ -15361,9 +15501,8 @@ def command_commit(context, arguments):
     It has the layers of the image that the container was made of, where that is here, and one more of what has changed
     since; else one of all that is there. The image below is unpacked once more for it, for a moment.
     """
-    step = {"author": arguments.author, "comment": arguments.message}
     image = commit_container(context, arguments.container, Reference.parse(arguments.image), arguments.change,
-                             {key: text for key, text in step.items() if text})
+                             arguments.author or "", arguments.message or "")
     say.result(image_id(image))
 
 

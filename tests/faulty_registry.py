@@ -408,7 +408,7 @@ class FaultyRegistry(Site):
             return Answer(202, b"", {"Location": "/v2/%s/blobs/uploads/session?_state=s" % repository})
         if kind == "manifests":
             self.add_manifest(request.body, request.fields.get("Content-Type"), reference, repository)
-        elif request.query["digest"] != [self.add_blob(request.body)["digest"]]:
+        elif request.query.get("digest") != [self.add_blob(request.body)["digest"]]:
             return Answer(400, b'{"errors": [{"code": "DIGEST_INVALID", "message": "not the digest"}]}')
         return Answer(201, b"", {"Docker-Content-Digest": digest_of(request.body)})
 

@@ -46,6 +46,11 @@ def record(box, name="own"):
     return box.store / "containers" / name / "background.json"
 
 
+def runner(box):
+    """The id of the process that runs the command."""
+    return json.loads(record(box).read_text().splitlines()[0])["pid"]
+
+
 def test_a_command_goes_on_in_the_background(own_box, gate):
     until, volume = gate
     started = own_box.ok("run", "-d", volume, "own", "sh", "-c", "echo early; %secho late >&2; exit 7" % UNTIL_TOLD)
@@ -65,7 +70,7 @@ def test_a_command_goes_on_in_the_background(own_box, gate):
 
 def test_it_is_in_a_session_of_its_own(own_box):
     own_box.ok("run", "-d", "own", "sleep", "1000")
-    udocker, command = json.loads(record(own_box).read_text())["pid"], state(own_box)["Pid"]
+    udocker, command = runner(own_box), state(own_box)["Pid"]
     assert udocker == os.getsid(udocker) and os.getsid(command) in (udocker, command)
     assert {os.readlink("/proc/%d/fd/%d" % (command, number)) for number in (1, 2)} == {
         os.path.realpath(str(record(own_box).with_suffix(".log")))}
@@ -147,7 +152,7 @@ def test_a_container_that_goes_with_it(own_box, images, gate):
 
 def test_a_udocker_that_is_killed_takes_the_command_along(own_box):
     own_box.ok("run", "-d", "own", "sh", "-c", "sleep 1000; :")
-    os.kill(json.loads(record(own_box).read_text())["pid"], signal.SIGKILL)
+    os.kill(runner(own_box), signal.SIGKILL)
     assert own_box.ok("wait", "own").out == "137\n"
     eventually(lambda: not state(own_box)["Running"])
 
@@ -199,7 +204,7 @@ def test_nothing_that_has_ended_piles_up(own_box):
     script = "for one in 1 2 3 4 5 6 7 8 9; do (exec sleep 0.1 &); done; sleep 0.5; echo ready; sleep 1000"
     own_box.ok("run", "-d", "own", "sh", "-c", script)
     eventually(lambda: own_box.ok("logs", "own").out)
-    pid = json.loads(record(own_box).read_text())["pid"]
+    pid = runner(own_box)
     states = [program_under_test.process_words(child)[0] for child in program_under_test.Host.children(pid)]
     assert states and "Z" not in states
 

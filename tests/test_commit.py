@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,23 @@ def test_an_image_of_a_container(box, tmp_path):
     config = config_of(box, "lab/committed:2")
     assert {key: config["config"][key] for key in SETTINGS} == SETTINGS
     step = config["history"][-1]
-    assert (step["comment"], step["author"]) == ("why", "me") and config["created"] == step["created"]
+    assert (step["comment"], step["author"], config["author"]) == ("why", "me", "me")
+    assert config["created"] == step["created"]
     assert len(config["history"]) == 1 and len(config["rootfs"]["diff_ids"]) == 3
+
+
+@pytest.mark.parametrize("line,key,value", [
+    ("ENV PATH=/opt/bin:$A B=${A}b", "Env", ["A=1", "PATH=/opt/bin:1", "B=1b"]),
+    ("ENV A='$A' B=\\$A", "Env", ["A=$A", "B=$A"]), ("ENV A=${C:-$A}", "Env", ["B=2", "A=$A"]),
+    ("ENV A=${B:-none} B=${C:-none} C=${A:+some} D=${X:+some}", "Env", ["A=2", "B=none", "C=some", "D="]),
+    ("ENV A=\"it's $B\" B=\"$A's\"", "Env", ["A=it's 2", "B=1's"]),
+    ("ENV A $B and more", "Env", ["B=2", "A=2 and more"]),
+    ("LABEL one=$B", "Labels", {"one": "2"}), ("VOLUME [\"/v$A\"]", "Volumes", {"/v1": {}}), ("USER u$A", "User", "u1"),
+    ("CMD echo $A", "Cmd", ["/bin/sh", "-c", "echo $A"]), ("CMD [\"$A\"]", "Cmd", ["$A"]),
+    ("WORKDIR sub/$A", "WorkingDir", "/srv/sub/1"), ("WORKDIR ../up", "WorkingDir", "/up")])
+def test_variables_of_a_dockerfile(box, line, key, value):
+    box.ok("commit", "--change=" + line, "box", "lab/new:1")
+    assert config_of(box, "lab/new:1")["config"][key] == value
 
 
 def test_its_config_is_changed_by_lines_of_a_dockerfile(box):
@@ -140,6 +156,7 @@ def test_its_config_is_changed_by_lines_of_a_dockerfile(box):
     (["box", "lab/UPPER"], "lab/UPPER"), (["box"], "IMAGE"), (["box", "lab/new@sha256:" + "0" * 64], "digest"),
     (["-m", "\udcff", "box", "lab/new"], "UTF-8")])
 def test_what_no_image_can_be_made_with(box, words, told):
+    """Nothing comes of it."""
     assert told in box.fails(2, "commit", *words).err
     assert "lab/new" not in box.ok("images").out
 
@@ -149,7 +166,7 @@ def test_an_image_that_is_not_here_any_more(box, tmp_path):
     change(root_of(box))
     box.ok("rmi", "lab/made:1")
     assert "lab/made:1" in box.fails(1, "diff", "box").err
-    box.ok("commit", "box", "lab/whole:1")
+    assert "all of it is one layer" in box.ok("commit", "box", "lab/whole:1").err
     assert len(manifest(box, "lab/whole:1")["layers"]) == 1
     assert description(root_of(box)) == unpacked(box, "lab/whole:1", tmp_path)
     config = config_of(box, "lab/whole:1")
@@ -178,9 +195,13 @@ def test_names_that_would_remove_others(box):
     for name in "etc/.wh.kept", "etc/.wh..wh..opq":
         (root_of(box) / name).write_text("")
     assert "A /etc/.wh.kept" in box.ok("diff", "box").out
+    (root_of(box) / "etc/.wh.directory").mkdir()
+    (root_of(box) / "etc/.wh.directory/inside").write_text("")
+    assert "A /etc/.wh.directory/inside" in box.ok("diff", "box").out
     result = box.ok("commit", "box", "lab/new:1")
-    assert result.err.count("left out") == 2
+    assert result.err.count("left out") == 4
     box.ok("create", "--name=again", "lab/new:1")
+    assert not (root_of(box, "again") / "etc/.wh.directory").exists()
     assert (root_of(box, "again") / "etc/kept").exists() and (root_of(box, "again") / "etc/motd").exists()
 
 
@@ -201,3 +222,81 @@ def test_odd_configs_are_changed_too(udocker, config):
     udocker.ok("commit", *["--change=" + word for word in words] + ["box", "lab/new:1"])
     changed = config_of(udocker, "lab/new:1")["config"]
     assert changed["Env"] == ["A=1"] and changed["Labels"] == {"a": "b"} and changed["Volumes"] == {"/v": {}}
+
+
+def members(program, name, number=-1):
+    """{name: TarInfo} of a layer."""
+    digest = manifest(program, name)["layers"][number]["digest"]
+    with tarfile.open(str(program.store / "layers" / digest)) as layer:
+        return {member.name: member for member in layer.getmembers()}
+
+
+def test_what_the_image_had_keeps_its_owners_and_modes(udocker):
+    """Also what a plain user cannot have; but what the user has changed is as he wants it."""
+    lower = tar(directory("home", uid=7), directory("home/jo", 0o2775, uid=1000, gid=100), file("home/jo/file", b"x"),
+                directory("home/jo/work", 0o777, uid=1000), file("sudo", b"x", mode=0o4111, uid=5), file("own", uid=6),
+                file("gone", uid=7), directory("then", uid=8))
+    upper = tar(directory("home", uid=0), file("gone", b"again"))
+    udocker.ok("load", input=image_archive(made(lower, upper)))
+    udocker.ok("create", "--name=box", "lab/made:1")
+    root = root_of(udocker)
+    (root / "own").chmod(0o755)
+    (root / "sudo").chmod(0o711)
+    (root / "then").rmdir()
+    for name in "home/jo/work/new", "home/jo/file", "sudo", "own", "gone", "then":
+        (root / name).write_text("changed")
+    (root / "sudo").chmod(0o511)
+    udocker.ok("commit", "box", "lab/new:1")
+    found = {name: (oct(member.mode), member.uid, member.gid) for name, member in members(udocker, "lab/new:1").items()}
+    assert found == {
+        "home": ("0o755", 0, 0), "home/jo": ("0o2775", 1000, 100), "home/jo/work": ("0o777", 1000, 0),
+        "home/jo/work/new": ("0o644", 0, 0), "home/jo/file": ("0o644", 0, 0), "sudo": ("0o4111", 5, 0),
+        "own": ("0o755", 6, 0), "gone": ("0o644", 0, 0), "then": ("0o644", 8, 0)}
+
+
+def test_what_unpacking_made_is_no_change(udocker):
+    """Directories that no layer names, and volumes; whatever the umask is."""
+    umask = os.umask(0o002)
+    try:
+        udocker.ok("load", input=image_archive(made(
+            tar(file("opt/app/bin/x", mode=0o775), directory("srv", 0o775)), config={"Volumes": {"/vol/data": {}}})))
+        udocker.ok("create", "--name=box", "lab/made:1")
+        root = root_of(udocker)
+        for name in "", "opt", "opt/app", "opt/app/bin", "vol", "vol/data":
+            os.utime(str(root / name), (1, 1))
+        os.umask(0o022)
+        assert udocker.ok("diff", "box").out == ""
+    finally:
+        os.umask(umask)
+
+
+def test_what_udocker_leaves_in_a_tree_is_no_change(box):
+    root = root_of(box)
+    for name in "etc/hosts", "etc/resolv.conf":
+        (root / name).write_text("")
+    (root / "dev").mkdir()
+    (root / "etc/apt").mkdir()
+    (root / "etc/apt/udocker.conf").write_text("APT")
+    assert box.ok("diff", "box").out == "C /etc\nA /etc/apt\n"
+    (root / "etc/hosts").write_text("mine\n")
+    assert "A /etc/hosts" in box.ok("diff", "box").out
+
+
+def test_what_cannot_be_read_is_told(box):
+    (root_of(box) / "etc/closed").write_text("x")
+    (root_of(box) / "etc/closed").chmod(0)
+    for command in ["commit", "box", "lab/new:1"], ["export", "-o", box.home / "tree.tar", "box"]:
+        assert "setup --fixperm" in box.fails(1, *command).err
+    box.ok("setup", "--fixperm", "box")
+    box.ok("commit", "box", "lab/new:1")
+
+
+def test_a_socket_in_the_place_of_a_file(box):
+    """No layer has sockets: the file is removed."""
+    path = root_of(box) / "srv/file"
+    path.unlink()
+    subprocess.check_call(["python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('file')"],
+                          cwd=str(path.parent))        # the whole path would be too long
+    assert "D /srv/file" in box.ok("diff", "box").out
+    box.ok("commit", "box", "lab/new:1")
+    assert "srv/.wh.file" in members(box, "lab/new:1")

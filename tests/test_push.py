@@ -84,7 +84,8 @@ def test_what_is_pushed_is_there(pusher, registry, udocker):
 
 def test_what_another_repository_has_is_not_sent(one_pusher, registry):
     one_pusher.ok("push", tagged(one_pusher, registry.host + "/first/app:1"))
-    assert one_pusher.ok("push", tagged(one_pusher, registry.host + "/second/app:1")).err.count("mounted") == 2
+    result = one_pusher.ok("-D", "push", tagged(one_pusher, registry.host + "/second/app:1"))
+    assert result.err.count("there already") == 2 and result.err.count("PUT ") == 2      # of config and manifest
 
 
 def test_all_tags(one_pusher, registry):
@@ -92,7 +93,19 @@ def test_all_tags(one_pusher, registry):
         tagged(one_pusher, registry.host + "/tags/app:" + tag)
     assert one_pusher.ok("push", "--all-tags", registry.host + "/tags/app").err.count("is pushed") == 2
     assert sorted(one_pusher.ok("search", "--list-tags", registry.host + "/tags/app").out.split()) == ["1", "2"]
-    assert "--all-tags" in one_pusher.fails(2, "push", "-a", registry.host + "/tags/app:1").err
+    for tagged_name in registry.host + "/tags/app:1", "docker.io/lab/made:1":
+        assert "--all-tags" in one_pusher.fails(2, "push", "-a", tagged_name).err
+
+
+def test_all_tags_are_no_digests(udocker, images):
+    name = images.host + "/lab/multi"
+    digest = digest_of(images.manifest("lab/multi", "latest")[0])
+    udocker.ok("pull", "%s@%s" % (name, digest))
+    udocker.ok("tag", "%s@%s" % (name, digest), images.host + "/lab/single:1")
+    udocker.ok("tag", "%s@%s" % (name, digest), name + ":own")
+    assert udocker.ok("push", "--all-tags", name).err.count("is pushed:") == 1
+    assert "digest" in udocker.fails(2, "push", "%s@%s" % (name, digest)).err
+    assert "one of several platforms" in udocker.ok("push", images.host + "/lab/single:1").err
 
 
 def test_an_image_in_dockers_format_stays_in_it(udocker, images):
@@ -193,7 +206,9 @@ def test_what_may_pass_is_tried_again(pusher, faulty, method, path, behaviours):
 @pytest.mark.parametrize("method,path,answer,told", [
     ("POST", UPLOADS, Answer(202), "no place"), ("POST", UPLOADS, Answer(200, b"", {"Location": SESSION}), "no place"),
     ("POST", UPLOADS, Answer(202, b"", {"Location": "ftp://x/"}), "no http address"),
-    ("POST", UPLOADS, Answer(405), "405"), ("PUT", SESSION, redirect("/elsewhere"), "redirected"),
+    ("POST", UPLOADS, Answer(405), "405"), ("PUT", SESSION, redirect("/elsewhere", 302), "redirected"),
+    ("PUT", SESSION, redirect("http://localhost:1/elsewhere"), "redirected"),
+    ("PUT", SESSION, Answer(413), "takes nothing of this size"),
     ("PUT", SESSION, Answer(413, b'{"errors": [{"code": "TOO_LARGE", "message": "too large"}]}'), "too large"),
     ("PUT", "/v2/lab/app/manifests/1", Answer(400, b'{"errors": [{"message": "no OCI here"}]}'), "no OCI here"),
     ("PUT", "/v2/lab/app/manifests/1", Answer(201, b"", {"Docker-Content-Digest": "sha256:" + "0" * 64}), "another"),
@@ -202,6 +217,56 @@ def test_what_may_pass_is_tried_again(pusher, faulty, method, path, behaviours):
 def test_what_is_refused_is_told(one_pusher, faulty, method, path, answer, told):
     faulty.always(path, answer, method=method)
     assert told in one_pusher.fails(1, "-q", "push", tagged(one_pusher, faulty.target)).err
+
+
+def test_a_server_may_redirect_to_itself(pusher, faulty):
+    faulty.always(SESSION, lambda request, good: Answer(201) if "again" in request.query else good, method="PUT")
+    faulty.once(SESSION, redirect(SESSION + "?again=yes", 308), method="PUT")
+    faulty.once(UPLOADS, redirect(UPLOADS + "?again=yes"), method="POST")
+    pusher.ok("push", tagged(pusher, faulty.target))
+    assert [request for request in faulty.asked("PUT", SESSION) if "again" in request.query][0].body
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 501])
+def test_registries_that_know_no_head(one_pusher, faulty, status):
+    faulty.always("/v2/lab/app/blobs/*", Answer(status), method="HEAD")
+    one_pusher.ok("push", tagged(one_pusher, faulty.target))
+    assert blobs_of(faulty.manifests["lab/app", "1"][0]) <= set(faulty.blobs)
+
+
+@pytest.mark.parametrize("answer", [
+    Answer(raw=b""), Answer(400), Answer(202, b"", {"Location": SESSION + "?mounting=yes"})])
+def test_what_cannot_be_mounted_is_sent(one_pusher, faulty, answer):
+    """At once where the registry has begun to take it."""
+    tagged(one_pusher, faulty.host + "/lab/other:1")
+    faulty.always(UPLOADS, lambda request, good: answer if "mount" in request.query else good, method="POST")
+    one_pusher.ok("push", tagged(one_pusher, faulty.target))
+    sent = [request for request in faulty.asked("PUT", SESSION) if "mounting" in request.query]
+    assert len(sent) == (2 if answer.status == 202 else 0)
+    assert blobs_of(faulty.manifests["lab/app", "1"][0]) <= set(faulty.blobs)
+    one_pusher.ok("rmi", faulty.host + "/lab/other:1")
+
+
+def test_no_name_is_told_that_docker_hub_may_not_know(udocker, faulty):
+    """Of those without a host only what was pulled from an index came from there."""
+    for name in "lab/made:1", "lab/secret:1":
+        image = archives.made(tar(file("etc/motd", b"hello\n")))
+        udocker.ok("load", input=archives.archive(archives.docker_25((image, [name]))))
+    udocker.ok("push", "--registry=http://" + faulty.host, "lab/made:1")
+    assert not [request for request in faulty.requests if "secret" in request.target]
+
+
+def test_a_config_of_any_size(pusher, faulty):
+    image = archives.made(tar(file("etc/motd", b"hello\n")), config={"Labels": {"long": "x" * 500000}})
+    pusher.ok("load", input=archives.archive(archives.docker_25((image, ["lab/long:1"]))))
+    pusher.ok("push", "--registry=http://" + faulty.host, "lab/long:1")
+    assert faulty.blobs[digest_of(image.config)] == image.config
+
+
+def test_a_link_to_a_next_page_that_holds_a_url(one_pusher, faulty):
+    faulty.always("/v2/_catalog", Answer(200, b'{"repositories": ["lab/app"]}', {
+        "Link": '</v2/_catalog?last=a://b>; rel="next"'}))
+    assert one_pusher.ok("search", "--all", faulty.host + "/app").out.count("lab/app") >= 1
 
 
 def test_another_server_is_sent_the_blob_without_credentials(pusher, faulty):

@@ -501,12 +501,12 @@ def test_version_where_things_are_missing(udocker):
 # Completion
 
 COMPLETED = [
-    ("udocker pu", {"pull"}), ("udocker run --hoste", {"--hostenv"}), ("udocker rm b", {"busy"}),
+    ("udocker pu", {"pull", "push"}), ("udocker run --hoste", {"--hostenv"}), ("udocker rm b", {"busy"}),
     ("udocker run lab/m", {"lab/mine:1"}), ("udocker -q rmi lab/m", {"lab/mine:1"}),
     ("udocker inspect bu", {"busy"}), ("udocker --re", {"--repo="}),
     ("udocker contai", {"container"}), ("udocker system d", {"df"}), ("udocker -q image l", {"list", "load", "ls"}),
     ("udocker image rm lab/m", {"lab/mine:1"}), ("udocker container rm ", {"busy"}),
-    ("udocker image ls --dig", {"--digests"}), ("udocker rm ", {"busy"}), ("udocker help pu", {"pull"}),
+    ("udocker image ls --dig", {"--digests"}), ("udocker rm ", {"busy"}), ("udocker help pu", {"pull", "push"}),
     ("udocker cp bu", {"busy"}),
 ]
 

@@ -67,6 +67,13 @@ def test_nothing_is_left_of_a_command_that_cannot_be_started(box, mode, tmp_path
     assert list(area.iterdir()) == []
 
 
+def test_a_temporary_directory_that_proot_cannot_bind(box, tmp_path):
+    """Another one is taken."""
+    (tmp_path / "a:b").mkdir()
+    own = box.with_env(TMPDIR=str(tmp_path / "a:b"))
+    assert "10.0.0.1\tfar" in own.ok("run", "--add-host=far:10.0.0.1", "busybox", "cat", "/etc/hosts").out
+
+
 def test_tmpfs_may_be_the_working_directory(box):
     assert box.ok("run", "--tmpfs=/scratch", "-w", "/scratch", "busybox", "pwd").out == "/scratch\n"
 
