@@ -1229,6 +1229,7 @@ class Supervisor:
     SWEEP_AFTER = 0.5       # seconds that what a command leaves behind has for its own end
     LOOK_AFTER = 0.01       # seconds between two looks for the command
     NO_PROCESS = 125        # the status of a Starter that could make none for the command
+    NO_WORD = 255           # what PRoot ends with where a Starter was killed before PRoot had heard of it
 
     def __init__(self, invocation, timeout=0, guardian=0, tell_start=None):
         """With a `timeout`, in seconds, the command is killed when it has not ended by then. When the process
@@ -1458,7 +1459,7 @@ class Supervisor:
             return 128 + self.ending_signal
         if has_none and code == self.NO_PROCESS:
             raise EngineError("the command cannot be started: there can be no more processes", "see ulimit -u")
-        return code
+        return 128 + self.signal.SIGKILL if has_none and code == self.NO_WORD else code
 
 
 class Guardian(Supervisor):
@@ -14899,7 +14900,7 @@ def command_push(context, arguments):
     """Bring an image into a registry, by default Docker Hub, under the name that it has here; udocker tag gives it
     others.
 
-    What the registry has already is not sent. Who may push there is told by udocker login.
+    What the registry has already is not sent. udocker login keeps the user and password that it asks for.
     """
     reference = Reference.parse(arguments.image)
     references = [reference]

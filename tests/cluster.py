@@ -57,6 +57,10 @@ def free_ports(count):
         return [each.getsockname()[1] for each in sockets]
 
 
+class NoEnd(AssertionError):
+    """A command that hangs; its job is cancelled, so that nothing of it stands in the way of others."""
+
+
 class SlurmCluster:
     """A cluster with nodes node1, node2 ... of 16 processors each, whatever the machine has."""
 
@@ -108,16 +112,17 @@ class SlurmCluster:
         assert process.returncode == 0, "%s: %s" % (" ".join(command), out)
         return out
 
-    def run(self, *command, env=None, cwd=None):
-        """(exit status, all that it printed) of a command that may talk to the cluster."""
+    def run(self, *command, env=None, cwd=None, patience=PATIENCE):
+        """(exit status, all that it printed) of a command that may talk to the cluster; NoEnd after so many seconds."""
         with subprocess.Popen(list(map(str, command)), cwd=str(cwd or self.directory), stdin=subprocess.DEVNULL,
                               env=dict(self.environment, **(env or {})), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, start_new_session=True) as process:
             try:
-                out = process.communicate(timeout=PATIENCE)[0]
+                out = process.communicate(timeout=patience)[0]
             except subprocess.TimeoutExpired:
+                self._call("scancel", "--user=" + getpass.getuser(), "--signal=KILL", "--full")
                 os.killpg(process.pid, signal.SIGKILL)
-                raise AssertionError("no end: %s\n%s" % (command, process.communicate()[0]))
+                raise NoEnd("%s\n%s" % (command, process.communicate()[0]))
         return process.returncode, out.decode(errors="replace")
 
     def submit(self, script, out, env, cwd):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 import udocker as program_under_test
-from cluster import PATIENCE, PROGRAMS, SlurmCluster
+from cluster import PATIENCE, PROGRAMS, NoEnd, SlurmCluster
 from conftest import modes_to_test, need, working
 from program import CHECKOUT, Program, in_main_thread
 from test_processes import processes_with
@@ -98,10 +98,20 @@ def test_the_readme_shows_batch_scripts_that_were_run(script):
     ("ranks.mpich", ["srun", "--mpi=pmi2", "-N", "2", "-n", "2"]),
     ("ranks.openmpi", ["salloc", "-N", "2", "-n", "4", "mpiexec", "-np", "4"])])
 def test_two_nodes(cluster, site, place, program, launcher):
-    """Over TCP: the nodes are one machine, where both would give their shared memory the same names."""
-    status, out = cluster.run(*launcher + ["udocker", "run", "--hostenv", "mpi", program],
-                              env=dict(place, OMPI_MCA_btl="tcp,self", OMPI_MCA_reachable="weighted",
-                                       UCX_TLS="tcp,self"), cwd=site.home)
+    """Over TCP: the nodes are one machine, where both would give their shared memory the same names.
+
+    MPICH 4.0 then hangs once in a hundred runs, on the host alone too: in MPI_Finalize a rank waits for another one
+    that is at PMI's barrier already.
+    """
+    command = launcher + ["udocker", "run", "--hostenv", "mpi", program]
+    options = {"env": dict(place, OMPI_MCA_btl="tcp,self", OMPI_MCA_reachable="weighted", UCX_TLS="tcp,self"),
+               "cwd": site.home}
+    try:
+        status, out = cluster.run(*command, patience=40, **options)
+    except NoEnd:
+        if program != "ranks.mpich":
+            raise
+        status, out = cluster.run(*command, **options)
     assert status == 0 and "ranks, all right" in out, out
 
 

@@ -109,7 +109,7 @@ def test_all_tags_are_no_digests(udocker, images):
 
 
 def test_an_image_in_dockers_format_stays_in_it(udocker, images):
-    source, target = images.host + "/lab/busybox:schema2", images.host + "/again/busybox:schema2"
+    source, target = images.host + "/lab/busybox:schema2", images.host + "/again/schema2:1"
     udocker.ok("pull", source)
     udocker.ok("tag", source, target)
     assert digest_of(manifest_of(udocker, source)) in udocker.ok("push", target).err
