@@ -5570,11 +5570,14 @@ class NewContainer:
         self.path = layout.container(Layout.NEW + self.id)
         self.root = self.path + "/ROOT"
         self.published_root = layout.container(self.id) + "/ROOT"
+        self.is_made = False
 
     def __enter__(self):
         self.lock = Lock(self.path + "/lock")
-        os.mkdir(self.path, 0o755)      # outside: one that is there is another's, who makes the same
         with Undoing(self.__exit__):
+            with HeldSignals():
+                os.mkdir(self.path, 0o755)
+                self.is_made = True         # one that was there is another's, who makes the same
             self.lock.acquire()
             os.mkdir(self.root, 0o755)
         return self
@@ -5616,9 +5619,10 @@ class NewContainer:
         return container
 
     def __exit__(self, *_):
-        if os.path.lexists(self.path):
-            remove_locked(self.path, self.lock)
-        self.lock.release()
+        with HeldSignals():         # what was not published, or was for a moment alone, goes as a whole
+            if self.is_made and os.path.lexists(self.path):
+                remove_locked(self.path, self.lock)
+            self.lock.release()
 
 
 # ======================================================================================================
