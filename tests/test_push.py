@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 import archives
+import udocker as program_under_test
 from conftest import CREDENTIAL, need
 from faulty_registry import (OCI_CONFIG, OCI_MANIFEST, SCHEMA_1, Answer, BasicGate, BearerGate, FaultyRegistry,
                              TokenDesk, basic, denied, digest_of, json_bytes, redirect, text_layer)
@@ -284,6 +285,37 @@ def test_another_server_is_sent_the_blob_without_credentials(pusher, faulty):
                    and request.authorization is None for request in sent)
         assert {request.authorization for request in faulty.asked("PUT")} == {basic(USER, PASSWORD)}
         pusher.ok("logout", "http://" + faulty.host)
+
+
+class PublicRegistry:
+    """A transport to a registry that is on no loopback, and wants blobs sent to this address."""
+
+    def __init__(self, location):
+        self.location = location
+        self.methods = []
+
+    def perform(self, transfer):
+        self.methods.append(transfer.method)
+        status = {"GET": 200, "HEAD": 404, "POST": 202, "PUT": 201}[transfer.method]
+        transfer.take_header(b"HTTP/1.1 %d told\r\n" % status)
+        transfer.take_header(b"Location: %s\r\n" % self.location.encode())
+        transfer.finish()
+
+
+@pytest.mark.parametrize("location,is_good", [
+    ("https://10.0.0.1/put", False), ("https://localhost/put", False), ("https://[::1]/put", False),
+    ("https://169.254.169.254/put", False), ("http://storage.example.org/put", False),
+    ("https://storage.example.org/put", True)])
+def test_where_a_public_registry_may_have_blobs_sent(location, is_good):
+    transport = PublicRegistry(location)
+    registry = program_under_test.Registry(
+        program_under_test.HttpClient(transport, retries=0), "https://registry.example.org", lambda url: None)
+    push = program_under_test.BlobPush(registry, "lab/app", "sha256:" + "0" * 64, "content")
+    try:
+        push.run()
+    except program_under_test.TransferError:
+        assert not push.was_sent
+    assert push.was_sent == is_good and ("PUT" in transport.methods) == is_good
 
 
 def test_a_storage_that_is_down(one_pusher, faulty):
