@@ -11,7 +11,7 @@ import pytest
 import archives
 from archives import archive, config_digest, docker_25, made, skopeo
 from conftest import need
-from layers import directory, file, hardlink, symlink, tar
+from layers import directory, file, hardlink, symlink, tar, whiteout
 from test_end_to_end import description
 
 LOWER = tar(directory("etc"), file("etc/motd", b"hello\n"), hardlink("etc/issue", "etc/motd"), file("etc/kept", b"k"),
@@ -173,6 +173,18 @@ def test_an_image_that_is_not_here_any_more(box, tmp_path):
     assert {key: config["config"][key] for key in SETTINGS} == SETTINGS and len(config["history"]) == 1
 
 
+def test_another_text_of_the_same_length(box):
+    (root_of(box) / "etc/kept").write_text("x")
+    assert box.ok("diff", "box").out == "C /etc\nC /etc/kept\n"
+
+
+def test_an_author_stays_with_his_image(udocker):
+    udocker.ok("load", input=image_archive(made(LOWER, author="Base")))
+    udocker.ok("create", "--name=box", "lab/made:1")
+    udocker.ok("commit", "box", "lab/new:1")
+    assert "author" not in config_of(udocker, "lab/new:1")
+
+
 def test_an_image_under_another_name(box):
     """Its layers tell which one it is, also below others; a tag may have moved meanwhile."""
     (root_of(box) / "etc/motd").write_text("changed\n")
@@ -235,15 +247,17 @@ def test_what_the_image_had_keeps_its_owners_and_modes(udocker):
     """Also what a plain user cannot have; but what the user has changed is as he wants it."""
     lower = tar(directory("home", uid=7), directory("home/jo", 0o2775, uid=1000, gid=100), file("home/jo/file", b"x"),
                 directory("home/jo/work", 0o777, uid=1000), file("sudo", b"x", mode=0o4111, uid=5), file("own", uid=6),
-                file("gone", uid=7), directory("then", uid=8))
-    upper = tar(directory("home", uid=0), file("gone", b"again"))
+                file("gone", uid=7), directory("then", uid=8), file("open", uid=6), file("was", uid=9),
+                directory("shared", 0o2775))
+    upper = tar(directory("home", uid=0), file("gone", b"again"), whiteout("was"))
     udocker.ok("load", input=image_archive(made(lower, upper)))
     udocker.ok("create", "--name=box", "lab/made:1")
     root = root_of(udocker)
     (root / "own").chmod(0o755)
+    (root / "open").chmod(0o664)
     (root / "sudo").chmod(0o711)
     (root / "then").rmdir()
-    for name in "home/jo/work/new", "home/jo/file", "sudo", "own", "gone", "then":
+    for name in "home/jo/work/new", "home/jo/file", "sudo", "own", "gone", "then", "open", "was", "shared/new":
         (root / name).write_text("changed")
     (root / "sudo").chmod(0o511)
     udocker.ok("commit", "box", "lab/new:1")
@@ -251,7 +265,8 @@ def test_what_the_image_had_keeps_its_owners_and_modes(udocker):
     assert found == {
         "home": ("0o755", 0, 0), "home/jo": ("0o2775", 1000, 100), "home/jo/work": ("0o777", 1000, 0),
         "home/jo/work/new": ("0o644", 0, 0), "home/jo/file": ("0o644", 0, 0), "sudo": ("0o4111", 5, 0),
-        "own": ("0o755", 6, 0), "gone": ("0o644", 0, 0), "then": ("0o644", 8, 0)}
+        "own": ("0o755", 6, 0), "gone": ("0o644", 0, 0), "then": ("0o644", 8, 0), "open": ("0o664", 6, 0),
+        "was": ("0o644", 0, 0), "shared": ("0o2775", 0, 0), "shared/new": ("0o644", 0, 0)}
 
 
 def test_what_unpacking_made_is_no_change(udocker):

@@ -129,6 +129,14 @@ def test_its_images_are_removed_to_the_last_file(made_by_older, older):
 
 
 @pytest.mark.parametrize("image", OLDER_IMAGES)
+def test_containers_of_its_images_become_images(made_by_older, image, mode):
+    made_by_older.ok("create", "--name=box", image)
+    made_by_older.ok("run", "box", "sh", "-c", "echo new > /srv/new", env={"UDOCKER_DEFAULT_EXECUTION_MODE": mode})
+    made_by_older.ok("commit", "box", "lab/made:1")
+    assert made_by_older.ok("run", "--rm", "lab/made:1", "cat", "/etc/marker", "/srv/new").out == "inside\nnew\n"
+
+
+@pytest.mark.parametrize("image", OLDER_IMAGES)
 def test_its_images_are_saved_tagged_and_pulled_over(made_by_older, older, images, tmp_path, image):
     made_by_older.ok("save", "-o", tmp_path / "saved.tar", image)
     made_by_older.ok("tag", image, "lab/other:tag")

@@ -318,12 +318,26 @@ def test_where_a_public_registry_may_have_blobs_sent(location, is_good):
     assert push.was_sent == is_good and ("PUT" in transport.methods) == is_good
 
 
-def test_a_storage_that_is_down(one_pusher, faulty):
+@pytest.mark.parametrize("status,count", [(403, 2), (503, 2), (413, 1)])
+def test_a_storage_that_refuses(one_pusher, faulty, status, count):
+    """A signature may have expired: there is a new address each time. What it does not want is not sent again."""
     with FaultyRegistry() as storage:
-        storage.always("/put", Answer(403, b"signature expired"), method="PUT")
+        storage.always("/put", Answer(status, b"no"), method="PUT")
         faulty.always(UPLOADS, Answer(202, b"", {"Location": storage.url + "/put"}), method="POST")
         one_pusher.with_env(UDOCKER_RETRIES="1").fails(1, "-q", "push", tagged(one_pusher, faulty.target))
-        assert len(storage.asked("PUT")) == 2       # with a new address each time
+        assert len(storage.asked("PUT")) == len(faulty.asked("POST", UPLOADS)) == count
+
+
+def test_an_address_that_curl_would_change(pusher, faulty):
+    """It puts the name of a file behind what ends in a slash."""
+    with FaultyRegistry() as storage:
+        storage.always("/put/", Answer(201), method="PUT")
+        faulty.always(UPLOADS, Answer(202, b"", {"Location": storage.url + "/put/?signed=yes"}), method="POST")
+        if pusher.transport == "curl":
+            error = pusher.fails(1, "-q", "push", tagged(pusher, faulty.target)).err
+            assert "behind this address" in error and not storage.requests
+        else:
+            pusher.ok("push", tagged(pusher, faulty.target))
 
 
 @pytest.mark.parametrize("words,told", [(["lab/absent"], "no such image"), (["lab/UPPER"], "lab/UPPER"), ([], "IMAGE")])
