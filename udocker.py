@@ -3392,7 +3392,7 @@ class Upload:
 
 
 class Transfer:
-    """One HTTP exchange: what is asked, and what came back. `body` is a text, or an Upload.
+    """One HTTP exchange: what is asked, and what came back. `body` is the text of a POST, or the Upload of a PUT.
 
     `deliver(status, fields)` is called once, where the status tells success, before the first byte of the body (or at
     the end, where there is none), and returns the function that takes the body's bytes; without it, or where it
@@ -3574,7 +3574,6 @@ class PycurlTransport:
             handle.setopt(curl.SEEKFUNCTION, body.file.seek)        # to 0, which it returns: SEEKFUNC_OK
         elif body is not None:
             handle.setopt(curl.POSTFIELDS, body)
-            handle.setopt(curl.CUSTOMREQUEST, transfer.method)
 
 
 class CurlTransport:
@@ -3656,7 +3655,7 @@ class CurlTransport:
         if body is None:
             return []
         # data-raw is newer than the curl of RHEL 7, and differs for this first letter alone
-        return [("data-raw" if body.startswith("@") else "data", body), ("request", transfer.method)]
+        return [("data-raw" if body.startswith("@") else "data", body)]
 
 
 def choose_transport(curl_executable, timeout, environment):
@@ -12421,6 +12420,17 @@ def store_image(context, reference, manifest, blobs, others=()):
     return context.images.publish(reference, path, manifest, b"", digests)
 
 
+def store_made(context, reference, config, layers, new):
+    """Publish the image of a config (bytes) and layers, as for new_manifest(), of which the NewBlobs `new` are not here
+    yet; returns the Image."""
+    from contextlib import closing
+    with closing(context.blobs.new()) as document:
+        document.write(config)
+        document.finish()
+        return store_image(context, reference, new_manifest(config, layers), [document] + new,
+                           [digest for digest, _, _ in layers])
+
+
 def load_images(context, source, name="", platform=None):
     """Bring the images of an archive (file, directory or "-") into the store; returns the Images."""
     from contextlib import closing
@@ -12580,12 +12590,10 @@ def import_image(context, source, reference, platform, config, is_moved=False):
         raise UsageError("--mv: standard input cannot be moved")
     from contextlib import closing
     with bringing_blobs(context), Work("importing %s" % source), \
-            closing(import_blob(context, source, is_moved)) as layer, closing(context.blobs.new()) as document:
+            closing(import_blob(context, source, is_moved)) as layer:
         data = import_config(context, platform, config, [uncompressed_digest(layer.file)], source)
-        document.write(data)
-        document.finish()
-        manifest = new_manifest(data, [(layer.digest, layer.size, file_compression(layer.file))])
-        image = store_image(context, reference, manifest, [document, layer])
+        image = store_made(context, reference, data, [(layer.digest, layer.size, file_compression(layer.file))],
+                           [layer])
     if is_moved:
         remove_file(source)
     return image
@@ -12726,17 +12734,14 @@ def image_below(context, container):
     return None
 
 
-def is_udockers_own(name, size):
-    """Whether what a tree has and its image has not is there for udocker alone: a place to bind something at."""
-    return "/" + name == APT_CONFIG or not size and any("/" + name == mount.guest for mount in system_mounts())
-
-
 def changes_since(context, image, root, origins=None):
     """What tree_changes() tells of the tree at `root` beside that of an Image, which is unpacked once more for it; for
-    `origins` see LayerUnpacker."""
+    `origins` see LayerUnpacker. What is there for udocker alone, as a place to bind something at, is passed over."""
+    places = {mount.guest[1:] for mount in system_mounts()}
     with NewContainer(context.layout) as untouched:
         unpack_image(context, image, untouched.root, origins)
-        return tree_changes(OpenTree(untouched.root), OpenTree(root), is_udockers_own)
+        return tree_changes(OpenTree(untouched.root), OpenTree(root),
+                            lambda name, size: "/" + name == APT_CONFIG or not size and name in places)
 
 
 def container_changes(context, word):
@@ -12751,12 +12756,12 @@ def container_changes(context, word):
             return read_tree(context, container, lambda reading, root: changes_since(context, image, root))
 
 
-def committed_config(config, lines, diff_ids, author, message):
-    """The document of an image like that of an ImageConfig, with the layers of these digests above its own and a step
-    in its history; `lines` of a Dockerfile change how it is run."""
+def committed_config(config, run, diff_ids, author, message):
+    """The document of an image like that of an ImageConfig, with another "config", the layers of these digests above
+    its own and a step in its history."""
     step = {"created": timestamp(), "created_by": "udocker commit", "author": author, "comment": message}
     step = {key: text for key, text in step.items() if text}
-    document = dict(config.document, created=step["created"], author=author, config=config_of(lines, config))
+    document = dict(config.document, created=step["created"], author=author, config=run)
     if not author:          # that of another image
         del document["author"]
     document["rootfs"] = {"type": "layers", "diff_ids": config.diff_ids + diff_ids}
@@ -12781,28 +12786,25 @@ def write_changes(context, container, below, layer):
 
 def commit_container(context, word, reference, lines=(), author="", message=""):
     """Make an image of a container: its layers are those of the image below it, where they are here, and one of what
-    has changed since, or else one of all. The rest is as for committed_config(). Returns the Image."""
+    has changed since, or else one of all. `lines` of a Dockerfile change how it is run. Returns the Image."""
     from contextlib import closing
     check_new_name(reference)
     check_texts({"author": author, "comment": message}, "--author, --message")
     with bringing_blobs(context), Work("committing %s" % word), \
-            closing(NewLayer(context.blobs.new())) as layer, closing(context.blobs.new()) as document:
+            closing(NewLayer(context.blobs.new())) as layer:
         container = context.containers.get(word)
         below, config = image_below(context, container), container.config()
         if not below:
             if config.diff_ids:
                 say.warning("no image here has the layers that %s was made of: all of it is one layer" % word)
             config = ImageConfig.parse(new_config(config.document, [], timestamp(), ""), word)
-        config_of(lines, config)        # what cannot be is told before the work
+        run = config_of(lines, config)          # what cannot be is told before the work
         added = [] if write_changes(context, container, below, layer) == {} else [layer]
-        document.write(committed_config(config, lines, [layer.diff_id for layer in added], author, message))
-        document.finish()
         rows = [(lower.digest, size_of(path), file_compression(path))
                 for path, lower in (below.layers() if below else [])]
-        manifest = new_manifest(document.read(), rows + [
-            (layer.blob.digest, layer.blob.size, "gzip") for layer in added])
-        return store_image(context, reference, manifest, [document] + [layer.blob for layer in added],
-                           [digest for digest, _, _ in rows])
+        return store_made(
+            context, reference, committed_config(config, run, [layer.diff_id for layer in added], author, message),
+            rows + [(layer.blob.digest, layer.blob.size, "gzip") for layer in added], [layer.blob for layer in added])
 
 
 def portable_image(image, is_docker_too=False):
@@ -12863,10 +12865,13 @@ def other_repositories(context, host, repository):
     another repository there. A name alone may be one that Docker Hub never heard of: those that were pulled count."""
     found = {}
     for image in context.images.list():
-        reference = Reference.parse(str(image))
-        other = reference.repository if host else reference.hub_repository
-        if reference.host == host and other != repository and (host or image.read("index")):
-            found.update(dict.fromkeys(image.links(), other))
+        try:
+            reference = Reference.parse(str(image))
+            other = reference.repository if host else reference.hub_repository
+            if reference.host == host and other != repository and (host or image.read("index")):
+                found.update(dict.fromkeys(image.links(), other))
+        except (UsageError, OSError) as error:      # a name of somebody else's making; or an rmi goes on
+            say.debug("%s: %s" % (image, error))
     return found
 
 
@@ -12882,11 +12887,11 @@ def push_blob(registry, repository, digest, path, source):
 def push_image(context, reference, address=""):
     """Bring an image of the store into a registry; returns the digest of its manifest there."""
     raise_on_signals()
+    if reference.digest:
+        raise UsageError("%s: a digest cannot be pushed to" % reference, "udocker tag gives the image another name")
     image = context.images.get(reference)
     data, config, paths = portable_image(image, is_docker_too=True)
     manifest, digest = parse_manifest(data, str(reference)), sha256_digest(data)
-    if reference.digest:
-        raise UsageError("%s: a digest cannot be pushed to" % reference, "udocker tag gives the image another name")
     if image.read("index"):
         say.info("of %s, which was pulled for one of several platforms, that one is pushed" % reference)
     registry, (repository, *_) = find_registry(context, reference, address)

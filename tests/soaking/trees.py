@@ -153,6 +153,9 @@ class Trees:
     def export(self, random):
         return ["export"] + random.choice(([], ["--clone"])) + ["-o", self.base / "volume/out.tar", "gone"]
 
+    def commit(self, random):
+        return random.choice((["diff", "gone"], ["commit", "gone", "lab/committed:1"]))
+
     def clone(self, _):
         return ["clone", "gone"]
 
@@ -162,7 +165,7 @@ class Trees:
     def inspect(self, _):
         return ["inspect", "gone"]
 
-    commands = (run, run, run, setup, setup, copy_out, copy_in, export, clone, size, inspect, fix)
+    commands = (run, run, run, setup, setup, copy_out, copy_in, export, commit, clone, size, inspect, fix)
 
     def carry_out(self, words):
         """Complaints about one command."""
