@@ -8,7 +8,7 @@ Contents (the banners below carry the same titles, in the same order):
     1   Errors and messages        the Error tree; everything that is printed
     2   Settings                   defaults, files, environment
     3   System                     the host, processes, locks and files, directories and trees
-    4   OCI documents              references, digests, platforms, manifests, configs
+    4   OCI documents              references, digests, platforms, manifests, configs; Dockerfiles
     5   Transport                  HTTP by pycurl or by the curl executable
     6   Registry                   credentials, authorisation, manifests and blobs, search
     7   Stores                     where everything lies on disk
@@ -3324,6 +3324,371 @@ class Challenge:
         return found
 
 
+# --- Dockerfiles --------------------------------------------------------------------------------------
+# As https://docs.docker.com/reference/dockerfile has them
+
+def listed_words(text):
+    """The words of a JSON list of texts, as a Dockerfile has one; None where the text is none."""
+    try:
+        found = parse_json(os.fsencode(text), "list", list)
+    except DocumentError:
+        return None
+    return found if len(strings_of(found)) == len(found) else None
+
+
+class Text:
+    """A text of a Dockerfile, with the values of the variables in it. DocumentError where a quote or a variable has no
+    end."""
+
+    def __init__(self, text, values, quotes="'\"", escaped="\"\\$"):
+        """Where something is quoted, and where there are no `quotes`, a backslash is one only before what can be
+        `escaped`."""
+        self.text = text
+        self.values = values
+        self.quotes = quotes
+        self.escaped = escaped
+        self.place = 0
+
+    def whole(self):
+        """All of it, without quotes and backslashes."""
+        return "".join(self.words(is_split=False))
+
+    def words(self, is_split=True):
+        """Its words, what is quoted being part of one; or all of it as one."""
+        words, word, quote = [], None, ""
+        while self.place < len(self.text):
+            mark = self._next()
+            if mark == "$" and quote != "'":
+                word = (word or "") + self._variable()
+            elif mark == "\\" and quote != "'" and self._is_escape(quote):
+                word = (word or "") + self._next()
+            elif mark in self.quotes and quote in ("", mark):
+                quote = "" if quote else mark
+                word = word or ""
+            elif mark.isspace() and not quote and is_split:
+                words += [] if word is None else [word]
+                word = None
+            else:
+                word = (word or "") + mark
+        if quote:
+            raise DocumentError("%s: a quote has no end" % self.text)
+        return words + ([] if word is None else [word])
+
+    def _next(self):
+        self.place += 1
+        return self.text[self.place - 1]
+
+    def _is_escape(self, quote):
+        following = self.text[self.place:self.place + 1]
+        return bool(following) and (self.quotes and not quote or following in self.escaped)
+
+    def _variable(self):
+        """The value of what follows a dollar sign: that itself where no variable does."""
+        import re
+        plain = re.compile(r"[A-Za-z_]\w*", re.ASCII).match(self.text, self.place)
+        if plain:
+            self.place = plain.end()
+            return self.values.get(plain.group(), "")
+        braced = re.compile(r"\{(\w+)(:?[-+?]|)", re.ASCII).match(self.text, self.place)
+        if not braced:
+            return "$"
+        (name, operator), start, self.place, depth = braced.groups(), braced.end(), braced.end(), 1
+        while self.place < len(self.text) and depth:
+            depth += {"{": 1, "}": -1}.get(self._next(), 0)
+        word = self.text[start:self.place - 1]
+        if depth or word and not operator:
+            raise DocumentError("$%s: a variable that cannot be understood" % self.text[braced.start():self.place],
+                                "there are ${NAME}, ${NAME:-WORD}, ${NAME:+WORD} and ${NAME:?WORD}")
+        return self._substituted(name, operator, word)
+
+    def _substituted(self, name, operator, word):
+        value, kind = self.values.get(name), operator[-1:]
+        is_set = bool(value) if operator[:1] == ":" else value is not None
+        if kind and is_set == (kind == "+"):
+            value = Text(word, self.values, self.quotes, self.escaped).whole()
+            if kind == "?":
+                raise DocumentError("%s: %s" % (name, value or "this variable is missing"))
+            return value
+        return "" if kind == "+" else value or ""
+
+
+def take_flags(text):
+    """({name: [value]}, what follows) of the flags --name=value with which the text of an instruction begins."""
+    import re
+    flags = {}
+    while True:
+        match = re.match(r"""--([a-z][a-z-]*)(?:=((?:"[^"]*"|'[^']*'|[^\s"'])*))?(?:\s+|$)""", text)
+        if not match:
+            return flags, text
+        flags.setdefault(match.group(1), []).append(match.group(2) or "")
+        text = text[match.end():]
+
+
+def command_words(config, text):
+    """The words that execute what follows CMD, ENTRYPOINT and RUN: a list, or else a line for the shell of a "config".
+    """
+    listed = listed_words(text)
+    return (config.get("Shell") or ["/bin/sh", "-c"]) + [text] if listed is None else listed
+
+
+def variables_of(config):
+    """{name: value} of the variables that a "config" has."""
+    return dict(item.partition("=")[::2] for item in config.get("Env", []))
+
+
+def named_values(name, text, values):
+    """{name: value} of what follows ENV and LABEL; DocumentError where something is none."""
+    words = Text(text, values).words()
+    if "=" not in words[0]:         # the old way: ENV NAME VALUE
+        words = ["%s=%s" % (words[0], Text(text.split(None, 1)[1], values).whole())] if words[1:] else words
+    pairs = [word.partition("=") for word in words]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise DocumentError("%s %s: cannot be understood" % (name, text), "write %s NAME=VALUE" % name)
+    return {key: value for key, _, value in pairs}
+
+
+def change_config(config, name, text, values):
+    """Do to the "config" of an image what an instruction of a Dockerfile does, `text` being what follows its name, with
+    the values of variables. DocumentError where it cannot be understood."""
+    if not text:
+        raise DocumentError("%s: nothing follows it" % name)
+    if name in ("CMD", "ENTRYPOINT"):           # whose shell has the variables when it is run
+        config[name.capitalize()] = command_words(config, text)
+    elif name == "ENV":
+        changed = named_values(name, text, values)
+        kept = [item for item in config.get("Env", []) if item.partition("=")[0] not in changed]
+        config["Env"] = kept + ["%s=%s" % pair for pair in changed.items()]
+    elif name == "LABEL":
+        config.setdefault("Labels", {}).update(named_values(name, text, values))
+    elif name in ("EXPOSE", "VOLUME"):
+        listed = listed_words(text)
+        words = Text(text, values).words() if listed is None else [Text(word, values).whole() for word in listed]
+        key = {"EXPOSE": "ExposedPorts", "VOLUME": "Volumes"}[name]
+        config.setdefault(key, {}).update((word, {}) for word in words)
+    elif name in ("STOPSIGNAL", "USER"):
+        config[{"STOPSIGNAL": "StopSignal", "USER": "User"}[name]] = Text(text, values).whole()
+    elif name == "WORKDIR":
+        place = os.path.join(config.get("WorkingDir") or "/", Text(text, values).whole())
+        config["WorkingDir"] = os.path.normpath(place)
+    elif name == "SHELL":
+        config["Shell"] = listed_words(text) or []
+        if not config["Shell"]:
+            raise DocumentError("SHELL %s: cannot be understood" % text,
+                                'write a list, as in SHELL ["/bin/bash", "-c"]')
+    elif name == "HEALTHCHECK":
+        say.warning("HEALTHCHECK: left out, as the images of OCI have none, and nothing here would look at it")
+    elif name == "ONBUILD":
+        config["OnBuild"] = strings_of(config.get("OnBuild")) + [text]
+    else:
+        raise DocumentError("%s: unknown instruction" % name, "there are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, "
+                            "LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME and WORKDIR, as in ENV A=1")
+
+
+class Located:
+    """A `with` block whose Errors tell the place that they are about."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, _, error, __):
+        if isinstance(error, Error) and not hasattr(error, "place"):        # the innermost one tells most
+            error.place = self.place
+            error.message = "%s: %s" % (self.place, error.message)
+
+
+class HereDocument:
+    """A text in a Dockerfile that an instruction names by <<NAME."""
+
+    # Not in a word, as 1<<8 is in one
+    BEGINNING = r"(?:^|(?<=\s))[0-9]*<<(-?)([\"']?)([A-Za-z_][\w.-]*)\2(?=\s|$)"
+
+    def __init__(self, name, is_quoted, is_indented, lines):
+        self.name = name
+        self.is_quoted = is_quoted          # variables in it are none
+        self.lines = lines                  # as they are in the file
+        self.text = "".join((line.lstrip("\t") if is_indented else line) + "\n" for line in lines)
+
+
+class Instruction:
+    """One instruction of a Dockerfile: its name, its flags {name: [value]}, what follows, and HereDocuments."""
+
+    NAMES = ("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",
+             "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
+    FLAGS = {"FROM": {"platform"}, "RUN": {"mount", "network", "security"},
+             "COPY": {"from", "chown", "chmod", "link"}, "ADD": {"chown", "chmod", "link", "checksum"}}
+
+    def __init__(self, text, line=0):
+        """`line` is its number in the file."""
+        self.line = line
+        name, rest = (text.split(None, 1) + [""])[:2]
+        self.name = name.upper()
+        self.flags, self.text = take_flags(rest) if self.name in self.FLAGS else ({}, rest.strip())
+        self.text = self.text.strip()
+        self.documents = []
+
+    def __str__(self):
+        flags = ["--%s=%s" % (name, value) for name, values in self.flags.items() for value in values]
+        return " ".join([self.name] + flags + [self.text])
+
+    def check(self):
+        """DocumentError where there is no such instruction, or flag."""
+        if self.name not in self.NAMES:
+            raise DocumentError("%s: unknown instruction" % self.name,
+                                similar(self.name, self.NAMES) + "there are " + ", ".join(self.NAMES))
+        for flag in self.flags:
+            if flag not in self.FLAGS[self.name]:
+                known = ", ".join("--" + name for name in sorted(self.FLAGS[self.name]))
+                raise DocumentError("%s --%s: this flag is not known here" % (self.name, flag), "there are " + known)
+
+    def flag(self, name, values):
+        """The value of a flag, the last one, with those of variables; "" where there is none."""
+        return Text(self.flags.get(name, [""])[-1], values).whole()
+
+    @property
+    def shell_text(self):
+        """What RUN gives to the shell: with here-documents as a shell has them."""
+        lines = [self.text]
+        for document in self.documents:
+            lines += document.lines + [document.name]
+        return "\n".join(lines)
+
+
+class Stage:
+    """What a Dockerfile says of one stage: FROM, and the Instructions that follow."""
+
+    def __init__(self, start):
+        words = start.text.split()
+        if len(words) not in (1, 3) or words[2:] and words[1].upper() != "AS":
+            raise DocumentError("FROM %s: cannot be understood" % start.text, "write FROM IMAGE [AS NAME]")
+        self.start = start
+        self.base = words[0]
+        self.name = words[2].lower() if words[2:] else ""
+        self.instructions = []
+
+
+class Dockerfile:
+    """The Stages of a Dockerfile and the ARG instructions before them; DocumentError tells the line at fault."""
+
+    def __init__(self, data, name):
+        import re
+        self.name = name
+        try:
+            self.lines = data.decode("utf-8-sig").split("\n")
+        except UnicodeDecodeError:
+            raise DocumentError("%s: not in UTF-8" % name)
+        self.lines = [line.rstrip("\r") for line in self.lines]
+        self.number = 0
+        # Directives come first, and one of them is about a backslash at the end of a line
+        directives = re.match(r"(?:#[ \t]*\w+[ \t]*=.*\n)*", "\n".join(self.lines)).group()
+        escape = re.search(r"(?i)^#[ \t]*escape[ \t]*=[ \t]*`[ \t]*$", directives, re.MULTILINE)
+        self.continuation = re.compile(r"(.*)%s[ \t]*$" % ("`" if escape else r"\\"))
+        self.arguments, self.stages = [], []
+        for instruction in self._instructions():
+            with self.at(instruction):
+                self._add(instruction)
+        if not self.stages:
+            raise DocumentError("%s: there is no FROM in it" % name)
+
+    def at(self, instruction):
+        """A `with` block whose Errors tell the instruction."""
+        return Located("%s, line %d" % (self.name, instruction.line))
+
+    def _add(self, instruction):
+        instruction.check()
+        if instruction.name == "FROM":
+            self.stages.append(Stage(instruction))
+        elif self.stages:
+            self.stages[-1].instructions.append(instruction)
+        elif instruction.name == "ARG":
+            self.arguments.append(instruction)
+        else:
+            raise DocumentError("%s: comes before FROM" % instruction.name)
+
+    def _instructions(self):
+        line = self._next()
+        while line is not None:
+            number, text = self.number, ""
+            match = self.continuation.match(line)
+            while match and line is not None:
+                text += match.group(1)
+                line = self._next() or ""
+                match = self.continuation.match(line)
+            instruction = Instruction(text + line, number)
+            with self.at(instruction):
+                if instruction.name in ("RUN", "COPY", "ADD") and listed_words(instruction.text) is None:
+                    instruction.documents = self._documents(instruction.text)
+            yield instruction
+            line = self._next()
+
+    def _next(self):
+        """The next line that is neither empty nor a comment; None at the end."""
+        while self.number < len(self.lines):
+            line = self.lines[self.number]
+            self.number += 1
+            if line.strip() and not line.lstrip().startswith("#"):
+                return line
+        return None
+
+    def _documents(self, text):
+        import re
+        found = []
+        for dash, quote, name in re.findall(HereDocument.BEGINNING, text):
+            first = self.number
+            while self.lines[self.number:] and (
+                    self.lines[self.number].lstrip("\t") if dash else self.lines[self.number]) != name:
+                self.number += 1
+            if not self.lines[self.number:]:
+                raise DocumentError("the here-document %s has no end" % name, "its last line is %s alone" % name)
+            found.append(HereDocument(name, bool(quote), bool(dash), self.lines[first:self.number]))
+            self.number += 1
+        return found
+
+
+def path_pattern(text):
+    """What matches the paths that a pattern of a Dockerfile does, as a regular expression: those of filepath.Match in
+    Go, and ** for any number of directories. DocumentError where it is none."""
+    import re
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+    def translated(match):
+        token = match.group()
+        if token in known or token.startswith("[") and len(token) > 1:
+            return known.get(token, token)
+        return re.escape(token[1:] if token[0] == "\\" and token[1:] else token)
+
+    pattern = re.sub(r"\*\*/|\*\*|\*|\?|\[\^?(?:\\.|[^\]\\])+\]|\\.|.", translated, text)
+    try:
+        return re.compile(pattern, re.DOTALL)
+    except re.error:
+        raise DocumentError("%s: no pattern of file names" % text)
+
+
+class IgnoreRules:
+    """What the lines of a .dockerignore leave out of a directory. The last one that matches counts."""
+
+    def __init__(self, lines=()):
+        import re
+        self.rules = []         # (pattern, whether it is an exception)
+        for line in lines:
+            line = line.strip()
+            is_exception, text = line.startswith("!"), line.lstrip("!").strip()
+            text = os.path.normpath(text).lstrip("/") if text else ""
+            if text and not line.startswith("#"):
+                self.rules.append((re.compile(path_pattern(text).pattern + "(?:/.*)?", re.DOTALL), is_exception))
+
+    @property
+    def has_exceptions(self):
+        return any(is_exception for _, is_exception in self.rules)
+
+    def is_left_out(self, relative):
+        """Whether a name in the directory is not to be seen."""
+        matching = [is_exception for pattern, is_exception in self.rules if pattern.fullmatch(relative)]
+        return bool(matching) and not matching[-1]
+
+
 # ======================================================================================================
 # 5  Transport
 # ======================================================================================================
@@ -3985,6 +4350,19 @@ def error_from(transfer, what):
         return RegistryError(429, what, reason, hint, is_passing=False)
     hint = "" if transfer.status < 500 else "the registry is in trouble: try again later"
     return RegistryError(transfer.status, what, reason, hint, _retry_after(transfer.field("retry-after")))
+
+
+def download(client, url, path):
+    """Write what lies at a URL into a new file."""
+    say.info("fetching %s" % shown_url(url))
+
+    def attempt():
+        with NewFile(path) as file:
+            answer = client.exchange(url, deliver=lambda status, _: file.write if status == 200 else None)
+        if answer.status != 200:
+            raise error_from(answer, shown_url(url))
+
+    client.persist(attempt)
 
 
 class NoAuthorization:
@@ -4981,7 +5359,7 @@ class Image:
     """
 
     MENDING = "udocker rmi it, and pull or load it again"
-    FILES = ("TAG", "manifest", "index", "v1", "v2", "ancestry", "container.json", "PROTECT")
+    FILES = ("TAG", "manifest", "index", "v1", "v2", "ancestry", "container.json", "PROTECT", ".steps")
     is_protected = Mark("PROTECT")          # against removal
     is_finished = Mark("TAG")
     is_version_1 = Mark("v1")
@@ -5143,6 +5521,14 @@ class ImageStore:
             except FileExistsError:
                 pass
 
+    def record(self, image, digests, steps):
+        """Keep blobs, and bytes that tell what they are, with an image that is none and never gets finished; what else
+        was with it goes."""
+        with Lock(self.layout.lock):
+            self._link(image.path, zip(digests, digests))
+            write_atomic(image.path + "/.steps", steps)
+            self._release(image, {name: file for name, file in image.links().items() if name not in digests})
+
     def publish(self, reference, path, manifest, index, digests):
         """The image at `path` is now this manifest (bytes), chosen from this index (bytes, may be empty).
 
@@ -5228,6 +5614,56 @@ class ImageStore:
                 except OSError:
                     break
                 path = os.path.dirname(path)
+
+
+class BuildCache:
+    """What the steps of builds of one image have made, beside that image, for the next build: also where it failed. It
+    goes with the image, and with prune, as what a pull leaves that fails."""
+
+    VERSION = ".build-"         # before that of the image; no reference has such a one
+
+    def __init__(self, images, name, version):
+        version = self.VERSION + version
+        self.images = images
+        self.image = Image(name, version, images.layout.image(name, version), images.blobs)
+
+    def _rows(self):
+        """{key: row}"""
+        try:
+            rows = parse_json(self.image.read(".steps") or b"{}", str(self.image))
+        except DocumentError as error:
+            say.debug(error.message)
+            return {}
+        return {key: row for key, row in rows.items() if self._is_row(row)}
+
+    @staticmethod
+    def _is_row(row):
+        return isinstance(row, dict) and isinstance(row.get("created"), str) and (
+            "digest" not in row or is_digest(row["digest"]) and is_digest(row.get("diff_id"))
+            and isinstance(row.get("size"), int))
+
+    def find(self, key):
+        """What a step has made: {"created": time} and, where that is a layer, its "digest", "size" and "diff_id". None
+        where nobody knows, or it is gone."""
+        row = self._rows().get(key)
+        is_there = row and ("digest" not in row or has_size(self.images.layout.blob(row["digest"]), row["size"]))
+        return row if is_there else None
+
+    def add(self, key, row):
+        """Keep the row of a step; its blob is to be published now."""
+        self._write(dict(self._rows(), **{key: row}))
+
+    def keep(self, keys):
+        """Let go of what other steps have made."""
+        self._write({key: row for key, row in self._rows().items() if key in keys})
+
+    def _write(self, rows):
+        digests = [row["digest"] for row in rows.values() if "digest" in row]
+        self.images.record(self.image, digests, dump_json(rows).encode("utf-8"))
+
+    def remove(self):
+        if os.path.isdir(self.image.path):
+            self.images.remove(self.image)
 
 
 class Container:
@@ -6740,26 +7176,32 @@ class TarWriter:
 WITHHELD = stat.S_IWGRP | stat.S_IWOTH
 
 
-def tree_changes(old, new, is_passed_over):
-    """{name: "A" where it was added, "C" changed, "D" removed} of what an OpenTree has otherwise than an older one,
-    with the directories above; of what was removed, or replaced by what is no directory, the top alone. What was added
-    is passed over where is_passed_over(name, size) says so.
+def tree_entries(tree, is_same_tree=False):
+    """{name: a tuple that tells what it is} of an OpenTree, to be compared with that of another one, or of the same
+    tree at another time.
 
-    As rsync does it, files are the same that have one size and one time; directories have no time, and no permissions
-    of others to write count.
+    As rsync does it, files of two trees are the same that have one size and one time. Directories have no time, and no
+    permissions of others to write count.
     """
-    def entries(tree):
-        for relative, status, directory, name in tree.walk():
-            kind = stat.S_IFMT(status.st_mode)
-            if kind == stat.S_IFDIR:
-                yield relative, (status.st_mode & ~WITHHELD, 0, 0, "")
-            elif kind == stat.S_IFLNK:
-                yield relative, (kind, 0, status.st_mtime_ns, os.readlink(name, dir_fd=directory))
-            elif kind in (stat.S_IFREG, stat.S_IFIFO):      # no layer has others
-                yield relative, (status.st_mode & ~WITHHELD, status.st_size, status.st_mtime_ns, "")
+    found = {}
+    for relative, status, directory, name in tree.walk():
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            found[relative] = status.st_mode & ~WITHHELD, 0, 0, ""
+        elif kind == stat.S_IFLNK:
+            found[relative] = kind, 0, status.st_mtime_ns, os.readlink(name, dir_fd=directory)
+        elif kind in (stat.S_IFREG, stat.S_IFIFO):      # no layer has others
+            time = status.st_ctime_ns if is_same_tree else status.st_mtime_ns      # nobody can set the former
+            found[relative] = status.st_mode & ~WITHHELD, status.st_size, time, ""
+    return found
 
-    before, found, directories = dict(entries(old)), {}, set()
-    for relative, entry in entries(new):
+
+def changes_between(before, after, is_passed_over=lambda name, size: False):
+    """{name: "A" where it was added, "C" changed, "D" removed} of what differs in two results of tree_entries(), with
+    the directories above; of what was removed, or replaced by what is no directory, the top alone. What was added is
+    passed over where is_passed_over(name, size) says so."""
+    before, found, directories = dict(before), {}, set()
+    for relative, entry in after.items():
         known = before.pop(relative, None)
         if stat.S_ISDIR(entry[0]):
             directories.add(relative)
@@ -6811,7 +7253,7 @@ def original_mode(origin, mode):
 
 
 def write_layer(file, root, changes, origins):
-    """Write a layer of the tree at `root`: of its changes, as tree_changes() tells them, or of all where they are None.
+    """Write a layer of the tree at `root`: of changes_between() two times, or of all where they are None.
     `origins` are as LayerUnpacker gives them: what the image had keeps its owners. OCI image-spec, layer.md"""
     writer, whiteout = TarWriter(file), os.fsdecode(LayerUnpacker.WHITEOUT)
 
@@ -6821,7 +7263,7 @@ def write_layer(file, root, changes, origins):
         if "/" + whiteout in "/" + inside:
             say.warning("%s: left out, as in a layer such a name removes a file" % printable(inside))
             return None
-        if inside not in origins or (changes or {}).get(inside) == "A":
+        if inside not in origins:
             return mode, 0, 0
         origin, user, group = origins[inside]
         return original_mode(origin, mode), user, group
@@ -6831,6 +7273,13 @@ def write_layer(file, root, changes, origins):
         parent, _, base = name.rpartition("/")
         writer.add_data(name_below(parent, whiteout + base), b"")
     writer.close()
+
+
+def forget_origins(origins, changes):
+    """Of what is new, or gone, an image says nothing, whatever had its name once."""
+    for name, change in changes.items():
+        if change != "C":
+            origins.pop(name, None)
 
 
 def write_image_archive(file, images):
@@ -7174,23 +7623,11 @@ class Toolbox:
             path = new_path(self.layout.bin)
             try:
                 with Naming(self.layout.bin):
-                    self._download(source, path)
+                    download(self.client(), source, path)
                 self._downloads[source] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 remove_file(path)
         return "/proc/self/fd/%d" % self._downloads[source]
-
-    def _download(self, url, path):
-        say.info("fetching %s" % shown_url(url))
-        client = self.client()
-
-        def attempt():
-            with NewFile(path) as file:
-                answer = client.exchange(url, deliver=lambda status, _: file.write if status == 200 else None)
-            if answer.status != 200:
-                raise error_from(answer, shown_url(url))
-
-        client.persist(attempt)
 
     def _obtain(self, tool, source):
         """{name: verified bytes} of a tool out of a tarball, file or URL."""
@@ -7374,18 +7811,23 @@ class MemoryMount:
         return cls(guest, options.split(",") if options else ())
 
 
-MOUNT_HINT = "write type=bind,source=/HOST,target=/PATH[,readonly]"
-
-
-def parse_mount(text):
-    """The Mount or MemoryMount that docker's --mount describes: KEY=VALUE with commas between, a key alone is true."""
+def parse_fields(option, text):
+    """{name: value} of KEY=VALUE with commas between, as docker has them; a key alone is true."""
     import csv
     aliases = {"src": "source", "destination": "target", "dst": "target", "ro": "readonly"}
     try:
         fields = [field.partition("=") for field in next(csv.reader([text]), [])]
     except csv.Error:
-        raise UsageError("--mount=%s: it cannot be understood" % text, MOUNT_HINT)
-    given = {aliases.get(name, name): value if equals else "true" for name, equals, value in fields}
+        raise UsageError("%s=%s: it cannot be understood" % (option, text), "write KEY=VALUE with commas between")
+    return {aliases.get(name, name): value if equals else "true" for name, equals, value in fields}
+
+
+MOUNT_HINT = "write type=bind,source=/HOST,target=/PATH[,readonly]"
+
+
+def parse_mount(text):
+    """The Mount or MemoryMount that docker's --mount describes."""
+    given = parse_fields("--mount", text)
     kind, source, target, is_read_only = [given.pop(name, default) for name, default in (
         ("type", "volume"), ("source", ""), ("target", ""), ("readonly", ""))]
     if not target.startswith("/"):
@@ -11569,6 +12011,7 @@ def remove_image(context, reference, is_forced):
     drop_kept_trees(context, [tree for tree in context.containers.kept_trees() if tree.id == kept])
     try:
         context.images.remove(image)
+        BuildCache(context.images, image.name, image.version).remove()
     except OSError as error:
         if not is_forced:
             raise
@@ -12015,18 +12458,18 @@ def settle(container):
             container.id, error.strerror), "its owner ends it with any command that uses the container")
 
 
-def fix_permissions(container):
+def fix_permissions(container, of_files=0o600):
     """Give the caller what a plain user needs in a container's tree: directories that can be entered and written to,
-    files that can be read and written. Returns how many were mended."""
-    mended = 0
-    for _, status, directory, name in OpenTree(container.root).walk():
-        wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600 if stat.S_ISREG(status.st_mode) else 0
+    files that can be read and written. Returns {name: mode that it had} of those that were mended."""
+    mended = {}
+    for relative, status, directory, name in OpenTree(container.root).walk():
+        wanted = 0o700 if stat.S_ISDIR(status.st_mode) else of_files if stat.S_ISREG(status.st_mode) else 0
         if wanted & ~status.st_mode:
             with Closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as descriptor:
                 present = os.fstat(descriptor).st_mode
                 if stat.S_IFMT(present) == stat.S_IFMT(status.st_mode):     # nobody put a link there meanwhile
                     os.chmod("/proc/self/fd/%d" % descriptor, stat.S_IMODE(present) | wanted)
-                    mended += 1
+                    mended[relative] = present
     return mended
 
 
@@ -12477,80 +12920,6 @@ def import_blob(context, source, is_moved):
         return plain
 
 
-def listed_words(text):
-    """The words of a JSON list of texts, as a Dockerfile has one; None where the text is none."""
-    try:
-        found = parse_json(os.fsencode(text), "list", list)
-    except DocumentError:
-        return None
-    return found if len(strings_of(found)) == len(found) else None
-
-
-def without_variables(text):
-    """A text in which a NUL stands for each dollar sign that begins no variable, as it is quoted."""
-    import re
-
-    def plain(match):
-        part = match.group()
-        return part.replace("$", "\0") if part[0] == "'" else part.replace("\\$", "\0")
-
-    return re.sub(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\\$""", plain, text)
-
-
-def with_values(text, config):
-    """The same with the values of the variables that a "config" has. https://docs.docker.com/reference/dockerfile ,
-    Environment replacement"""
-    import re
-    values = dict(item.partition("=")[::2] for item in config.get("Env", []))
-
-    def value(match):
-        plain, name, sign, word = match.groups()
-        found = values.get(plain or name, "")
-        return word if sign and bool(found) == (sign == "+") else "" if sign == "+" else found
-
-    return re.sub(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})", value, text).replace("\0", "$")
-
-
-def change_config(config, text):
-    """Do to the "config" of an image what a line of a Dockerfile would. https://docs.docker.com/reference/dockerfile"""
-    import shlex
-    word, _, rest = text.strip().partition(" ")
-    word, rest = word.upper(), rest.strip()
-    is_command = word in ("CMD", "ENTRYPOINT")      # whose shell has the variables when it is run
-    hint = "there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR, as in ENV A=1"
-    words = listed = listed_words(rest)
-    if listed is None:
-        try:
-            words = [rest] * bool(rest) if is_command else shlex.split(without_variables(rest))
-        except ValueError:
-            words = []
-    if not is_command:
-        words, rest = [with_values(item, config) for item in words], with_values(without_variables(rest), config)
-    pairs = [item.partition("=")[::2] for item in words]
-    if word in ("ENV", "LABEL") and words and "=" not in words[0]:       # the old way: ENV NAME VALUE
-        pairs = [(words[0], rest[len(words[0]):].strip())]
-    is_complete = word not in ("ENV", "LABEL") or all(name for name, _ in pairs) and (words[1:] or "=" in rest)
-    if not is_complete or not words and listed is None:
-        raise UsageError("--change=%s: it cannot be understood" % text, hint)
-    if is_command:
-        config[word.capitalize()] = ["/bin/sh", "-c", rest] if listed is None else listed
-    elif word == "ENV":
-        changed = dict(pairs)
-        kept = [item for item in config.get("Env", []) if item.partition("=")[0] not in changed]
-        config["Env"] = kept + ["%s=%s" % pair for pair in changed.items()]
-    elif word == "LABEL":
-        config.setdefault("Labels", {}).update(pairs)
-    elif word in ("EXPOSE", "VOLUME"):
-        key = {"EXPOSE": "ExposedPorts", "VOLUME": "Volumes"}[word]
-        config.setdefault(key, {}).update((item, {}) for item in words)
-    elif word in ("STOPSIGNAL", "USER"):
-        config[{"STOPSIGNAL": "StopSignal", "USER": "User"}[word]] = rest
-    elif word == "WORKDIR":
-        config["WorkingDir"] = os.path.normpath(os.path.join(config.get("WorkingDir") or "/", rest))
-    else:
-        raise UsageError("--change=%s: unknown instruction" % text, hint)
-
-
 def check_texts(document, option):
     """UsageError where what an option gave for a document of an image cannot be part of one."""
     try:
@@ -12565,7 +12934,11 @@ def config_of(changes, inherited=None):
     if any(change.upper().split()[:1] == ["ENTRYPOINT"] for change in changes):     # what its arguments were
         config.pop("Cmd", None)
     for change in changes:
-        change_config(config, change)
+        name, text = (change.split(None, 1) + ["", ""])[:2]
+        try:
+            change_config(config, name.upper(), text.strip(), variables_of(config))
+        except DocumentError as error:
+            raise UsageError("--change=%s: %s" % (change, error.message), error.hint)
     check_texts(config, "--change")
     return config
 
@@ -12735,13 +13108,14 @@ def image_below(context, container):
 
 
 def changes_since(context, image, root, origins=None):
-    """What tree_changes() tells of the tree at `root` beside that of an Image, which is unpacked once more for it; for
-    `origins` see LayerUnpacker. What is there for udocker alone, as a place to bind something at, is passed over."""
+    """What changes_between() tells of the tree at `root` beside that of an Image, which is unpacked once more for it;
+    for `origins` see LayerUnpacker. What is there for udocker alone, as a place to bind something at, is passed over.
+    """
     places = {mount.guest[1:] for mount in system_mounts()}
     with NewContainer(context.layout) as untouched:
         unpack_image(context, image, untouched.root, origins)
-        return tree_changes(OpenTree(untouched.root), OpenTree(root),
-                            lambda name, size: "/" + name == APT_CONFIG or not size and name in places)
+        return changes_between(tree_entries(OpenTree(untouched.root)), tree_entries(OpenTree(root)),
+                               lambda name, size: "/" + name == APT_CONFIG or not size and name in places)
 
 
 def container_changes(context, word):
@@ -12771,11 +13145,12 @@ def committed_config(config, run, diff_ids, author, message):
 
 def write_changes(context, container, below, layer):
     """Write what a container has otherwise than the Image `below` to a NewLayer, or all of its tree where that is None.
-    Returns what tree_changes() tells: nothing is written where nothing has changed."""
+    Returns what changes_between() tells: nothing is written where nothing has changed."""
     def write(reading, root):
         origins = {}
         found = changes_since(context, below, root, origins) if below else None
         if found != {}:
+            forget_origins(origins, found or {})
             write_layer(layer, root, found, origins)
             layer.finish()
             reading.check()
@@ -14285,6 +14660,819 @@ def run_container(context, word, argv, options, is_exec=False):
             remove_after_run(context, container, request.mark)
 
 
+# --- build --------------------------------------------------------------------------------------------
+
+class BuildContext(OpenTree):
+    """The files of a directory that a build may have: without those that IgnoreRules leave out."""
+
+    def __init__(self, path, rules):
+        super().__init__(path)
+        self.rules = rules
+
+    def _entries(self, directory, place, on_error):
+        for name, status in super()._entries(directory, place, on_error):
+            relative = name_below(place, name)
+            if not self.rules.is_left_out(relative) or stat.S_ISDIR(status.st_mode) and self._has_exception(relative):
+                yield name, status
+
+    def _has_exception(self, place):
+        """Whether something below a directory that is left out is to be seen."""
+        if not self.rules.has_exceptions:
+            return False
+        with Closing(self.open(place)) as directory:
+            return any(True for _ in self._entries(directory, place, None))
+
+
+class StageImage(Image):
+    """What a stage of a build has come to: an image that no name leads to yet."""
+
+    is_version_1 = False
+
+    def __init__(self, name, blobs, document, rows):
+        """`rows` are (digest, size, compression) of its layers."""
+        super().__init__(name, "stage", "", blobs)
+        self.document = document
+        self.rows = rows
+
+    def config(self):
+        return ImageConfig(self.document)
+
+    def layers(self):
+        return [(self.blobs.layout.blob(digest), Descriptor(digest, size)) for digest, size, _ in self.rows]
+
+
+class StageTree:
+    """The tree of a stage, where something is to be done to it: from its layers so far."""
+
+    def __init__(self, context, image, holder):
+        """It goes with the ExitStack `holder`."""
+        self.new = holder.enter_context(NewContainer(context.layout))
+        self.root = self.new.root
+        holder.callback(context.findings.drop_files, os.path.realpath(self.root))
+        self.origins = {}       # see LayerUnpacker
+        if image.rows:
+            unpack_image(context, image, self.root, self.origins)
+        self.guest = GuestTree(self.root)
+        self.entries = tree_entries(OpenTree(self.root), True)
+
+    def make_directory(self, guest):
+        """Make a directory, with those above it, where it is missing; ConflictError where something else is there."""
+        try:
+            path = self.guest.make_mount_point(guest, True)
+        except OSError as error:
+            if error.errno not in LayerUnpacker.REFUSALS:
+                raise
+            raise ConflictError("%s: no directory can be here: %s" % (guest, error.strerror), REPLACE_HINT)
+        if not os.path.isdir(path):
+            raise ConflictError("%s: no directory can be here, as a file is there" % guest, REPLACE_HINT)
+
+    def remove_stubs(self, guests):
+        """Remove what was made to bind something at, and directories for it that are empty."""
+        tree = OpenTree(self.root)
+        for guest in guests:
+            name = guest.strip("/")
+            while name and name not in self.entries:
+                name, base = os.path.split(name)
+                try:
+                    with Closing(tree.open(name)) as directory:
+                        is_directory = stat.S_ISDIR(os.lstat(base, dir_fd=directory).st_mode)
+                        (os.rmdir if is_directory else os.unlink)(base, dir_fd=directory)
+                except OSError:         # it is not there, or holds something
+                    break
+
+    def write_layer(self, context, given):
+        """Write what has changed to a NewLayer; None where nothing has. `given` are origins of what the step has made.
+        """
+        modes = fix_permissions(Container(self.new.path), 0o400)
+        entries = tree_entries(OpenTree(self.root), True)
+        changes, self.entries = changes_between(self.entries, entries), entries
+        forget_origins(self.origins, changes)
+        for name, mode in modes.items():
+            self.origins[name] = (stat.S_IMODE(mode),) + self.origins.get(name, (0, 0, 0))[1:]
+        self.origins.update(given)
+        if not changes:
+            return None
+        layer = NewLayer(context.blobs.new())
+        with Undoing(layer.close), Work("writing the layer"):
+            write_layer(layer, self.root, changes, self.origins)
+            layer.finish()
+        return layer
+
+
+class CopySource:
+    """Something that COPY or ADD copies: the entry `start` of an OpenTree, as `name`. A directory stands for what is in
+    it. `origins` are what an image, or an archive, says of what is there, see LayerUnpacker."""
+
+    def __init__(self, tree, start, name, origins):
+        self.tree = tree
+        self.start = start
+        self.name = name
+        self.origins = origins
+        with Naming(tree.path):
+            _, status, _, _ = next(tree.walk(start))
+        self.is_directory, self.is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
+
+    def digest(self):
+        """What tells its content from others'."""
+        import hashlib
+        total = hashlib.sha256()
+        for relative, status, directory, name in self.tree.walk(self.start):
+            content = ""
+            if stat.S_ISREG(status.st_mode):
+                with Closing(open_source(name, directory)) as descriptor:
+                    content = file_digest(process_path(descriptor))
+            elif stat.S_ISLNK(status.st_mode):
+                content = os.readlink(name, dir_fd=directory)
+            total.update(os.fsencode(line_of_json([copied_name(relative, self.start, ""), status.st_mode, content])))
+        return total.hexdigest()
+
+
+def is_path_pattern(text):
+    """Whether a name stands for all that match it, of which there may be none."""
+    return bool(set(text) & set("*?[\\"))
+
+
+def matching_paths(tree, pattern):
+    """The guest paths in a GuestTree that a pattern of COPY matches; the one that it names where it is no pattern."""
+    found = [""]
+    for part in os.path.normpath("/" + pattern).strip("/").split("/"):
+        if is_path_pattern(part):
+            match = path_pattern(part).fullmatch
+            found = [name_below(place, name) for place in found for name in tree.entries("/" + place) if match(name)]
+        else:
+            found = [name_below(place, part) for place in found]
+    return found
+
+
+def is_archive(path):
+    """Whether a file is a tar archive, compressed or not."""
+    try:
+        return next(decompressed(file_pieces(path)), b"")[257:262] == b"ustar"
+    except (Error, OSError):
+        return False
+
+
+def owner_of(text, tree, host):
+    """(user, group) that --chown names in a GuestTree; of a number that stands alone the group is the same."""
+    account = Account.find(text, tree, host)
+    is_number = ":" not in text and not text.strip("0123456789")
+    return account.uid, account.uid if is_number else account.gid
+
+
+class BuildStage:
+    """One stage of a build, as far as it has come."""
+
+    def __init__(self, name, key, document, rows, is_new=False):
+        self.name = name
+        self.key = key              # tells all that has been done, and to what
+        self.document = document    # of an ImageConfig
+        self.rows = rows            # (digest, size, compression) of the layers
+        self.is_new = is_new        # something was done that no earlier build has kept
+        self.arguments = {}         # {name: value} of ARG
+        self.tree = None            # StageTree, once there is one
+        self.has_command = False    # a CMD of its own
+        self.step = ""              # which instruction is at hand
+
+    def copy(self, name):
+        """A stage that begins where this one has ended."""
+        import copy
+        return BuildStage(name, self.key, copy.deepcopy(self.document), list(self.rows), self.is_new)
+
+    @property
+    def run(self):
+        """The "config" in its document."""
+        return self.document["config"]
+
+    @property
+    def values(self):
+        """{name: value} of all variables."""
+        return dict(self.arguments, **variables_of(self.run))
+
+    def image(self, blobs):
+        return StageImage(self.name, blobs, self.document, self.rows)
+
+    def add(self, instruction, row):
+        """An instruction is done, with a row of the BuildCache."""
+        step = {"created": row["created"], "created_by": str(instruction)}
+        if "digest" in row:
+            self.rows.append((row["digest"], row["size"], "gzip"))
+            self.document["rootfs"]["diff_ids"].append(row["diff_id"])
+        else:
+            step["empty_layer"] = True
+        self.document["history"].append(step)
+        self.document["created"] = row["created"]
+
+
+class StepOutput:
+    """In a `with` block a command gets no input, and what it writes goes to standard error, or into a file."""
+
+    def __init__(self, path=""):
+        self.path = path
+
+    def __enter__(self):
+        self.kept = [os.dup(number) for number in range(3)]
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        target = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600) if self.path else 2
+        for number, descriptor in enumerate((null, target, target)):
+            os.dup2(descriptor, number)
+        return self
+
+    def __exit__(self, *_):
+        for number, descriptor in enumerate(self.kept):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def read_dockerfile(directory, path):
+    """(bytes, name) of a Dockerfile: that in a directory, where no other path is given; "-" is standard input."""
+    if path == "-":
+        return b"".join(standard_input()), "Dockerfile"
+    names = [path] if path else [os.path.join(directory, name) for name in ("Dockerfile", "Containerfile")]
+    for name in names:
+        if os.path.isfile(name):
+            return read_file(name), os.path.relpath(name, directory) if not path else path
+    raise NotFoundError("%s: no such file" % names[0], "-f FILE names another one")
+
+
+def read_ignore_rules(directory, path):
+    """The IgnoreRules for a directory: those that lie beside the Dockerfile `path` count first."""
+    beside = [path + ".dockerignore"] if path not in ("", "-") else [os.path.join(directory, "Dockerfile.dockerignore")]
+    for name in beside + [os.path.join(directory, name) for name in (".dockerignore", ".containerignore")]:
+        if os.path.isfile(name):
+            with Located(name):
+                return IgnoreRules(os.fsdecode(read_file(name)).splitlines())
+    return IgnoreRules()
+
+
+def read_secret(text, environment):
+    """(id, bytes) of --secret: of a file, or of a variable."""
+    given = parse_fields("--secret", text)
+    name, path, variable = given.get("id", ""), given.get("source", ""), given.get("env", "")
+    if not name or "/" in name or given.get("type", "file") not in ("file", "env"):
+        raise UsageError("--secret=%s: it cannot be understood" % text,
+                         "write id=NAME,src=FILE or id=NAME,env=VARIABLE")
+    if path and given.get("type") != "env":
+        if not os.path.isfile(path):
+            raise NotFoundError("--secret=%s: %s: no such file" % (text, path))
+        return name, read_file(path)
+    variable = variable or path or name
+    if variable not in environment:
+        raise NotFoundError("--secret=%s: there is no variable %s" % (text, variable))
+    return name, os.fsencode(environment[variable])
+
+
+def copy_into(tree, sources, guest, is_directory, mode, owner):
+    """Copy CopySources into a StageTree, to `guest` or, with `is_directory`, below it. Returns origins of what is new,
+    see LayerUnpacker; `mode` and `owner` (user, group) stand for those of the source where they are not None."""
+    import re
+    origins, target = {}, OpenTree(tree.root)
+    for source in sources:
+        place = tree.guest.resolve(guest).strip("/")
+        if is_directory and not source.is_directory:
+            place = name_below(place, os.path.basename(re.sub("/+$", "", source.name)))
+        tree.make_directory("/" + (place if source.is_directory else os.path.dirname(place)))
+        TreeMerge(source.tree, target, tree.new.path, None, True).copy(source.start, place)
+        for relative, status, _, _ in source.tree.walk(source.start):
+            name = copied_name(relative, source.start, place)
+            if stat.S_ISDIR(status.st_mode) and name in tree.entries:
+                continue
+            origin = source.origins.get(relative, (stat.S_IMODE(status.st_mode), 0, 0))
+            origins[name] = (origin[0] if mode is None else mode,) + (owner or origin[1:])
+            if mode is not None and not stat.S_ISLNK(status.st_mode):
+                with Closing(target.open(os.path.dirname(name))) as directory:
+                    set_mode(os.path.basename(name), mode & ~WITHHELD & 0o777 | 0o400, directory)
+    return origins
+
+
+class BuildFiles:
+    """What COPY, ADD and RUN --mount take from elsewhere than a stage."""
+
+    HINT = "names are those below the context, of which a .dockerignore may hide some, or in a stage"
+
+    def __init__(self, context, directory, rules):
+        """`directory` is the context of the build, or "" where it has none."""
+        self.context = context
+        self.tree = BuildContext(directory, rules) if directory else None
+        self.area = WorkArea(context.layout.containers)     # to be made
+
+    def new_place(self):
+        """A new directory, which goes with the build."""
+        path = self.area.path + "/" + new_token()
+        os.mkdir(path)
+        return path
+
+    def matching(self, tree, pattern, origins):
+        """The CopySources in an OpenTree that a pattern matches; NotFoundError where it is none, and nothing is there.
+        """
+        guest, found = GuestTree(tree.path), []
+        for path in matching_paths(guest, pattern):
+            start = guest.resolve("/" + path).strip("/")
+            is_hidden = tree is self.tree and start and tree.rules.is_left_out(start)
+            if os.path.lexists(os.path.join(tree.path, start)) and not is_hidden:
+                found.append(CopySource(tree, start, path or "/", origins))
+        if not found and not is_path_pattern(pattern):
+            raise NotFoundError("%s: nothing in %s has this name" % (
+                pattern, "the stage" if tree is not self.tree else tree.path), self.HINT)
+        return found
+
+    def sources(self, instruction, patterns, values):
+        """The CopySources of COPY and ADD: files of the context, here-documents, and what ADD knows besides."""
+        import re
+        documents, found = iter(instruction.documents), []
+        for pattern in patterns:
+            if instruction.documents and re.match("[0-9]*<<", pattern):
+                document = next(documents)
+                text = document.text if document.is_quoted else Text(document.text, values, "", "\\$").whole()
+                found.append(self._made(document.name, text.encode("utf-8", "surrogateescape")))
+            elif instruction.name == "ADD" and re.match("https?://", pattern):
+                found.append(self._fetched(pattern, instruction.flag("checksum", values)))
+            elif instruction.name == "ADD" and re.match("git@|git://|ssh://", pattern):
+                raise DocumentError("%s: repositories are not fetched here" % pattern,
+                                    "git clone it into the context, and COPY that")
+            elif not self.tree:
+                raise NotFoundError("%s: there is no context to copy from" % pattern, "name a directory in place of -")
+            else:
+                matching = self.matching(self.tree, pattern, {})
+                found += map(self._unpacked, matching) if instruction.name == "ADD" else matching
+        return found
+
+    def _made(self, name, data):
+        """A CopySource of a file that holds some bytes."""
+        place = self.new_place()
+        write_atomic(place + "/" + name, data, 0o644)
+        os.utime(place + "/" + name, (0, 0))
+        return CopySource(OpenTree(place), name, name, {})
+
+    def _fetched(self, url, checksum):
+        """A CopySource of what lies at a URL; DigestError where it is something else."""
+        name = os.path.basename(url.partition("?")[0].partition("#")[0]) or "index.html"
+        place = self.new_place()
+        path = place + "/" + name
+        download(self.context.client, url, path)
+        if checksum and file_digest(path) != checksum:
+            raise DigestError("%s: its digest is %s, and not %s" % (shown_url(url), file_digest(path), checksum))
+        os.chmod(path, 0o600)
+        os.utime(path, (0, 0))
+        return CopySource(OpenTree(place), name, name, {})
+
+    def _unpacked(self, source):
+        """The same CopySource, or one of what is in an archive."""
+        path = os.path.join(source.tree.path, source.start)
+        if not source.is_file or not is_archive(path):
+            return source
+        place, origins = self.new_place(), {}
+        unpacker = LayerUnpacker(place, has_whiteouts=False, origins=origins)
+        unpacker.apply(path)
+        unpacker.finish()
+        return CopySource(OpenTree(place), "", source.name, origins)
+
+
+class DirectoryStep:
+    """WORKDIR makes the directory."""
+
+    key = ""
+
+    def __init__(self, context, stage):
+        self.context = context
+        self.stage = stage
+
+    def act(self, tree):
+        """What it does to a StageTree; origins of what it has made, see LayerUnpacker."""
+        run = self.stage.run
+        guest = tree.guest.resolve(run["WorkingDir"])
+        tree.make_directory(guest)
+        owner, names = owner_of(run.get("User") or "0", tree.guest, self.context.host), guest.strip("/").split("/")
+        made = ["/".join(names[:count]) for count in range(1, len(names) + 1)]
+        return {name: (0o755,) + owner for name in made if name and name not in tree.entries}
+
+
+class CopyStep:
+    """COPY and ADD."""
+
+    def __init__(self, build, stage, number, instruction):
+        """`number` is that of the stage."""
+        self.build = build
+        self.stage = stage
+        values, listed = stage.values, listed_words(instruction.text)
+        words = Text(instruction.text, values).words() if listed is None else [
+            Text(word, values).whole() for word in listed]
+        if len(words) < 2:
+            raise DocumentError("%s: cannot be understood" % instruction,
+                                "write %s SOURCE... TARGET" % instruction.name)
+        self.patterns, self.target = words[:-1], words[-1]
+        self.mode, self.owner = instruction.flag("chmod", values), instruction.flag("chown", values)
+        if self.mode.strip("01234567"):
+            raise DocumentError("--chmod=%s: no mode" % self.mode, "write it in octal digits, as in 755")
+        other = instruction.flag("from", values)
+        self.other = build.other(other, number) if other else None
+        self.sources = [] if other else build.files.sources(instruction, self.patterns, values)
+        self.key = [words, self.mode, self.owner, self.other.key if other else [
+            source.digest() for source in self.sources]]
+
+    def _found(self):
+        found = self.sources
+        if self.other:
+            tree = self.build.tree(self.other)
+            origins = {name: (origin[0], 0, 0) for name, origin in tree.origins.items()}
+            found = [source for pattern in self.patterns
+                     for source in self.build.files.matching(OpenTree(tree.root), pattern, origins)]
+        if not found:
+            raise NotFoundError("%s: nothing has such a name" % " ".join(self.patterns), BuildFiles.HINT)
+        return found
+
+    def act(self, tree):
+        """What it does to a StageTree; origins of what it has made, see LayerUnpacker."""
+        found, host = self._found(), self.build.context.host
+        guest = os.path.join(self.stage.run.get("WorkingDir") or "/", self.target)
+        is_directory = (len(found) > 1 or os.path.basename(self.target) in ("", ".", "..")
+                        or tree.guest.has_directory(guest))
+        return copy_into(tree, found, guest, is_directory, int(self.mode, 8) if self.mode else None,
+                         owner_of(self.owner, tree.guest, host) if self.owner else None)
+
+
+class BuildMount:
+    """What one --mount of RUN describes. Its `key` tells its content from others', where the layer depends on that."""
+
+    def __init__(self, build, number, text):
+        """`number` is that of the stage."""
+        given = parse_fields("--mount", text)
+        self.build = build
+        self.text = text
+        self.kind = given.get("type", "bind")
+        self.target, self.source = given.get("target", ""), given.get("source", "")
+        self.id = given.get("id") or (os.path.basename(self.target) if self.kind == "secret" else self.target)
+        self.is_required = given.get("required", "false") == "true"
+        self.is_writable = "true" in (given.get("rw"), given.get("readwrite")) or given.get("readonly") == "false"
+        self.variable = given.get("env", "")
+        self.options = ["size=" + given["size"]] if given.get("size") else []
+        if self.kind not in ("bind", "cache", "tmpfs", "secret"):
+            raise DocumentError("--mount=%s: only bind, cache, tmpfs and secret are known here" % text)
+        if not self.target and self.kind != "secret" or not self.id:
+            raise DocumentError("--mount=%s: it has no target" % text)
+        self.other = build.other(given["from"], number) if given.get("from") else None
+        self.key = [text, self._content() if self.kind == "bind" else ""]
+
+    def _content(self):
+        return self.other.key if self.other else self._bound().digest()
+
+    def _bound(self):
+        """The CopySource that is bound."""
+        tree = OpenTree(self.build.tree(self.other).root) if self.other else self.build.files.tree
+        if not tree:
+            raise NotFoundError("--mount=%s: there is no context" % self.text, "name a directory in place of -")
+        start = GuestTree(tree.path).resolve("/" + self.source).strip("/")
+        return CopySource(tree, start, self.source, {})
+
+    def add(self, request, directory):
+        """Add it to a RunRequest, for a command that runs in a directory."""
+        target = os.path.normpath(os.path.join(directory, self.target))
+        if not target.strip("/") and self.target:
+            raise DocumentError("--mount=%s: nothing can be put over the root" % self.text, "WORKDIR, or target=/PATH, "
+                                "takes another place")
+        if self.kind == "tmpfs":
+            request.memory_mounts.append(MemoryMount(target, self.options))
+        elif self.kind == "cache":
+            path = "%s/cache-%s" % (self.build.files.area.path, sha256_digest(os.fsencode(self.id))[7:])
+            make_directory(path)
+            request.mounts.append(Mount(path, target))
+        elif self.kind == "bind":
+            request.mounts.append(self._bind(target))
+        else:
+            self._add_secret(request, target if self.target else "/run/secrets/" + self.id)
+
+    def _bind(self, target):
+        """A Mount of what is there, where it can only be read so, else of a copy: also of what is partly left out."""
+        source, can_protect = self._bound(), "--volume=HOST:PATH:ro" not in ENGINE_OF_MODE[self.build.mode].lacks
+        if can_protect and not self.is_writable and (self.other or not self.build.files.tree.rules.rules):
+            return Mount(os.path.join(source.tree.path, source.start), target, True)
+        place = self.build.files.new_place()
+        TreeCopy(source.tree, OpenTree(place)).copy(source.start, "copy")
+        return Mount(place + "/copy", target)
+
+    def _add_secret(self, request, target):
+        data = self.build.secrets.get(self.id)
+        if data is None and self.is_required:
+            raise NotFoundError("--mount=%s: there is no such secret" % self.text,
+                                "build --secret=id=%s,src=FILE gives one" % self.id)
+        if data is None:
+            return
+        if self.variable:
+            request.variables.append((self.variable, os.fsdecode(data)))
+        if self.target or not self.variable:
+            path = self.build.files.new_place() + "/secret"
+            write_atomic(path, data, 0o400)
+            request.mounts.append(Mount(path, target))
+
+
+class RunStep:
+    """RUN."""
+
+    SCRIPT = "/run/udocker-build"       # where it sees a here-document that it executes
+
+    def __init__(self, build, stage, number, instruction):
+        """`number` is that of the stage."""
+        self.build = build
+        self.stage = stage
+        self.instruction = instruction
+        if not instruction.text:
+            raise DocumentError("RUN: nothing follows it")
+        values = stage.values
+        for flag, usual in (("network", ("", "default", "host")), ("security", ("", "sandbox"))):
+            value = instruction.flag(flag, values)
+            if value not in usual:
+                say.warning("left out, as a plain user cannot have it: --%s=%s" % (flag, value))
+        self.mounts = [BuildMount(build, number, Text(text, values).whole())
+                       for text in instruction.flags.get("mount", ())]
+        arguments = {name: value for name, value in stage.arguments.items() if name not in build.PROXIES}
+        self.key = [instruction.shell_text, sorted(arguments.items()), [mount.key for mount in self.mounts]]
+
+    def _words(self, request):
+        """The words to execute. A here-document that is all of it is a script, which may say what reads it."""
+        import re
+        documents, run = self.instruction.documents, self.stage.run
+        if not documents or re.sub(HereDocument.BEGINNING, "", self.instruction.text).strip():
+            return command_words(run, self.instruction.shell_text)
+        if not documents[0].text.startswith("#!"):
+            return command_words(run, "\n" + documents[0].text)
+        path = self.build.files.new_place() + "/script"
+        write_atomic(path, documents[0].text.encode("utf-8", "surrogateescape"), 0o755)
+        request.mounts.append(Mount(path, self.SCRIPT))
+        return [self.SCRIPT]
+
+    def _request(self):
+        import copy
+        options, build = copy.copy(self.build.run_options), self.build
+        variables = {name: value for name, value in build.given.items() if name in build.PROXIES}
+        variables.update(self.stage.arguments)
+        known = variables_of(self.stage.run)
+        vars(options).update(rm=True, entrypoint="", nobanner=True, env=[
+            "%s=%s" % item for item in variables.items() if item[0] not in known])
+        request = RunRequest(build.context, options)
+        request.step = None
+        for mount in self.mounts:
+            mount.add(request, self.stage.run.get("WorkingDir") or "/")
+        return request
+
+    def act(self, tree):
+        """Execute it in a StageTree, as run does; EngineError where it fails."""
+        context, container = self.build.context, Container(tree.new.path)
+        log = self.build.files.new_place() + "/log" if say.level < Say.INFO else ""
+        request = self._request()
+        spec = build_spec(context, tree.root, ImageConfig(self.stage.document), self._words(request), request)
+        try:
+            with StepOutput(log):
+                status = run_in_tree(context, spec, self.build.mode, self.stage.name, request, container)
+        except EngineError as error:        # its exit status is for run
+            raise EngineError(error.message, error.hint)
+        end_commands(container)
+        tree.remove_stubs([mount.guest for mount in spec.mounts + spec.memory_mounts] + [
+            tree.guest.resolve(APT_CONFIG)])
+        if status and log:
+            say.draw(read_file(log).decode("utf-8", "replace"))
+        if status in (129, 130, 143):
+            raise Interruption(status - 128)
+        if status:
+            raise EngineError("RUN ended with exit status %d" % status,
+                              "what came before is kept: the next build goes on here")
+        return {}
+
+
+class Build:
+    """A build of an image by a Dockerfile, in a `with` block. `options` are those of the command, and `run_options`
+    those of run, by default."""
+
+    # They need no ARG, and what they are changes nothing. https://docs.docker.com/reference/dockerfile/#predefined-args
+    PROXIES = {name for word in ("http", "https", "ftp", "no", "all") for name in (
+        word + "_proxy", word.upper() + "_PROXY")}
+
+    def __init__(self, context, reference, directory, options, run_options):
+        import contextlib
+        self.context = context
+        self.reference = reference
+        self.options = options
+        self.run_options = run_options
+        self.holder = contextlib.ExitStack()
+        self.keys = set()           # of the steps of this build
+        self.stages = {}            # BuildStage by the number of the stage, or the name of an image
+        self.given = dict(filter(None, (parse_variable(text, context.environment) for text in options.build_arg)))
+        self.unused = set(self.given) - self.PROXIES
+        self.secrets = dict(read_secret(text, context.environment) for text in options.secret)
+        self.own_platform = Platform("linux", *context.host.architecture)
+        self.platform = options.platform or self.own_platform
+        self.file = Dockerfile(*read_dockerfile(directory, options.file or ("" if directory else "-")))
+        self.files = BuildFiles(context, directory, read_ignore_rules(directory, options.file or ""))
+        image = context.images.find(reference)
+        self.cache = BuildCache(context.images, image.name if image else reference.name, reference.version)
+
+    def __enter__(self):
+        self.holder.enter_context(self.files.area)
+        return self
+
+    def __exit__(self, *failure):
+        self.holder.__exit__(*failure)
+
+    def run(self):
+        """The Image, with the labels that the user gave."""
+        stage = self._stage(self._target())
+        if self.unused:
+            say.warning("no ARG is there for --build-arg: " + ", ".join(sorted(self.unused)))
+        for text in self.options.label:
+            name, _, value = text.partition("=")
+            stage.run.setdefault("Labels", {})[name] = value
+        check_texts(stage.document, "--label")
+        image = store_made(self.context, self.reference, dump_json(stage.document).encode("utf-8"), stage.rows, [])
+        self.cache.keep(self.keys)
+        return image
+
+    # Stages
+
+    def _target(self):
+        if self.options.target is None:
+            return len(self.file.stages) - 1
+        number = self._number(self.options.target, len(self.file.stages))
+        if number is None:
+            raise NotFoundError("--target=%s: %s has no such stage" % (self.options.target, self.file.name))
+        return number
+
+    def _number(self, word, limit):
+        """The number of the stage, one of the first `limit`, that a word names; None where it is none."""
+        names = [stage.name for stage in self.file.stages[:limit]]
+        if word.lower() in names:
+            return len(names) - 1 - names[::-1].index(word.lower())
+        return int(word) if word.isdigit() and int(word) < limit else None
+
+    def _stage(self, number):
+        """The BuildStage of that number, with all that is said of it done."""
+        if number not in self.stages:
+            parsed = self.file.stages[number]
+            with self.file.at(parsed.start):
+                stage = self._begin(number, parsed)
+                triggers = [Instruction(text, parsed.start.line) for text in strings_of(stage.run.pop("OnBuild", []))]
+            instructions = triggers + parsed.instructions
+            for index, instruction in enumerate(instructions, 1):
+                stage.step = "%s%d/%d" % (parsed.name and parsed.name + " ", index, len(instructions))
+                with self.file.at(instruction):
+                    instruction.check()
+                    self._do(stage, number, instruction)
+            self.stages[number] = stage
+        return self.stages[number]
+
+    def _begin(self, number, parsed):
+        values = self._global_arguments()
+        base = Text(parsed.base, values).whole()
+        platform = parsed.start.flag("platform", values)
+        other = self._number(base, number)
+        if other is not None:
+            return self._stage(other).copy(parsed.name or base)
+        if base == "scratch":
+            return BuildStage(base, base, {
+                "created": timestamp(0), "architecture": self.platform.architecture, "os": "linux", "config": {},
+                "rootfs": {"type": "layers", "diff_ids": []}, "history": []}, [])
+        return self._image_stage(base, Platform.parse(platform) if platform else None)
+
+    def _image_stage(self, name, platform=None):
+        """A BuildStage of an image, which is pulled where it is not here."""
+        wish = ImageWish(images_of(self.context, name)[0], "always" if self.options.pull else "missing",
+                         platform or self.options.platform)
+        image = wish.find(self.context) or wish.pull(self.context, None)
+        if image.is_version_1:
+            raise EngineError("%s: loaded by an older udocker, and nothing can be built on it" % image, Image.MENDING)
+        config = ImageConfig.parse(portable_image(image, True)[1], str(image))
+        document = dict(config.document, config=config.changeable(), history=config.history)
+        document["rootfs"] = {"type": "layers", "diff_ids": config.diff_ids}
+        document.setdefault("created", timestamp(0))
+        rows = [(layer.digest, size_of(path), file_compression(path)) for path, layer in image.layers()]
+        return BuildStage(str(image), image.digest, document, rows)
+
+    def _global_arguments(self):
+        """{name: value} of what FROM knows, and ARG in a stage."""
+        values = {side + name: value for side, platform in (("TARGET", self.platform), ("BUILD", self.own_platform))
+                  for name, value in (("PLATFORM", str(platform)), ("OS", platform.system),
+                                      ("ARCH", platform.architecture), ("VARIANT", platform.variant))}
+        for instruction in self.file.arguments:
+            with self.file.at(instruction):
+                self._declare(instruction, values, values)
+        return values
+
+    def _declare(self, instruction, values, defaults):
+        """What ARG does to {name: value}."""
+        for word in Text(instruction.text, values).words():
+            name, equals, default = word.partition("=")
+            self.unused.discard(name)
+            value = self.given.get(name, default if equals else defaults.get(name))
+            if value is not None:
+                values[name] = value
+
+    def other(self, word, number):
+        """The BuildStage of a stage before that of a number, or of an image, as from= names them."""
+        other = self._number(word, number)
+        if other is not None:
+            return self._stage(other)
+        if word not in self.stages:
+            self.stages[word] = self._image_stage(word)
+        return self.stages[word]
+
+    def tree(self, stage):
+        """The StageTree of a BuildStage."""
+        if not stage.tree:
+            stage.tree = StageTree(self.context, stage.image(self.context.blobs), self.holder)
+        return stage.tree
+
+    # Instructions
+
+    def _do(self, stage, number, instruction):
+        name = instruction.name
+        if name == "RUN":
+            step = RunStep(self, stage, number, instruction)
+        elif name in ("COPY", "ADD"):
+            step = CopyStep(self, stage, number, instruction)
+        elif name == "WORKDIR":
+            change_config(stage.run, name, instruction.text, stage.values)
+            step = DirectoryStep(self.context, stage)
+        else:
+            self._change(stage, instruction)
+            return
+        self._take(stage, instruction, step)
+
+    def _change(self, stage, instruction):
+        """An instruction that makes no layer."""
+        name = instruction.name
+        self._tell(stage, instruction)
+        if name == "ARG":
+            values = stage.values
+            self._declare(instruction, values, self._global_arguments())
+            stage.arguments = {key: value for key, value in values.items() if key not in variables_of(stage.run)}
+        elif name == "MAINTAINER":
+            stage.document["author"] = instruction.text
+        else:
+            change_config(stage.run, name, instruction.text, stage.values)
+        if name == "CMD":
+            stage.has_command = True
+        elif name == "ENTRYPOINT" and not stage.has_command:        # what its arguments were
+            stage.run.pop("Cmd", None)
+        stage.add(instruction, {"created": stage.document["created"]})
+
+    def _tell(self, stage, instruction, note=""):
+        text = str(instruction)
+        say.info("%s: %s%s" % (stage.step, text if len(text) < 200 else text[:200] + "...", note))
+
+    def _take(self, stage, instruction, step):
+        """An instruction that makes a layer: step.act(StageTree) gives origins of its own; it is kept from an earlier
+        build where step.key, and all that came before, is the same."""
+        key = sha256_digest(line_of_json([stage.key, str(instruction), step.key, stage.run]).encode("ascii"))
+        row = None if stage.is_new or self.options.no_cache else self.cache.find(key)
+        self._tell(stage, instruction, " (kept from an earlier build)" if row else "")
+        if not row:
+            stage.is_new = True
+            tree = self.tree(stage)
+            origins = step.act(tree)
+            row = self._keep(key, tree.write_layer(self.context, origins))
+        self.keys.add(key)
+        stage.key = key
+        stage.add(instruction, row)
+
+    def _keep(self, key, layer):
+        from contextlib import closing
+        row = {"created": timestamp()}
+        if not layer:
+            self.cache.add(key, row)
+            return row
+        with closing(layer):
+            row.update(digest=layer.blob.digest, size=layer.blob.size, diff_id=layer.diff_id)
+            self.cache.add(key, row)
+            layer.blob.publish()
+        return row
+
+    @found_once
+    def mode(self):
+        """The mode for RUN: the user's, where the tree need not be converted for it, else N1, or P1."""
+        context = self.context
+        if not steps_of(context.default_mode) and not is_mode_free(context):
+            return context.default_mode
+        try:
+            find_namespaces(context)
+            return "N1"
+        except EngineError as error:
+            say.debug(error.message)
+            return "P1"
+
+
+def build_image(context, references, directory, options, run_options):
+    """Build an image by the Dockerfile in a directory, "" for none, and give it these names; returns the Image."""
+    for reference in references:
+        check_new_name(reference)
+    if directory and not os.path.isdir(directory):
+        raise NotFoundError("%s: no such directory" % directory,
+                            "what is elsewhere is to be fetched first; - stands for none")
+    with bringing_blobs(context):
+        sweep_containers(context)
+        with Build(context, references[0], directory, options, run_options) as build:
+            image = build.run()
+        for other in references[1:]:
+            tag_image(context, references[0], other)
+    return image
+
+
 # ======================================================================================================
 # 13  Command line
 # ======================================================================================================
@@ -14841,7 +16029,20 @@ TRUST_OPTION = Option("--disable-content-trust",
 FORCE_NAME_OPTION = Option("--force", meaning="take the name over from the container that has it")
 PULL_OPTION = Option("--pull", value="WHEN", meaning="pull the image: missing, never or always", choices=PULL_POLICIES)
 CHANGE_OPTION = Option("--change", "-c", value="LINE", repeatable=True, meaning="what running it needs, as a "
-                       "Dockerfile has it: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR")
+                       "Dockerfile has it: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR and the like")
+
+
+def omitted(text, value=None):
+    """Options of docker's that are known, told and left out; the spellings of one are joined by commas."""
+    return tuple(Option(*spellings.split(","), value=value, repeatable=value is not None, meaning=Option.OMITTED)
+                 for spellings in text.split())
+
+
+def tell_left_out(arguments, options, others=()):
+    """One line for what is left out: those of these options that were given, and others."""
+    given = [option.spellings[0] for option in options if getattr(arguments, option.attribute)] + list(others)
+    if given:
+        say.warning("left out, as a plain user cannot have it or it changes nothing here: " + ", ".join(given))
 
 
 def command(name, *operands, **declared):
@@ -15516,6 +16717,46 @@ def command_commit(context, arguments):
     say.result(image_id(image))
 
 
+# Of these docker's build knows some that change nothing here
+BUILD_OMISSIONS = omitted(
+    "--compress --force-rm --rm --squash --load") + omitted(
+    "--build-context --builder --cache-from --cache-to --cgroup-parent --cpu-period --cpu-quota --cpu-shares,-c "
+    "--cpuset-cpus --cpuset-mems --isolation --memory,-m --memory-swap --network --progress --provenance --sbom "
+    "--security-opt --shm-size --ssh --ulimit", "VALUE")
+
+
+@command("build", "CONTEXT", options=(
+    Option("--tag", "-t", value="IMAGE", repeatable=True, meaning="name of the image"),
+    Option("--file", "-f", value="FILE", meaning="the Dockerfile, - for standard input; without it, that in CONTEXT"),
+    Option("--build-arg", value="NAME[=VALUE]", repeatable=True, meaning="value of an ARG; without one the host's"),
+    Option("--target", value="STAGE", meaning="end with this stage"),
+    Option("--label", value="NAME=VALUE", repeatable=True, meaning="label of the image"),
+    Option("--secret", value="id=ID,src=FILE", repeatable=True, meaning="what RUN --mount=type=secret sees"),
+    Option("--no-cache", meaning="take nothing from earlier builds"),
+    Option("--pull", meaning="pull the images that it begins with, although they are here"),
+    Option("--iidfile", value="FILE", meaning="write the image's id to this file"),
+    PROXY_OPTION, PLATFORM_OPTION, QUIET_OPTION) + BUILD_OMISSIONS,
+         examples=("udocker build -t lab/tools:1.2 .",
+                   "udocker build -t lab/tools -f tools.dockerfile --build-arg=VERSION=1.2 --target=final src/"))
+def command_build(context, arguments):
+    """Build an image by a Dockerfile, and print its id.
+
+    CONTEXT is the directory that COPY takes files from, or - where there is none, and the Dockerfile comes by standard
+    input. Each RUN, COPY and ADD makes a layer, which later builds of that name keep as long as nothing before it
+    changes. RUN is run as by run, in mode N1 or P1: a chown in it is forgotten in the image.
+    """
+    arguments.platform = given_platform(arguments)
+    tell_left_out(arguments, BUILD_OMISSIONS)
+    if not arguments.tag:
+        raise UsageError("--tag= is missing", "give the image a name: -t NAME:TAG")
+    image = build_image(context, [Reference.parse(text) for text in arguments.tag],
+                        "" if arguments.context == "-" else arguments.context, arguments,
+                        Arguments(COMMANDS["run"].options))
+    if arguments.iidfile:
+        write_atomic(arguments.iidfile, image_id(image).encode("ascii"), 0o644)
+    say.result(image_id(image))
+
+
 @command("load", "[-]", "[NAME]", options=(
     Option("--input", "-i", value="FILE", meaning="archive, or directory of an OCI layout; without it, standard input"),
     PLATFORM_OPTION, QUIET_OPTION), examples=("udocker load -i docker-image.tar", "docker save busybox | udocker load",
@@ -15689,7 +16930,7 @@ def command_setup(context, arguments):
     """Choose the mode in which a container is run, or print the present one; give it the host's GPUs."""
     container = context.containers.get(arguments.container)
     if arguments.fixperm:
-        say.info("%d files and directories mended" % fix_permissions(container))
+        say.info("%d files and directories mended" % len(fix_permissions(container)))
     if arguments.nvidia or arguments.purge:
         container.needs_gpus = arguments.nvidia
     if arguments.execmode is not None or arguments.force:
@@ -15744,12 +16985,6 @@ EXECUTION_OPTIONS = (
 )
 
 
-def omitted(text, value=None):
-    """Options of docker's that are known, told and left out; the spellings of one are joined by commas."""
-    return tuple(Option(*spellings.split(","), value=value, repeatable=value is not None, meaning=Option.OMITTED)
-                 for spellings in text.split())
-
-
 # What takes privileges, or means nothing where no daemon is
 EXEC_OMISSIONS = omitted("--privileged") + omitted("--detach-keys", "VALUE")
 OMITTED_OPTIONS = EXEC_OMISSIONS + omitted("--disable-content-trust --no-healthcheck --oom-kill-disable") + omitted(
@@ -15782,13 +17017,11 @@ RUN_OPTIONS = EXECUTION_OPTIONS + (
 
 def tell_omissions(arguments):
     """One line for what is left out."""
-    left_out = [option.spellings[0] for option in OMITTED_OPTIONS if getattr(arguments, option.attribute)]
-    left_out += ["--%s=%s" % (option.attribute, getattr(arguments, option.attribute)) for option in SHARED_OPTIONS
-                 if getattr(arguments, option.attribute) not in (None, "", "host")]
+    left_out = ["--%s=%s" % (option.attribute, getattr(arguments, option.attribute)) for option in SHARED_OPTIONS
+                if getattr(arguments, option.attribute) not in (None, "", "host")]
     if arguments.runtime not in (None, "nvidia"):
         left_out.append("--runtime=" + arguments.runtime)
-    if left_out:
-        say.warning("left out, as a plain user cannot have it or it changes nothing here: " + ", ".join(left_out))
+    tell_left_out(arguments, OMITTED_OPTIONS, left_out)
     if arguments.publish or arguments.publish_all:
         say.warning("no port is mapped: what the command listens on are the host's own ports")
 
@@ -16067,9 +17300,7 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
 
 # docker's commands that udocker does not have: what to do instead
 ABSENT_COMMANDS = {name: hint for names, hint in (
-    (("build", "buildx", "builder", "bake", "init"),
-     "udocker run IMAGE COMMAND does what RUN does, and udocker commit makes an image of that; one that docker, podman "
-     "or buildah built comes by udocker pull, or udocker load"),
+    (("bake", "init"), "udocker build makes one image by a Dockerfile"),
     (("start", "restart"), "a container is a tree at rest: udocker run --detach CONTAINER runs its command in the "
                            "background, as often as you like"),
     (("pause",), "udocker kill --signal=STOP CONTAINER makes what runs in it wait, but in P1 and P2, where PRoot does "
@@ -16107,6 +17338,8 @@ GROUPS = {
     "image": same_names("build history import load prune pull push save tag", inspect=["inspect", "--type=image"],
                         ls=["images"], list=["images"], rm=["rmi"], remove=["rmi"]),
     "system": same_names("df events info prune"),
+    "builder": same_names("build prune"),
+    "buildx": same_names("bake build prune"),
 }
 
 

@@ -1,0 +1,602 @@
+"""build: images made by Dockerfiles, in each mode that RUN knows; what they hold, what later builds keep of them."""
+import json
+import os
+import subprocess
+import tarfile
+
+import pytest
+
+import archives
+import udocker as program_under_test
+from archives import config_digest, skopeo
+from conftest import need, working
+from faulty_registry import Answer, FaultyRegistry, digest_of
+from program import Program
+from test_end_to_end import description
+
+NAME = "lab/built:1"
+NATIVE = program_under_test.Host().architecture[0]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, images):
+    """A home with the image base:1, of busybox, that tests share."""
+    program = Program(tmp_path_factory.mktemp("store"))
+    reference = images.host + "/lab/busybox"
+    program.ok("pull", reference)
+    program.ok("tag", reference, "base:1")
+    return program
+
+
+class Shop:
+    """A program, and a directory with what it builds from."""
+
+    def __init__(self, program, context):
+        self.program = program
+        self.context = context
+        self.context.mkdir()
+
+    def write(self, **files):
+        """Files of the context; in names two underscores stand for a slash, _dot_ for a point."""
+        for name, content in files.items():
+            path = self.context / name.replace("__", "/").replace("_dot_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def _words(self, text, options):
+        if text is not None:
+            self.write(Dockerfile=text)
+        return ["build", "-t", NAME] + list(options) + [self.context]
+
+    def build(self, text=None, *options, **more):
+        return self.program.ok(*self._words(text, options), **more)
+
+    def fails(self, text, *options, **more):
+        """The last lines of what it tells, which are the error and its hint."""
+        result = self.program(*self._words(text, options), **more)
+        assert result.status == 1 and "udocker: error: " in result.err and not result.out, result
+        return result.err[result.err.index("udocker: error: "):]
+
+    def shown(self, *command):
+        """What a command in a container of the image writes."""
+        return self.program.ok("run", "--rm", "--nobanner", NAME, *command).out
+
+    def config(self):
+        """The image's document."""
+        return json.loads((self.program.store / "layers" / config_digest(self.program, NAME)).read_text())
+
+    def layers(self):
+        """The members of each layer above those of the base."""
+        stored = [json.loads(archives.stored(self.program, name).decode())["layers"] for name in ("base:1", NAME)]
+        above = [layer for layer in stored[1] if layer not in stored[0]]
+        for layer in above:
+            with tarfile.open(str(self.program.store / "layers" / layer["digest"])) as archive:
+                yield list(archive)
+
+    def names(self):
+        """Their names."""
+        return [[member.name for member in members] for members in self.layers()]
+
+
+def kept(result):
+    """{an instruction's name and the letter that follows: whether a build tells that it was kept from an earlier one}
+    """
+    lines = [line.split(": ", 2)[2] for line in result.err.splitlines() if line.startswith("udocker: ")]
+    return {line.split()[0] + line.split()[1][:1]: line.endswith("(kept from an earlier build)") for line in lines}
+
+
+@pytest.fixture
+def shop(store, tmp_path):
+    return Shop(store, tmp_path / "context")
+
+
+@pytest.fixture
+def moded(store, tmp_path, mode):
+    """The same in each mode, in which nothing is kept from another one."""
+    store("rmi", NAME)
+    return Shop(store.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode), tmp_path / "context")
+
+
+# RUN
+
+RUNS = r"""
+FROM base:1
+ARG A=arg
+ENV E=env LONG="two words"
+RUN echo "$A $E $LONG $LAB" > /out; id -u >> /out; pwd >> /out
+RUN ["sh", "-c", "echo list $0 $E >> /out", "$E"]
+WORKDIR /srv/made
+RUN pwd >> /out; touch here; mkdir -p deep/er; ln -s here link; rm /etc/marker; chmod 755 /etc/not-executable
+USER green
+RUN id -u >> /tmp/user
+SHELL ["sh", "-xc"]
+RUN echo shell > /tmp/shell
+"""
+
+
+def test_run(moded):
+    result = moded.build(RUNS)
+    assert result.out == config_digest(moded.program, NAME) + "\n"
+    assert "+ echo shell" in result.err
+    assert moded.shown("cat", "/out") == "arg env two words lab value\n0\n/\nlist $E env\n/srv/made\n"
+    assert moded.shown("cat", "/tmp/user", "/tmp/shell") == "1000\nshell\n"
+    assert moded.shown("readlink", "/srv/made/link") == "here\n"
+    assert moded.names() == [
+        ["out"], ["out"], ["srv", "srv/made"],
+        ["etc", "out", "srv", "srv/made", "srv/made/deep", "srv/made/here", "srv/made/link", "srv/made/deep/er",
+         "etc/not-executable", "etc/.wh.marker"], ["tmp", "tmp/user"], ["tmp", "tmp/shell"]]
+
+
+def test_a_run_that_fails(moded):
+    told = moded.fails("FROM base:1\nRUN true\nRUN echo told; exit 3\n")
+    assert told.startswith("udocker: error: Dockerfile, line 3: RUN ended with exit status 3\n")
+    assert "lab/built" not in moded.program.ok("images").out
+    assert kept(moded.build("FROM base:1\nRUN true\nRUN echo else\n")) == {"RUNt": True, "RUNe": False}
+
+
+def test_a_run_reads_nothing_and_leaves_no_process(shop):
+    result = shop.build("FROM base:1\nRUN cat; sleep 1000 & echo $! > /pid\n", input=b"text\n")
+    pid = int(shop.shown("cat", "/pid"))
+    assert "text" not in result.err
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            assert b"sleep" not in file.read()
+    except FileNotFoundError:
+        pass
+
+
+def test_what_run_needs_is_in_no_layer(moded):
+    """The places at which something is bound, in an image that has none of them."""
+    with open(need("busybox"), "rb") as file:
+        moded.write(busybox=file.read(), secret="word\n")
+    moded.build("FROM scratch\nCOPY --chmod=755 busybox /bin/sh\nRUN --mount=type=secret,id=one --mount=type=tmpfs,"
+                "target=/t --mount=type=cache,target=/deep/cache --mount=target=/context read line < /run/secrets/one; "
+                "echo $line > /line; test -e /context/busybox; echo 1 > /deep/cache/1\n",
+                "--secret=id=one,src=%s" % (moded.context / "secret"))
+    assert moded.names() == [["bin", "bin/sh"], ["line"]]
+
+
+def test_mounts(moded):
+    moded.write(data__one="1", data__two="2", _dot_dockerignore="data/two\n")
+    moded.build("""FROM base:1 AS other
+RUN echo from another > /said
+FROM base:1
+RUN --mount=type=cache,target=/c echo kept > /c/file
+RUN --mount=type=cache,target=/c --mount=type=cache,id=/c,target=/d cat /c/file /d/file > /out
+RUN --mount=type=bind,source=data,target=/data ls /data >> /out
+RUN --mount=from=other,source=/said,target=/said cat /said >> /out
+WORKDIR /work
+RUN --mount=target=.,rw touch new; ls >> /out
+RUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=absent echo "$TOKEN" >> /out
+""", "--secret=id=token,env=SECRET", env={"SECRET": "hush"})
+    assert moded.shown("cat", "/out") == "kept\nkept\none\nfrom another\nDockerfile\ndata\nnew\nhush\n"
+    assert sorted(os.listdir(str(moded.context))) == [".dockerignore", "Dockerfile", "data"]
+
+
+def test_files_that_nobody_may_read(shop):
+    """As /etc/shadow of Fedora is: they are in the layer, and have their mode in it."""
+    shop.build("FROM base:1\nRUN echo x > /hidden; chmod 0 /hidden; mkdir /closed; touch /closed/in; chmod 0 /closed\n"
+               "RUN echo more > /more\n")
+    assert shop.names() == [["closed", "hidden", "closed/in"], ["more"]]
+    assert [member.mode for member in next(shop.layers())] == [0, 0, 0o644]
+
+
+def test_what_run_changes_as_another_tool_sees_it(shop, tmp_path):
+    need("umoci")
+    shop.write(a="a", d__b="b")
+    shop.build("FROM base:1\nRUN rm -r /usr; mkdir /usr; echo 1 > /usr/bin\nRUN rm /etc/group && mkdir /etc/group\n"
+               "COPY . /etc/group/\nRUN ln /etc/group/a /etc/hard; chmod 700 /etc/group; mv /etc/passwd /etc/passed\n")
+    shop.program.ok("save", "-o", tmp_path / "saved.tar", NAME)
+    skopeo("oci-archive:%s" % (tmp_path / "saved.tar"), "oci:%s:it" % (tmp_path / "layout"))
+    subprocess.run(["umoci", "--log=error", "unpack", "--rootless", "--image", "%s:it" % (tmp_path / "layout"),
+                    str(tmp_path / "bundle")], check=True)
+    shop.program.ok("create", "--name=box", NAME)
+    try:
+        ours = description(archives.root_of(shop.program, "box"))
+        assert ours == description(tmp_path / "bundle/rootfs", withheld=0o022)
+        assert shop.program.ok("diff", "box").out == ""
+    finally:
+        shop.program.ok("rm", "box")
+
+
+# COPY and ADD
+
+FILES = {"a": "a", "b_dot_txt": "b", "c_dot_txt": "c", "d__e": "e", "d__f__g": "g"}
+
+
+@pytest.mark.parametrize("lines, names", [
+    ("COPY a /new", "new"), ("COPY a /new/", "new, new/a"), ("COPY a /opt", "opt, opt/a"), ("COPY a new", "new"),
+    ("WORKDIR /w\nCOPY a .", "w, w/a"), ("WORKDIR w\nCOPY a b.txt ./", "w, w/a, w/b.txt"),
+    ("COPY d /new", "new, new/e, new/f, new/f/g"), ("COPY d /new/", "new, new/e, new/f, new/f/g"),
+    ("COPY d/ /opt", "opt, opt/e, opt/f, opt/f/g"), ("COPY *.txt /new/", "new, new/b.txt, new/c.txt"),
+    ("COPY [ab]* nothing* /x/", "x, x/a, x/b.txt"), ("COPY ?.txt d/f /x/", "x, x/b.txt, x/c.txt, x/g"),
+    ("COPY . /", "Dockerfile, a, b.txt, c.txt, d, with space, d/e, d/f, d/f/g"),
+    ("COPY d/f/../e /new/", "new, new/e"), ("COPY ../a /b", "b"), ("COPY d/*/g /new/", "new, new/g"),
+    ('COPY ["with space", "a", "/a dir/"]', "a dir, a dir/a, a dir/with space"), ("COPY 'with space' /x", "x"),
+    ("ENV N=a T=/new\nCOPY $N ${T}/", "new, new/a"), ("ARG N=a\nCOPY ${N:-b.txt} /x/", "x, x/a"),
+    ("RUN ln -s /opt /link\nCOPY a /link/", "opt, opt/a"), ("RUN ln -s opt/b /link\nCOPY a /link", "opt, opt/b"),
+    ("ADD packed.tar.gz /new", "new, new/e, new/f, new/f/g"), ("ADD a packed.tar.gz /x/", "x, x/a, x/e, x/f, x/f/g"),
+    ("COPY packed.tar.gz /new/", "new, new/packed.tar.gz"), ("ADD a /new/", "new, new/a"),
+    ("COPY <<one a /new/\nx\none", "new, new/a, new/one"),
+])
+def test_copy(shop, lines, names):
+    shop.write(**FILES)
+    (shop.context / "with space").write_text("s")
+    if "packed" in lines:
+        with tarfile.open(str(shop.context / "packed.tar.gz"), "w:gz") as archive:
+            archive.add(str(shop.context / "d"), ".")
+    shop.build("FROM base:1\n" + lines)
+    assert shop.names()[-1] == names.split(", ")
+
+
+def test_what_copies_are_like(shop):
+    """Modes and times of the context, root's unless it is said otherwise."""
+    shop.write(a="a", d__e="e", s="#!/bin/sh\necho probe\n")
+    (shop.context / "s").chmod(0o755)
+    (shop.context / "link").symlink_to("a")
+    (shop.context / "d/dangling").symlink_to("/nowhere")
+    os.utime(str(shop.context / "a"), (1000000000, 1000000000))
+    shop.build("FROM base:1\nCOPY a s link /one/\nCOPY --chown=green:0 --chmod=2770 d /two\nCOPY --chown=7 a /three\n"
+               "USER green\nWORKDIR /four/five\n")
+    members = [member for members in shop.layers() for member in members]
+    assert {member.name: (member.mode, member.uid, member.gid) for member in members if not member.issym()} == {
+        "one": (0o755, 0, 0), "one/a": (0o644, 0, 0), "one/link": (0o644, 0, 0), "one/s": (0o755, 0, 0),
+        "two": (0o2770, 1000, 0), "two/e": (0o2770, 1000, 0), "three": (0o644, 7, 7),
+        "four": (0o755, 1000, 1001), "four/five": (0o755, 1000, 1001)}
+    assert [(member.name, member.uid) for member in members if member.issym()] == [("two/dangling", 1000)]
+    assert [member.mtime for member in members if member.name in ("one/a", "one/link")] == [1000000000] * 2
+    assert shop.shown("/one/s") == "probe\n"
+
+
+@pytest.mark.parametrize("rules, seen", [
+    ("", "a b.txt c.txt d/e d/f/g"), ("*.txt", "a d/e d/f/g"), ("d", "a b.txt c.txt"), ("/d/", "a b.txt c.txt"),
+    ("d/f", "a b.txt c.txt d/e"), ("**/g", "a b.txt c.txt d/e"), ("*/e", "a b.txt c.txt d/f/g"),
+    ("# *\n\n  a  ", "b.txt c.txt d/e d/f/g"), ("*\n!a", "a"), ("*\n!d/f/g", "d/f/g"),
+    ("*.txt\n!c.txt", "a c.txt d/e d/f/g"), ("d\n!d/e", "a b.txt c.txt d/e"), ("[ab]*", "c.txt d/e d/f/g"),
+    ("[^a]*", "a"), ("?", "b.txt c.txt"), ("\\a", "b.txt c.txt d/e d/f/g"), ("d/**", "a b.txt c.txt"),
+    ("./a", "b.txt c.txt d/e d/f/g"), ("d/../a", "b.txt c.txt d/e d/f/g"),
+])
+def test_what_a_dockerignore_leaves_out(shop, rules, seen):
+    shop.write(**FILES)
+    tree = program_under_test.BuildContext(str(shop.context), program_under_test.IgnoreRules(rules.splitlines()))
+    names = [name for name, _, _, _ in tree.walk()]
+    assert sorted(name for name in names if not (shop.context / name).is_dir()) == seen.split()
+    if "!" in rules:        # no directory comes of which nothing does
+        assert {os.path.dirname(name) for name in names if name} >= {name for name in names
+                                                                     if (shop.context / name).is_dir()}
+
+
+def test_which_dockerignore(shop):
+    shop.write(a="a", b="b", _dot_dockerignore="a", other="FROM base:1\nCOPY [ab] /seen/\nCOPY . /all\n")
+    shop.build(None, "-f", shop.context / "other")
+    assert shop.names() == [["seen", "seen/b"], ["all", "all/.dockerignore", "all/b", "all/other"]]
+    (shop.context / "other.dockerignore").write_text("b\no*")
+    shop.build(None, "-f", shop.context / "other")
+    assert shop.names() == [["seen", "seen/a"], ["all", "all/.dockerignore", "all/a"]]
+    assert "Dockerfile, line 2: a: nothing in" in shop.fails("FROM base:1\nCOPY a /")
+
+
+def test_here_documents(moded):
+    moded.build(r"""FROM base:1
+ENV V=value
+RUN <<EOF
+echo "script $V" > /out
+if true
+then
+<tab>echo two >> /out # no comment
+fi
+EOF
+RUN cat >> /out <<EOF && cat <<'NEXT' >> /out
+text $V
+EOF
+text $V
+NEXT
+RUN <<-EOF sh
+<tab># the text is the input
+<tab>echo "$(( 1<<3 ))" >> /out
+<tab>EOF
+RUN <<EOF
+#!/bin/sh -e
+echo "read by $0" >> /out
+EOF
+COPY <<EOF <<'raw' <<-tabs /copied/
+a "$V" 'b' \$V \n
+EOF
+$V
+raw
+<tab><tab>x
+<tab>tabs
+""".replace("<tab>", "\t"))
+    assert moded.shown("cat", "/out") == "script value\ntwo\ntext value\ntext $V\n8\nread by /run/udocker-build\n"
+    assert moded.shown("cat", "/copied/EOF", "/copied/raw", "/copied/tabs") == 'a "value" \'b\' $V \\n\n$V\nx\n'
+    assert moded.shown("ls", "/run") == "" if "run" in moded.shown("ls", "/").split() else True
+
+
+class Web(FaultyRegistry):
+    """A server with one file."""
+
+    CONTENT = b"content"
+
+    def answer(self, request):
+        if request.path.partition("?")[0] == "/some/file.bin":
+            return Answer(200, self.CONTENT)
+        return Answer(404, b"")
+
+
+def test_add_from_elsewhere(shop):
+    with Web() as server:
+        url = server.url + "/some/file.bin"
+        shop.build("FROM base:1\nADD %s?x=1 /one\nADD --checksum=%s %s /two/\n" % (url, digest_of(Web.CONTENT), url))
+        assert shop.shown("cat", "/one", "/two/file.bin") == "contentcontent"
+        assert [member.mode for members in shop.layers() for member in members if member.isreg()] == [0o600] * 2
+        assert "its digest is" in shop.fails("FROM base:1\nADD --checksum=sha256:%s %s /\n" % ("0" * 64, url))
+        assert "404" in shop.fails("FROM base:1\nADD %s/absent /\n" % server.url)
+    assert "repositories are not fetched" in shop.fails("FROM base:1\nADD git@host:x/y.git /\n")
+
+
+# Stages
+
+STAGES = """
+ARG BASE=nothing
+FROM ${BASE:-x}:1 AS first
+RUN echo first > /first
+FROM base:1 AS unneeded
+RUN false
+FROM first AS second
+ENV S=second
+RUN echo $S > /second
+FROM base:1
+COPY --from=first /first /copied/
+COPY --from=2 /second /copied/
+COPY --from=base:1 /etc/marker /copied/
+"""
+
+
+def test_stages(shop):
+    result = shop.build(STAGES, "--build-arg=BASE=base")
+    assert shop.shown("sh", "-c", "cd /copied; cat first second marker") == "first\nsecond\ninside\n"
+    assert "RUN false" not in result.err
+    shop.build(STAGES, "--build-arg=BASE=base", "--target=SECOND")
+    assert shop.shown("cat", "/first", "/second") == "first\nsecond\n"
+    assert "RUN ended with exit status 1" in shop.fails(STAGES, "--build-arg=BASE=base", "--target=unneeded")
+    assert "has no such stage" in shop.fails(STAGES, "--target=third")
+    assert "nothing:1 is not here" in shop.fails(STAGES, env={"UDOCKER_REGISTRY": "http://127.0.0.1:1"})
+
+
+def test_what_is_left_of_a_build(shop):
+    shop.build("FROM base:1 AS one\nRUN echo 1 > /1\nFROM base:1\nCOPY --from=one /1 /\n")
+    store = shop.program.store
+    assert os.listdir(str(store / "containers")) == []
+    assert set(kept(shop.build()).values()) == {True}
+    assert ".build-1" in shop.program.ok("prune", "--dry-run").out
+    shop.program.ok("rmi", NAME)
+    assert not (store / "repos/lab").exists()
+    assert "sha256" not in shop.program.ok("prune", "--dry-run").out
+
+
+# What is kept
+
+def test_a_build_goes_on_where_something_is_new(shop):
+    text = "FROM base:1\nARG A=1\nRUN echo one\nCOPY a /\nRUN ls; echo $A\nCOPY b /\nENV E=1\nRUN true $E\n"
+    shop.write(a="a", b="b")
+    first = shop.build(text)
+    again = shop.build(text)
+    everything = {"ARGA": False, "RUNe": True, "COPYa": True, "RUNl": True, "COPYb": True, "ENVE": False, "RUNt": True}
+    assert first.out == again.out and kept(again) == everything      # ARG and ENV are done, not kept
+    os.utime(str(shop.context / "a"), (1, 1))
+    assert shop.build(text).out == first.out
+    shop.write(b="other")
+    assert kept(shop.build(text)) == dict(everything, COPYb=False, RUNt=False)
+    assert kept(shop.build(text.replace("E=1", "E=2"))) == dict(everything, RUNt=False)
+    assert kept(shop.build(text, "--build-arg=A=2")) == {name: False for name in everything}
+    assert not any(kept(shop.build(text, "--no-cache")).values())
+    (shop.context / "b").chmod(0o700)
+    assert not kept(shop.build(text))["COPYb"]
+
+
+def test_what_is_kept_and_gone(shop):
+    shop.build("FROM base:1\nRUN echo 1 > /1\nRUN echo 2 > /2\n")
+    cache = shop.program.store / "repos/lab/built/.build-1"
+    (cache / ".steps").write_text("{damaged")
+    assert not any(kept(shop.build()).values())
+    manifest = json.loads(archives.stored(shop.program, NAME).decode())
+    (shop.program.store / "layers" / manifest["layers"][-1]["digest"]).unlink()
+    assert "RUN echo 1 > /1 (kept" in shop.build().err
+    assert shop.shown("cat", "/1", "/2") == "1\n2\n"
+    shop.program.ok("prune")
+    assert not cache.exists()
+    assert not any(kept(shop.build()).values())
+
+
+def test_two_builds_of_one_name_at_once(shop):
+    shop.write(Dockerfile="FROM base:1\nRUN echo 1 > /1\nRUN echo 2 > /2\n")
+    running = [shop.program.start("build", "-q", "-t", NAME, shop.context, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE) for _ in range(2)]
+    for process in running:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert shop.shown("cat", "/1", "/2") == "1\n2\n"
+    shop.program.ok("verify", NAME)
+
+
+# How the image is run
+
+@pytest.mark.parametrize("lines, key, value", [
+    ("CMD echo $HOME", "Cmd", ["/bin/sh", "-c", "echo $HOME"]), ('CMD ["a", "b c"]', "Cmd", ["a", "b c"]),
+    ("ENTRYPOINT x", "Cmd", None), ("CMD y\nENTRYPOINT x", "Cmd", ["/bin/sh", "-c", "y"]), ("CMD []", "Cmd", []),
+    ('SHELL ["/bin/ash", "-c"]\nENTRYPOINT x', "Entrypoint", ["/bin/ash", "-c", "x"]),
+    ("USER a:b", "User", "a:b"), ("WORKDIR a\nWORKDIR b/../c", "WorkingDir", "/a/c"),
+    ("STOPSIGNAL 2", "StopSignal", "2"),
+    ("EXPOSE 80 443/udp", "ExposedPorts", {"80": {}, "443/udp": {}}), ("ONBUILD RUN x", "OnBuild", ["RUN x"]),
+    ("VOLUME /a /b", "Volumes", {"/a": {}, "/b": {}}),
+    ('VOLUME ["/a b"]', "Volumes", {"/a b": {}}), ("LABEL a=1 \\\n  b=\"2 3\"", "Labels", {"a": "1", "b": "2 3"}),
+    ("LABEL a=1\nLABEL a=2", "Labels", {"a": "2"}),
+    ("# escape=`\nLABEL dir=C:`\n/x", "Labels", {"dir": "C:/x"}),
+])
+def test_how_it_is_run(shop, lines, key, value):
+    directive, _, rest = lines.rpartition("# escape=`\n")
+    shop.build(("# escape=`\n" if rest != lines else "") + directive + "FROM base:1\n" + rest)
+    assert shop.config()["config"].get(key) == value
+
+
+@pytest.mark.parametrize("text, words", [
+    ("$V", ["1"]), ("${V}2", ["12"]), ("'$V' \"$V\"", ["$V", "1"]), ("\\$V \\\\$V", ["$V", "\\1"]),
+    ("$L", ["two words"]),
+    ("a$L b", ["atwo words", "b"]), ("${X:-${V}s}", ["1s"]), ("${V:+a}${X:+b}", ["a"]), ("${V-a}${X-b}${E-c}", ["1b"]),
+    ("${E:-d}${E:+e}${E+f}", ["df"]), ("${V:?no}${E?no}", ["1"]), ("a\\ b", ["a b"]), ("1$ $", ["1$", "$"]),
+    ('"a\\"b" \'c"d\'', ['a"b', 'c"d']), ("a  \t b", ["a", "b"]), ("", []), ("''", [""]), ("$X", [""]),
+    ("${V}{", ["1{"]),
+    ("`a` $(b)", ["`a`", "$(b)"]), ("$V1 ${V}1", ["", "11"]), ("it's$V'", ["its$V"]), ('"a\\nb"', ["a\\nb"]),
+])
+def test_variables_and_quotes(text, words):
+    values = {"V": "1", "L": "two words", "E": ""}
+    assert program_under_test.Text(text, values).words() == words
+
+
+@pytest.mark.parametrize("lines, value", [
+    ("ENV V=1 W=$V", ""), ("ENV V=1\nENV W=${V}2", "12"), ('ENV W="$LAB"', "lab value"),
+    ("ENV W two  words", "two  words"),
+    ("env W=a \\\n# comment\n\n  V=b", "a"), ("ARG A\nENV W=$A", "given"), ("ARG A=d\nENV W=$A", "given"),
+    ("ARG B=d\nARG C=$B\nENV W=$C", "d"), ("ENV W=$A", ""), ("ENV A=env\nARG A\nENV W=$A", "env"),
+    ("ARG G\nENV W=$G", "global"), ("ARG TARGETARCH\nENV W=$TARGETARCH", NATIVE),
+])
+def test_values(shop, lines, value):
+    shop.build("ARG G=global\nFROM base:1\n" + lines, "--build-arg=A=given")
+    assert dict(item.split("=", 1) for item in shop.config()["config"]["Env"])["W"] == value
+
+
+def test_onbuild(shop):
+    shop.build("FROM base:1\nONBUILD RUN echo triggered > /out\nONBUILD COPY a /\n")
+    shop.program.ok("tag", NAME, "lab/trigger:1")
+    shop.write(a="a")
+    shop.build("FROM lab/trigger:1\nRUN cat /a >> /out\n")
+    shop.program.ok("rmi", "lab/trigger:1")
+    assert shop.shown("cat", "/out") == "triggered\na"
+    assert "OnBuild" not in shop.config()["config"]
+
+
+def test_history_and_labels(shop):
+    shop.build("FROM base:1\nMAINTAINER me\nLABEL a=1\nRUN true\nRUN echo 1 > /1\nCMD x\n", "--label=b=2 3")
+    document = shop.config()
+    assert document["author"] == "me" and document["config"]["Labels"] == {"a": "1", "b": "2 3"}
+    own = document["history"][-5:]
+    assert [step["created_by"] for step in own] == [
+        "MAINTAINER me", "LABEL a=1", "RUN true", "RUN echo 1 > /1", "CMD x"]
+    assert [step.get("empty_layer", False) for step in own] == [True, True, True, False, True]
+    assert sum(not step.get("empty_layer") for step in document["history"]) == len(document["rootfs"]["diff_ids"])
+
+
+# The command line
+
+def test_names_and_files(shop, tmp_path):
+    shop.write(Containerfile="FROM base:1\nCOPY a /\n", a="a")
+    out = shop.build(None, "--tag=lab/other:2", "--iidfile=%s" % (tmp_path / "id")).out
+    assert (tmp_path / "id").read_text() + "\n" == out == config_digest(shop.program, "lab/other:2") + "\n"
+    shop.program.ok("rmi", "lab/other:2")
+    for words in (["image", "build"], ["buildx", "build", "--load"], ["builder", "build"]):
+        assert shop.program.ok(*words, "-t", NAME, ".", cwd=shop.context).out == out
+    assert shop.program.ok("build", "-t", NAME, "-f", "-", shop.context, input=b"FROM base:1\nCOPY a /\n").out == out
+    shop.program.ok("build", "-t", NAME, "-", input=b"FROM base:1\nRUN echo 1 > /from-stdin\n")
+    assert shop.shown("cat", "/from-stdin") == "1\n"
+
+
+def test_quietly(shop):
+    result = shop.build("FROM base:1\nRUN echo noise; echo noise >&2\n", "-q")
+    assert result.err == "" and result.out.startswith("sha256:")
+    told = shop.program("build", "-q", "-t", NAME, "-", input=b"FROM base:1\nRUN echo why; exit 1\n")
+    assert told.err.startswith("why\nudocker: error: ")
+
+
+@pytest.mark.parametrize("text, told", [
+    ("\n", "there is no FROM in it"), ("RUN x\nFROM base:1", "line 1: RUN: comes before FROM"),
+    ("FROM base:1\nRUNN x", "line 2: RUNN: unknown instruction"),
+    ("FROM base:1\n\nENV", "line 3: ENV: nothing follows"),
+    ("FROM base:1\nENV A", "ENV A: cannot be understood"), ("FROM base:1\nENV A='x", "a quote has no end"),
+    ("FROM base:1\nENV A=${B", "a variable that cannot be understood"), ("FROM a b", "FROM a b: cannot be understood"),
+    ("FROM base:1\nENV A=${B#x}", "cannot be understood"), ("FROM base:1\nENV A=${B:?no B}", "B: no B"),
+    ("FROM base:1\nCOPY a", "cannot be understood"), ("FROM base:1\nCOPY absent /", "absent: nothing in"),
+    ("FROM base:1\nCOPY absent* /", "absent*: nothing has such a name"), ("FROM base:1\nRUN", "RUN: nothing follows"),
+    ("FROM base:1\nCOPY --from=absent a /", "absent"), ("FROM base:1\nCOPY --frm=x a /", "--frm: this flag is not"),
+    ("FROM base:1\nCOPY --chmod=u+x a /b", "no mode"), ("FROM base:1\nCOPY --chown=nobody-here a /b", "no such user"),
+    ("FROM base:1\nCOPY a /etc/passwd/b", "/etc/passwd"), ("FROM base:1\nCOPY . /etc/passwd", "/etc/passwd"),
+    ("FROM base:1\nRUN <<b\nx", "the here-document b has no end"),
+    ("FROM base:1\nRUN --mount=type=ssh true", "only bind, cache"),
+    ("FROM base:1\nRUN --mount=type=cache true", "no target"),
+    ("FROM base:1\nRUN --mount=target=/ true", "over the root"),
+    ("FROM base:1\nRUN --mount=target=/x,source=absent true", "absent"),
+    ("FROM base:1\nRUN --mount=type=secret,id=s,required=true true", "no such secret"),
+    ("FROM base:1\nSHELL sh", "write a list"), ("FROM base:1\nRUN [\"absent\"]", "absent"),
+    ("FROM base:1\nUSER absent\nRUN true", "'absent'"), (b"FROM base:1\n# \xff", "not in UTF-8"),
+    ("FROM scratch\nRUN x", "/bin/sh"), ("FROM base:1\nCOPY [z-a] /x", "no pattern"),
+])
+def test_what_is_no_dockerfile(shop, text, told):
+    shop.write(a="a", Dockerfile=text)
+    error = shop.fails(None, env={"UDOCKER_REGISTRY": "http://127.0.0.1:1"})
+    assert told in error and "this is a bug" not in error
+    assert os.listdir(str(shop.program.store / "containers")) == []
+
+
+@pytest.mark.parametrize("words, status, told", [
+    (["."], 2, "--tag= is missing"), (["-t", "a@sha256:" + "0" * 64, "."], 2, "digest"), (["-t", "A", "."], 2, "A"),
+    (["-t", NAME, "absent"], 1, "absent: no such directory"), (["-t", NAME, "http://x/y.git"], 1, "no such directory"),
+    (["-t", NAME, "-f", "absent", "."], 1, "absent: no such file"), (["-t", NAME, "."], 1, "Dockerfile: no such file"),
+    (["-t", NAME, "--secret=id=x,src=absent", "."], 1, "absent"), (["-t", NAME, "--secret=src=x", "."], 2, "id=NAME"),
+    (["-t", NAME, "--build-arg==x", "."], 2, "'=x'"),
+])
+def test_what_is_no_build(shop, words, status, told):
+    if "-f" not in words and words != ["-t", NAME, "."]:
+        shop.write(Dockerfile="FROM base:1\n")
+    assert told in shop.program.fails(status, "build", *words, cwd=shop.context).err
+
+
+def test_what_is_told(shop):
+    result = shop.build("FROM base:1\nHEALTHCHECK CMD true\nRUN --network=none true\n", "--build-arg=NONE=1",
+                        "--memory=1g")
+    for text in "--build-arg: NONE", "HEALTHCHECK: left out", "--network=none", "--memory":
+        assert text in result.err
+
+
+# Strangers' trees
+
+def test_no_link_leads_out_of_the_tree(shop, tmp_path, broken_modes):
+    """What RUN made of a tree has links to the host where COPY, WORKDIR and mounts have their places."""
+    working("N1", broken_modes)
+    outside = tmp_path / "outside"
+    (outside / "secrets").mkdir(parents=True)
+    (outside / "secrets/one").write_text("the host's")
+    shop.write(a="a", secret="s")
+    shop.build("""FROM base:1
+RUN ln -s {0} /out; ln -s {0} /up; mkdir -p /y/secrets
+RUN --mount=type=secret,id=one,target=/y/secrets/one true
+RUN mkdir /z; ln -s {0} /z/secrets; rm -r /y; ln -s {0} /y
+COPY a /out/
+COPY a /up/secrets/
+WORKDIR /out/made
+""".format(outside), "--secret=id=one,src=%s" % (shop.context / "secret"))
+    assert os.listdir(str(outside)) == ["secrets"] and os.listdir(str(outside / "secrets")) == ["one"]
+    assert (outside / "secrets/one").read_text() == "the host's"
+
+
+def test_a_place_to_mount_at_that_became_a_link(store, tmp_path):
+    """What is removed after RUN, as it was made for a mount, lies in the tree."""
+    (tmp_path / "run/secrets").mkdir(parents=True)
+    (tmp_path / "run/secrets/one").write_text("the host's")
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "run").symlink_to(tmp_path / "run")
+    tree = program_under_test.StageTree.__new__(program_under_test.StageTree)
+    tree.root, tree.entries = str(root), {}
+    tree.remove_stubs(["/run/secrets/one", "/run/secrets"])
+    assert (tmp_path / "run/secrets/one").exists()
+
+
+def test_no_link_of_the_context_leads_out_of_it(shop, tmp_path):
+    (tmp_path / "private").write_text("private")
+    shop.write(a="a")
+    (shop.context / "link").symlink_to(tmp_path / "private")
+    (shop.context / "up").symlink_to("..")
+    for source in "link", "up/private", "../private":
+        assert "nothing in" in shop.fails("FROM base:1\nCOPY %s /\n" % source)
+    os.mkfifo(str(shop.context / "pipe"))
+    shop.build("FROM base:1\nADD . /all/\nADD pipe /\n")
+    assert shop.shown("readlink", "/all/up") == "..\n"
