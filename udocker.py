@@ -2385,6 +2385,15 @@ class OpenTree:
                     say.advance(status.st_size)
                     yield relative, status, directory, name
 
+    def named(self, names):
+        """The same of the entries of these names, which are there, in their order."""
+        from itertools import groupby
+        for place, group in groupby(names, os.path.dirname):
+            with Closing(self.open(place)) as directory:
+                for relative in group:
+                    name = os.path.basename(relative)
+                    yield relative, os.lstat(name, dir_fd=directory), directory, name
+
     def _entries(self, directory, place, on_error):
         for name in sorted(os.listdir(directory)):
             try:
@@ -7122,12 +7131,12 @@ class TarWriter:
         header.mode = mode
         return header
 
-    def add_tree(self, tree, prefix="", start="", describe=lambda inside, mode: (mode, 0, 0)):
-        """Everything below `start` of an OpenTree, with (mode, user, group) as `describe` gives it for the name there
-        and its mode, or None where it is left out. By default all is root's, as inside a container. Sockets and devices
-        are left out, and what directories inherited from that of a project."""
+    def add_tree(self, tree, prefix="", start="", describe=lambda inside, mode: (mode, 0, 0), names=None):
+        """Everything below `start` of an OpenTree, or the entries of these names alone, with (mode, user, group) as
+        `describe` gives it for the name there and its mode, or None where it is left out. By default all is root's, as
+        inside a container. Sockets and devices are left out, and what directories inherited from that of a project."""
         inherited = os.stat(tree.path).st_mode & stat.S_ISGID
-        for relative, status, directory, name in tree.walk(start):
+        for relative, status, directory, name in tree.walk(start) if names is None else tree.named(names):
             inside = relative[len(start):].lstrip("/")
             mode = status.st_mode & ~(inherited if stat.S_ISDIR(status.st_mode) else 0)
             described = describe(inside, mode) if inside or prefix else None
@@ -7176,22 +7185,40 @@ class TarWriter:
 WITHHELD = stat.S_IWGRP | stat.S_IWOTH
 
 
-def tree_entries(tree, is_same_tree=False):
-    """{name: a tuple that tells what it is} of an OpenTree, to be compared with that of another one, or of the same
-    tree at another time.
+def open_up(status, directory, name, of_files):
+    """Give the caller what a plain user needs of an entry that OpenTree.walk() gave: a directory that can be entered
+    and written to, a file with the permissions `of_files`. Its new status; None where it has all that."""
+    wanted = 0o700 if stat.S_ISDIR(status.st_mode) else of_files if stat.S_ISREG(status.st_mode) else 0
+    if not wanted & ~status.st_mode:
+        return None
+    with Closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as descriptor:
+        present = os.fstat(descriptor).st_mode
+        if stat.S_IFMT(present) != stat.S_IFMT(status.st_mode):         # somebody put a link there meanwhile
+            return None
+        os.chmod("/proc/self/fd/%d" % descriptor, stat.S_IMODE(present) | wanted)
+        return os.fstat(descriptor)
 
-    As rsync does it, files of two trees are the same that have one size and one time. Directories have no time, and no
-    permissions of others to write count.
+
+def tree_entries(tree, mended=None):
+    """{name: a tuple that tells what it is} of an OpenTree, to be compared with that of another one. As rsync does it,
+    files are the same that have one size and one time. Directories have no time, and no permissions of others to write
+    count.
+
+    With a dict `mended` it is to be compared with that of the same tree at another time. What cannot be read is made
+    readable, and the dict gets {name: mode that it had}.
     """
     found = {}
     for relative, status, directory, name in tree.walk():
+        new = open_up(status, directory, name, 0o400) if mended is not None else None
+        if new:
+            mended[relative], status = stat.S_IMODE(status.st_mode), new
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             found[relative] = status.st_mode & ~WITHHELD, 0, 0, ""
         elif kind == stat.S_IFLNK:
             found[relative] = kind, 0, status.st_mtime_ns, os.readlink(name, dir_fd=directory)
         elif kind in (stat.S_IFREG, stat.S_IFIFO):      # no layer has others
-            time = status.st_ctime_ns if is_same_tree else status.st_mtime_ns      # nobody can set the former
+            time = status.st_mtime_ns if mended is None else status.st_ctime_ns        # which nobody can set
             found[relative] = status.st_mode & ~WITHHELD, status.st_size, time, ""
     return found
 
@@ -7258,8 +7285,6 @@ def write_layer(file, root, changes, origins):
     writer, whiteout = TarWriter(file), os.fsdecode(LayerUnpacker.WHITEOUT)
 
     def describe(inside, mode):
-        if changes is not None and inside not in changes:
-            return None
         if "/" + whiteout in "/" + inside:
             say.warning("%s: left out, as in a layer such a name removes a file" % printable(inside))
             return None
@@ -7268,7 +7293,8 @@ def write_layer(file, root, changes, origins):
         origin, user, group = origins[inside]
         return original_mode(origin, mode), user, group
 
-    writer.add_tree(OpenTree(root), describe=describe)
+    kept = None if changes is None else sorted(name for name in changes if changes[name] != "D")
+    writer.add_tree(OpenTree(root), describe=describe, names=kept)
     for name in sorted(name for name, change in (changes or {}).items() if change == "D"):
         parent, _, base = name.rpartition("/")
         writer.add_data(name_below(parent, whiteout + base), b"")
@@ -12458,19 +12484,11 @@ def settle(container):
             container.id, error.strerror), "its owner ends it with any command that uses the container")
 
 
-def fix_permissions(container, of_files=0o600):
+def fix_permissions(container):
     """Give the caller what a plain user needs in a container's tree: directories that can be entered and written to,
-    files that can be read and written. Returns {name: mode that it had} of those that were mended."""
-    mended = {}
-    for relative, status, directory, name in OpenTree(container.root).walk():
-        wanted = 0o700 if stat.S_ISDIR(status.st_mode) else of_files if stat.S_ISREG(status.st_mode) else 0
-        if wanted & ~status.st_mode:
-            with Closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as descriptor:
-                present = os.fstat(descriptor).st_mode
-                if stat.S_IFMT(present) == stat.S_IFMT(status.st_mode):     # nobody put a link there meanwhile
-                    os.chmod("/proc/self/fd/%d" % descriptor, stat.S_IMODE(present) | wanted)
-                    mended[relative] = present
-    return mended
+    files that can be read and written. Returns how many were mended."""
+    return sum(1 for _, status, directory, name in OpenTree(container.root).walk()
+               if open_up(status, directory, name, 0o600))
 
 
 def copy_tree(source, new, steps=()):
@@ -14713,7 +14731,7 @@ class StageTree:
         if image.rows:
             unpack_image(context, image, self.root, self.origins)
         self.guest = GuestTree(self.root)
-        self.entries = tree_entries(OpenTree(self.root), True)
+        self.entries = tree_entries(OpenTree(self.root), {})
 
     def make_directory(self, guest):
         """Make a directory, with those above it, where it is missing; ConflictError where something else is there."""
@@ -14743,12 +14761,12 @@ class StageTree:
     def write_layer(self, context, given):
         """Write what has changed to a NewLayer; None where nothing has. `given` are origins of what the step has made.
         """
-        modes = fix_permissions(Container(self.new.path), 0o400)
-        entries = tree_entries(OpenTree(self.root), True)
+        mended = {}
+        entries = tree_entries(OpenTree(self.root), mended)
         changes, self.entries = changes_between(self.entries, entries), entries
         forget_origins(self.origins, changes)
-        for name, mode in modes.items():
-            self.origins[name] = (stat.S_IMODE(mode),) + self.origins.get(name, (0, 0, 0))[1:]
+        for name, mode in mended.items():
+            self.origins[name] = (mode,) + self.origins.get(name, (0, 0, 0))[1:]
         self.origins.update(given)
         if not changes:
             return None
@@ -16930,7 +16948,7 @@ def command_setup(context, arguments):
     """Choose the mode in which a container is run, or print the present one; give it the host's GPUs."""
     container = context.containers.get(arguments.container)
     if arguments.fixperm:
-        say.info("%d files and directories mended" % len(fix_permissions(container)))
+        say.info("%d files and directories mended" % fix_permissions(container))
     if arguments.nvidia or arguments.purge:
         container.needs_gpus = arguments.nvidia
     if arguments.execmode is not None or arguments.force:

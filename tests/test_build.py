@@ -123,8 +123,8 @@ def test_run(moded):
     assert moded.shown("readlink", "/srv/made/link") == "here\n"
     assert moded.names() == [
         ["out"], ["out"], ["srv", "srv/made"],
-        ["etc", "out", "srv", "srv/made", "srv/made/deep", "srv/made/here", "srv/made/link", "srv/made/deep/er",
-         "etc/not-executable", "etc/.wh.marker"], ["tmp", "tmp/user"], ["tmp", "tmp/shell"]]
+        ["etc", "etc/not-executable", "out", "srv", "srv/made", "srv/made/deep", "srv/made/deep/er", "srv/made/here",
+         "srv/made/link", "etc/.wh.marker"], ["tmp", "tmp/user"], ["tmp", "tmp/shell"]]
 
 
 def test_a_run_that_fails(moded):
@@ -177,8 +177,8 @@ def test_files_that_nobody_may_read(shop):
     """As /etc/shadow of Fedora is: they are in the layer, and have their mode in it."""
     shop.build("FROM base:1\nRUN echo x > /hidden; chmod 0 /hidden; mkdir /closed; touch /closed/in; chmod 0 /closed\n"
                "RUN echo more > /more\n")
-    assert shop.names() == [["closed", "hidden", "closed/in"], ["more"]]
-    assert [member.mode for member in next(shop.layers())] == [0, 0, 0o644]
+    assert shop.names() == [["closed", "closed/in", "hidden"], ["more"]]
+    assert [member.mode for member in next(shop.layers())] == [0, 0o644, 0]
 
 
 def test_what_run_changes_as_another_tool_sees_it(shop, tmp_path):
@@ -210,7 +210,7 @@ FILES = {"a": "a", "b_dot_txt": "b", "c_dot_txt": "c", "d__e": "e", "d__f__g": "
     ("COPY d /new", "new, new/e, new/f, new/f/g"), ("COPY d /new/", "new, new/e, new/f, new/f/g"),
     ("COPY d/ /opt", "opt, opt/e, opt/f, opt/f/g"), ("COPY *.txt /new/", "new, new/b.txt, new/c.txt"),
     ("COPY [ab]* nothing* /x/", "x, x/a, x/b.txt"), ("COPY ?.txt d/f /x/", "x, x/b.txt, x/c.txt, x/g"),
-    ("COPY . /", "Dockerfile, a, b.txt, c.txt, d, with space, d/e, d/f, d/f/g"),
+    ("COPY . /", "Dockerfile, a, b.txt, c.txt, d, d/e, d/f, d/f/g, with space"),
     ("COPY d/f/../e /new/", "new, new/e"), ("COPY ../a /b", "b"), ("COPY d/*/g /new/", "new, new/g"),
     ('COPY ["with space", "a", "/a dir/"]', "a dir, a dir/a, a dir/with space"), ("COPY 'with space' /x", "x"),
     ("ENV N=a T=/new\nCOPY $N ${T}/", "new, new/a"), ("ARG N=a\nCOPY ${N:-b.txt} /x/", "x, x/a"),
