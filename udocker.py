@@ -3421,6 +3421,12 @@ class Text:
         return "" if kind == "+" else value or ""
 
 
+def listed_text(text, values):
+    """The words of a text of a Dockerfile, which may be a JSON list, with the values of variables."""
+    listed = listed_words(text)
+    return Text(text, values).words() if listed is None else [Text(word, values).whole() for word in listed]
+
+
 def take_flags(text):
     """({name: [value]}, what follows) of the flags --name=value with which the text of an instruction begins."""
     import re
@@ -3469,11 +3475,11 @@ def change_config(config, name, text, values):
         config["Env"] = kept + ["%s=%s" % pair for pair in changed.items()]
     elif name == "LABEL":
         config.setdefault("Labels", {}).update(named_values(name, text, values))
-    elif name in ("EXPOSE", "VOLUME"):
-        listed = listed_words(text)
-        words = Text(text, values).words() if listed is None else [Text(word, values).whole() for word in listed]
-        key = {"EXPOSE": "ExposedPorts", "VOLUME": "Volumes"}[name]
-        config.setdefault(key, {}).update((word, {}) for word in words)
+    elif name == "EXPOSE":
+        ports = [word if "/" in word else word + "/tcp" for word in Text(text, values).words()]
+        config.setdefault("ExposedPorts", {}).update((port, {}) for port in ports)
+    elif name == "VOLUME":
+        config.setdefault("Volumes", {}).update((path, {}) for path in listed_text(text, values))
     elif name in ("STOPSIGNAL", "USER"):
         config[{"STOPSIGNAL": "StopSignal", "USER": "User"}[name]] = Text(text, values).whole()
     elif name == "WORKDIR":
@@ -15071,9 +15077,8 @@ class CopyStep:
         """`number` is that of the stage."""
         self.build = build
         self.stage = stage
-        values, listed = stage.values, listed_words(instruction.text)
-        words = Text(instruction.text, values).words() if listed is None else [
-            Text(word, values).whole() for word in listed]
+        values = stage.values
+        words = listed_text(instruction.text, values)
         if len(words) < 2:
             raise DocumentError("%s: cannot be understood" % instruction,
                                 "write %s SOURCE... TARGET" % instruction.name)
@@ -15344,8 +15349,9 @@ class Build:
             return self._stage(other).copy(parsed.name or base)
         if base == "scratch":
             return BuildStage(base, base, {
-                "created": timestamp(0), "architecture": self.platform.architecture, "os": "linux", "config": {},
-                "rootfs": {"type": "layers", "diff_ids": []}, "history": []}, [])
+                "created": timestamp(0), "architecture": self.platform.architecture, "os": "linux",
+                "config": {"Env": ["PATH=" + DEFAULT_PATH]}, "rootfs": {"type": "layers", "diff_ids": []},
+                "history": []}, [])
         return self._image_stage(base, Platform.parse(platform) if platform else None)
 
     def _image_stage(self, name, platform=None):

@@ -427,7 +427,7 @@ def test_two_builds_of_one_name_at_once(shop):
     ('SHELL ["/bin/ash", "-c"]\nENTRYPOINT x', "Entrypoint", ["/bin/ash", "-c", "x"]),
     ("USER a:b", "User", "a:b"), ("WORKDIR a\nWORKDIR b/../c", "WorkingDir", "/a/c"),
     ("STOPSIGNAL 2", "StopSignal", "2"),
-    ("EXPOSE 80 443/udp", "ExposedPorts", {"80": {}, "443/udp": {}}), ("ONBUILD RUN x", "OnBuild", ["RUN x"]),
+    ("EXPOSE 80 443/udp", "ExposedPorts", {"80/tcp": {}, "443/udp": {}}), ("ONBUILD RUN x", "OnBuild", ["RUN x"]),
     ("VOLUME /a /b", "Volumes", {"/a": {}, "/b": {}}),
     ('VOLUME ["/a b"]', "Volumes", {"/a b": {}}), ("LABEL a=1 \\\n  b=\"2 3\"", "Labels", {"a": "1", "b": "2 3"}),
     ("LABEL a=1\nLABEL a=2", "Labels", {"a": "2"}),

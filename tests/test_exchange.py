@@ -300,7 +300,7 @@ def test_import_with_changes(udocker):
     config = json.loads(udocker.ok("inspect", "lab/changed").out)["config"]
     assert config == {
         "Cmd": ["sh", "-c", "id"], "Entrypoint": ["/bin/sh", "-c", "echo a b"], "Env": ["B=2 3", "A=4 5"],
-        "User": "green", "WorkingDir": "/srv", "ExposedPorts": {"80": {}, "81/udp": {}}, "Volumes": {"/a b": {}},
+        "User": "green", "WorkingDir": "/srv", "ExposedPorts": {"80/tcp": {}, "81/udp": {}}, "Volumes": {"/a b": {}},
         "Labels": {"k": "v"}, "StopSignal": "SIGINT"}
     udocker.ok("import", "--tocontainer", "--name=c", "-c", "WORKDIR /x", "-", input=LOWER)
     assert udocker.ok("inspect", "-f", "{{.Config.WorkingDir}}", "c").out == "/x\n"
