@@ -2248,6 +2248,7 @@ def make_link(target, path):
         os.symlink(target, path)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            error.filename, error.filename2 = path, None
             raise
         raise Error("%s: no symbolic link can be made here" % os.fsdecode(path),
                     "a store needs a file system that has some: UDOCKER_DIR or --repo=DIR takes one elsewhere")

@@ -152,7 +152,8 @@ def test_its_config_is_changed_by_lines_of_a_dockerfile(box):
 
 
 @pytest.mark.parametrize("words,told", [
-    (["--change=FROM x", "box", "lab/new"], "unknown instruction"), (["--change=ENV", "box", "lab/new"], "nothing follows"),
+    (["--change=FROM x", "box", "lab/new"], "unknown instruction"),
+    (["--change=ENV", "box", "lab/new"], "nothing follows"),
     (["box", "lab/UPPER"], "lab/UPPER"), (["box"], "IMAGE"), (["box", "lab/new@sha256:" + "0" * 64], "digest"),
     (["-m", "\udcff", "box", "lab/new"], "UTF-8")])
 def test_what_no_image_can_be_made_with(box, words, told):

@@ -23,6 +23,13 @@ FAKECHROOT = sorted(Path("/usr/lib").glob("*/fakechroot/libfakechroot.so"))
 CREDENTIAL = ("green", "secret:word")
 LATER = 31 * 86400     # seconds after which nothing that a killed command left counts as being in use
 PROGRAMS = ("/bin/sh", "/bin/cat")
+DOCKERFILE = """FROM lab/kept:1 AS first
+COPY Dockerfile /srv/
+RUN cat /etc/os-release /srv/Dockerfile > /both
+FROM lab/gone:1
+COPY --from=first /both /
+RUN --mount=type=cache,target=/cache cat /both > /cache/x; cat /cache/x > /srv/upper
+"""
 # The program, for which one more tool was released
 RELEASE = """import os, sys
 sys.path.insert(0, %r)
@@ -116,6 +123,8 @@ class Laboratory:
         (self.directory / "tree.tar").write_bytes(self.base)
         tools = tar(file("udocker_dir/bin/proot-test", self.tool))
         (self.directory / "tools.tar").write_bytes(tools)
+        (self.directory / "context").mkdir()
+        (self.directory / "context/Dockerfile").write_text(DOCKERFILE)
         self.registry.always("/tools.tar", Answer(200, tools))
         for name, tars in (("kept", [self.base]), ("app", [self.base, self.upper])):
             image = made(*tars)
@@ -248,6 +257,7 @@ KNOWN_BELOW = [
     (r"\.udocker/containers/[^/]+", r"ROOT|container\.json|imagerepo\.name|execmode|lock|PROTECT|conversion-[a-z]+|"
                                     r"root\.path|ld\.lib\.dirs|ld\.so\.path|fakechroot-(env|patch|ld\.so|sh|true)"),
     (r"\.udocker/repos/.*/(1|2|latest)", HEX + "|TAG|v2|manifest|PROTECT"),
+    (r"\.udocker/repos/.*/\.build-1", HEX + r"|\.steps"),
 ]
 
 

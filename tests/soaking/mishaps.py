@@ -38,6 +38,8 @@ def works(laboratory):
         work("import", "--mv", laboratory.home / "tmp/source.tar", "lab/imported:1", done="no such file"),
         work("import", "--tocontainer", "--name=new", directory / "tree.tar", "lab/x:1", undo=new),
         work("import", "--clone", "--name=new", directory / "clone.tar", undo=new),
+        work("build", "-q", "-t", "lab/built:1", directory / "context"),
+        work("build", "-q", "-t", "lab/kept:1", directory / "context"),
         work("commit", "kept", "lab/committed:1"), work("commit", "-m", "all", "gone", "lab/kept:1"),
         work("clone", "--name=new", "kept", undo=new),
         work("clone", "--force", "--name=gone", "kept"),
