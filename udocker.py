@@ -3346,7 +3346,7 @@ def listed_words(text):
     return found if len(strings_of(found)) == len(found) else None
 
 
-class Text:
+class DockerfileText:
     """A text of a Dockerfile, with the values of the variables in it. DocumentError where a quote or a variable has no
     end."""
 
@@ -3415,7 +3415,7 @@ class Text:
         value, kind = self.values.get(name), operator[-1:]
         is_set = bool(value) if operator[:1] == ":" else value is not None
         if kind and is_set == (kind == "+"):
-            value = Text(word, self.values, self.quotes, self.escaped).whole()
+            value = DockerfileText(word, self.values, self.quotes, self.escaped).whole()
             if kind == "?":
                 raise DocumentError("%s: %s" % (name, value or "this variable is missing"))
             return value
@@ -3425,7 +3425,9 @@ class Text:
 def listed_text(text, values):
     """The words of a text of a Dockerfile, which may be a JSON list, with the values of variables."""
     listed = listed_words(text)
-    return Text(text, values).words() if listed is None else [Text(word, values).whole() for word in listed]
+    if listed is None:
+        return DockerfileText(text, values).words()
+    return [DockerfileText(word, values).whole() for word in listed]
 
 
 def take_flags(text):
@@ -3454,9 +3456,9 @@ def variables_of(config):
 
 def named_values(name, text, values):
     """{name: value} of what follows ENV and LABEL; DocumentError where something is none."""
-    words = Text(text, values).words()
+    words = DockerfileText(text, values).words()
     if "=" not in words[0]:         # the old way: ENV NAME VALUE
-        words = ["%s=%s" % (words[0], Text(text.split(None, 1)[1], values).whole())] if words[1:] else words
+        words = ["%s=%s" % (words[0], DockerfileText(text.split(None, 1)[1], values).whole())] if words[1:] else words
     pairs = [word.partition("=") for word in words]
     if not all(key and equals for key, equals, _ in pairs):
         raise DocumentError("%s %s: cannot be understood" % (name, text), "write %s NAME=VALUE" % name)
@@ -3477,27 +3479,25 @@ def change_config(config, name, text, values):
     elif name == "LABEL":
         config.setdefault("Labels", {}).update(named_values(name, text, values))
     elif name == "EXPOSE":
-        ports = [word if "/" in word else word + "/tcp" for word in Text(text, values).words()]
+        ports = [word if "/" in word else word + "/tcp" for word in DockerfileText(text, values).words()]
         config.setdefault("ExposedPorts", {}).update((port, {}) for port in ports)
     elif name == "VOLUME":
         config.setdefault("Volumes", {}).update((path, {}) for path in listed_text(text, values))
     elif name in ("STOPSIGNAL", "USER"):
-        config[{"STOPSIGNAL": "StopSignal", "USER": "User"}[name]] = Text(text, values).whole()
+        config[{"STOPSIGNAL": "StopSignal", "USER": "User"}[name]] = DockerfileText(text, values).whole()
     elif name == "WORKDIR":
-        place = os.path.join(config.get("WorkingDir") or "/", Text(text, values).whole())
+        place = os.path.join(config.get("WorkingDir") or "/", DockerfileText(text, values).whole())
         config["WorkingDir"] = os.path.normpath(place)
     elif name == "SHELL":
         config["Shell"] = listed_words(text) or []
         if not config["Shell"]:
             raise DocumentError("SHELL %s: cannot be understood" % text,
                                 'write a list, as in SHELL ["/bin/bash", "-c"]')
-    elif name == "HEALTHCHECK":
-        say.warning("HEALTHCHECK: left out, as the images of OCI have none, and nothing here would look at it")
     elif name == "ONBUILD":
         config["OnBuild"] = strings_of(config.get("OnBuild")) + [text]
     else:
-        raise DocumentError("%s: unknown instruction" % name, "there are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, "
-                            "LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME and WORKDIR, as in ENV A=1")
+        raise DocumentError("%s: unknown instruction" % name, "there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, "
+                            "SHELL, STOPSIGNAL, USER, VOLUME and WORKDIR, as in ENV A=1")
 
 
 class Located:
@@ -3541,8 +3541,8 @@ class Instruction:
         self.line = line
         name, rest = (text.split(None, 1) + [""])[:2]
         self.name = name.upper()
-        self.flags, self.text = take_flags(rest) if self.name in self.FLAGS else ({}, rest.strip())
-        self.text = self.text.strip()
+        self.flags, rest = take_flags(rest) if self.name in self.FLAGS else ({}, rest)
+        self.text = rest.strip()
         self.documents = []
 
     def __str__(self):
@@ -3561,7 +3561,7 @@ class Instruction:
 
     def flag(self, name, values):
         """The value of a flag, the last one, with those of variables; "" where there is none."""
-        return Text(self.flags.get(name, [""])[-1], values).whole()
+        return DockerfileText(self.flags.get(name, [""])[-1], values).whole()
 
     @property
     def shell_text(self):
@@ -3572,7 +3572,7 @@ class Instruction:
         return "\n".join(lines)
 
 
-class Stage:
+class DockerfileStage:
     """What a Dockerfile says of one stage: FROM, and the Instructions that follow."""
 
     def __init__(self, start):
@@ -3586,7 +3586,8 @@ class Stage:
 
 
 class Dockerfile:
-    """The Stages of a Dockerfile and the ARG instructions before them; DocumentError tells the line at fault."""
+    """The DockerfileStages of a Dockerfile, and the ARG instructions before them; DocumentError tells the line at
+    fault."""
 
     def __init__(self, data, name):
         import re
@@ -3615,7 +3616,7 @@ class Dockerfile:
     def _add(self, instruction):
         instruction.check()
         if instruction.name == "FROM":
-            self.stages.append(Stage(instruction))
+            self.stages.append(DockerfileStage(instruction))
         elif self.stages:
             self.stages[-1].instructions.append(instruction)
         elif instruction.name == "ARG":
@@ -3628,7 +3629,7 @@ class Dockerfile:
         while line is not None:
             number, text = self.number, ""
             match = self.continuation.match(line)
-            while match and line is not None:
+            while match:
                 text += match.group(1)
                 line = self._next() or ""
                 match = self.continuation.match(line)
@@ -3652,11 +3653,10 @@ class Dockerfile:
         import re
         found = []
         for dash, quote, name in re.findall(HereDocument.BEGINNING, text):
-            first = self.number
-            while self.lines[self.number:] and (
-                    self.lines[self.number].lstrip("\t") if dash else self.lines[self.number]) != name:
+            first, end = self.number, "\t*" * bool(dash) + re.escape(name)
+            while self.number < len(self.lines) and not re.fullmatch(end, self.lines[self.number]):
                 self.number += 1
-            if not self.lines[self.number:]:
+            if self.number == len(self.lines):
                 raise DocumentError("the here-document %s has no end" % name, "its last line is %s alone" % name)
             found.append(HereDocument(name, bool(quote), bool(dash), self.lines[first:self.number]))
             self.number += 1
@@ -15007,7 +15007,7 @@ class BuildFiles:
         for pattern in patterns:
             if instruction.documents and re.match("[0-9]*<<", pattern):
                 document = next(documents)
-                text = document.text if document.is_quoted else Text(document.text, values, "", "\\$").whole()
+                text = document.text if document.is_quoted else DockerfileText(document.text, values, "", "\\$").whole()
                 found.append(self._made(document.name, text.encode("utf-8", "surrogateescape")))
             elif instruction.name == "ADD" and re.match("https?://", pattern):
                 found.append(self._fetched(pattern, instruction.flag("checksum", values)))
@@ -15205,7 +15205,7 @@ class RunStep:
             value = instruction.flag(flag, values)
             if value not in usual:
                 say.warning("left out, as a plain user cannot have it: --%s=%s" % (flag, value))
-        self.mounts = [BuildMount(build, number, Text(text, values).whole())
+        self.mounts = [BuildMount(build, number, DockerfileText(text, values).whole())
                        for text in instruction.flags.get("mount", ())]
         arguments = {name: value for name, value in stage.arguments.items() if name not in build.PROXIES}
         self.key = [instruction.shell_text, sorted(arguments.items()), [mount.key for mount in self.mounts]]
@@ -15343,7 +15343,7 @@ class Build:
 
     def _begin(self, number, parsed):
         values = self._global_arguments()
-        base = Text(parsed.base, values).whole()
+        base = DockerfileText(parsed.base, values).whole()
         platform = parsed.start.flag("platform", values)
         other = self._number(base, number)
         if other is not None:
@@ -15381,7 +15381,7 @@ class Build:
 
     def _declare(self, instruction, values, defaults):
         """What ARG does to {name: value}."""
-        for word in Text(instruction.text, values).words():
+        for word in DockerfileText(instruction.text, values).words():
             name, equals, default = word.partition("=")
             self.unused.discard(name)
             value = self.given.get(name, default if equals else defaults.get(name))
@@ -15429,6 +15429,8 @@ class Build:
             stage.arguments = {key: value for key, value in values.items() if key not in variables_of(stage.run)}
         elif name == "MAINTAINER":
             stage.document["author"] = instruction.text
+        elif name == "HEALTHCHECK":
+            say.warning("HEALTHCHECK: left out, as the images of OCI have none, and nothing here would look at it")
         else:
             change_config(stage.run, name, instruction.text, stage.values)
         if name == "CMD":

@@ -450,7 +450,7 @@ def test_how_it_is_run(shop, lines, key, value):
 ])
 def test_variables_and_quotes(text, words):
     values = {"V": "1", "L": "two words", "E": ""}
-    assert program_under_test.Text(text, values).words() == words
+    assert program_under_test.DockerfileText(text, values).words() == words
 
 
 @pytest.mark.parametrize("lines, value", [
