@@ -194,6 +194,12 @@ def test_docker_of_cwltool(docker):
     assert counts_of(result) == COUNTS and "'docker', 'pull', 'busybox'" in result.err
 
 
+def test_an_image_that_cwltool_builds(docker):
+    result = docker.type("cwltool built.cwl")
+    assert result.status == 0, result.err[-1500:]
+    assert (docker.work / "answer").read_text() == "built by 0\n"
+
+
 def test_a_docker_of_cwltool_that_is_interrupted(docker):
     """It asks docker to kill the container, by the id that it was to write down."""
     with Waiting.at(docker, WAIT.replace(" --udocker", "")) as waiting:
