@@ -781,6 +781,20 @@ def current_umask():
     return umask
 
 
+class Umask:
+    """In a `with` block, the mode bits that files which this process makes do not get. umask(2)"""
+
+    def __init__(self, bits):
+        self.bits = bits
+
+    def __enter__(self):
+        self.previous = os.umask(self.bits)
+        return self
+
+    def __exit__(self, *_):
+        os.umask(self.previous)
+
+
 def new_token():
     """A name part that nobody else has: 16 hexadecimal digits."""
     return "%016x" % int.from_bytes(os.urandom(8), "big")
@@ -3479,7 +3493,10 @@ def change_config(config, name, text, values):
     elif name == "LABEL":
         config.setdefault("Labels", {}).update(named_values(name, text, values))
     elif name == "EXPOSE":
+        import re
         ports = [word if "/" in word else word + "/tcp" for word in DockerfileText(text, values).words()]
+        if not all(re.fullmatch("[0-9]{1,5}(-[0-9]{1,5})?/(tcp|udp|sctp)", port) for port in ports):
+            raise DocumentError("EXPOSE %s: no port" % text, "write a number, or a number and a protocol, as in 53/udp")
         config.setdefault("ExposedPorts", {}).update((port, {}) for port in ports)
     elif name == "VOLUME":
         config.setdefault("Volumes", {}).update((path, {}) for path in listed_text(text, values))
@@ -3511,15 +3528,21 @@ class Located:
 
     def __exit__(self, _, error, __):
         if isinstance(error, Error) and not hasattr(error, "place"):        # the innermost one tells most
-            error.place = self.place
+            error.place, error.exit_status = self.place, None       # nothing is wrong with the command line
             error.message = "%s: %s" % (self.place, error.message)
 
 
 class HereDocument:
     """A text in a Dockerfile that an instruction names by <<NAME."""
 
-    # Not in a word, as 1<<8 is in one
-    BEGINNING = r"(?:^|(?<=\s))[0-9]*<<(-?)([\"']?)([A-Za-z_][\w.-]*)\2(?=\s|$)"
+    WORD = r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+"""           # of a shell
+    NAME = r"""[0-9]*<<(-?)(["']?)([A-Za-z_][\w.-]*)\2"""
+
+    @classmethod
+    def names(cls, text):
+        """What matches NAME of each word of a text, None where it is no here-document's."""
+        import re
+        return [re.fullmatch(cls.NAME, word) for word in re.findall(cls.WORD, text)]
 
     def __init__(self, name, is_quoted, is_indented, lines):
         self.name = name
@@ -3546,11 +3569,19 @@ class Instruction:
         self.documents = []
 
     def __str__(self):
+        import re
         flags = ["--%s=%s" % (name, value) for name, values in self.flags.items() for value in values]
-        return " ".join([self.name] + flags + [self.text])
+        return re.sub(r"(https?://)[^/@\s]*@", r"\1", " ".join([self.name] + flags + [self.text]))     # no passwords
 
     def check(self):
-        """DocumentError where there is no such instruction, or flag."""
+        """DocumentError where there is no such instruction, or flag, or what no image can hold."""
+        if str(self).encode("utf-8", "replace") != str(self).encode("utf-8", "surrogateescape"):
+            raise DocumentError("%s: not in UTF-8" % self.name)
+        if self.name == "ONBUILD":
+            trigger = Instruction(self.text)
+            trigger.check()
+            if trigger.name in ("ONBUILD", "FROM", "MAINTAINER"):
+                raise DocumentError("ONBUILD %s: cannot be" % trigger.name)
         if self.name not in self.NAMES:
             raise DocumentError("%s: unknown instruction" % self.name,
                                 similar(self.name, self.NAMES) + "there are " + ", ".join(self.NAMES))
@@ -3592,11 +3623,7 @@ class Dockerfile:
     def __init__(self, data, name):
         import re
         self.name = name
-        try:
-            self.lines = data.decode("utf-8-sig").split("\n")
-        except UnicodeDecodeError:
-            raise DocumentError("%s: not in UTF-8" % name)
-        self.lines = [line.rstrip("\r") for line in self.lines]
+        self.lines = [line.rstrip("\r") for line in data.decode("utf-8-sig", "surrogateescape").split("\n")]
         self.number = 0
         # Directives come first, and one of them is about a backslash at the end of a line
         directives = re.match(r"(?:#[ \t]*\w+[ \t]*=.*\n)*", "\n".join(self.lines)).group()
@@ -3652,7 +3679,7 @@ class Dockerfile:
     def _documents(self, text):
         import re
         found = []
-        for dash, quote, name in re.findall(HereDocument.BEGINNING, text):
+        for dash, quote, name in [match.groups() for match in HereDocument.names(text) if match]:
             first, end = self.number, "\t*" * bool(dash) + re.escape(name)
             while self.number < len(self.lines) and not re.fullmatch(end, self.lines[self.number]):
                 self.number += 1
@@ -5537,10 +5564,11 @@ class ImageStore:
             except FileExistsError:
                 pass
 
-    def record(self, image, digests, steps):
-        """Keep blobs, and bytes that tell what they are, with an image that is none and never gets finished; what else
-        was with it goes."""
+    def record(self, image, change):
+        """Keep blobs with an image that is none, and never gets finished; what else was with it goes. change() gives
+        their digests, and bytes that tell what they are."""
         with Lock(self.layout.lock):
+            digests, steps = change()
             self._link(image.path, zip(digests, digests))
             write_atomic(image.path + "/.steps", steps)
             self._release(image, {name: file for name, file in image.links().items() if name not in digests})
@@ -5636,17 +5664,24 @@ class BuildCache:
     """What the steps of builds of one image have made, beside that image, for the next build: also where it failed. It
     goes with the image, and with prune, as what a pull leaves that fails."""
 
-    VERSION = ".build-"         # before that of the image; no reference has such a one
+    PREFIX = ".build-"          # of the version; no reference has such a one
+    DAYS = 7                    # that something is kept for which no build has used
 
     def __init__(self, images, name, version):
-        version = self.VERSION + version
+        version = self.PREFIX + version
         self.images = images
         self.image = Image(name, version, images.layout.image(name, version), images.blobs)
 
-    def _rows(self):
+    @found_once
+    def _others(self):
+        """{key: row} of all other images."""
+        caches = [image for image in self.images.unfinished() if image.version.startswith(self.PREFIX)]
+        return {key: row for image in caches for key, row in self._rows(image).items()}
+
+    def _rows(self, image):
         """{key: row}"""
         try:
-            rows = parse_json(self.image.read(".steps") or b"{}", str(self.image))
+            rows = parse_json(image.read(".steps") or b"{}", str(image))
         except DocumentError as error:
             say.debug(error.message)
             return {}
@@ -5654,31 +5689,44 @@ class BuildCache:
 
     @staticmethod
     def _is_row(row):
-        return isinstance(row, dict) and isinstance(row.get("created"), str) and (
+        return isinstance(row, dict) and isinstance(row.get("created"), str) and isinstance(row.get("day"), int) and (
             "digest" not in row or is_digest(row["digest"]) and is_digest(row.get("diff_id"))
             and isinstance(row.get("size"), int))
 
+    @staticmethod
+    def _today():
+        import time
+        return int(time.time() / 86400)
+
     def find(self, key):
-        """What a step has made: {"created": time} and, where that is a layer, its "digest", "size" and "diff_id". None
-        where nobody knows, or it is gone."""
-        row = self._rows().get(key)
-        is_there = row and ("digest" not in row or has_size(self.images.layout.blob(row["digest"]), row["size"]))
-        return row if is_there else None
+        """What a step has made, for this image or another: {"created": time} and, where that is a layer, its "digest",
+        "size" and "diff_id". None where nobody knows, or it is gone."""
+        own = self._rows(self.image).get(key)
+        row = own or self._others.get(key)
+        if not row or "digest" in row and not has_size(self.images.layout.blob(row["digest"]), row["size"]):
+            return None
+        if not own or own["day"] != self._today():
+            self.add(key, row)
+        return row
 
     def add(self, key, row):
-        """Keep the row of a step; its blob is to be published now."""
-        self._write(dict(self._rows(), **{key: row}))
+        """Keep the row of a step; its blob is to be published now, where it is not there. What was not used for a while
+        goes."""
+        today = self._today()
 
-    def keep(self, keys):
-        """Let go of what other steps have made."""
-        self._write({key: row for key, row in self._rows().items() if key in keys})
+        def change():
+            rows = dict(self._rows(self.image), **{key: dict(row, day=today)})
+            rows = {key: row for key, row in rows.items() if row["day"] >= today - self.DAYS}
+            return [row["digest"] for row in rows.values() if "digest" in row], dump_json(rows).encode("utf-8")
 
-    def _write(self, rows):
-        digests = [row["digest"] for row in rows.values() if "digest" in row]
-        self.images.record(self.image, digests, dump_json(rows).encode("utf-8"))
+        self.images.record(self.image, change)
+
+    @property
+    def is_there(self):
+        return os.path.isdir(self.image.path)
 
     def remove(self):
-        if os.path.isdir(self.image.path):
+        if self.is_there:
             self.images.remove(self.image)
 
 
@@ -6586,13 +6634,14 @@ class LayerUnpacker:
     REFUSALS = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
                 errno.EEXIST, errno.EILSEQ, errno.EFBIG)
 
-    def __init__(self, root, has_whiteouts=True, origins=None):
+    def __init__(self, root, has_whiteouts=True, origins=None, is_closed=False):
         """Without `has_whiteouts` it is the archive of a tree, in which a file may have any name. A dict `origins` gets
-        {name: (mode, user, group)} of what a plain user cannot have so."""
+        {name: (mode, user, group)} of what a plain user cannot have so. With `is_closed` nobody else gets to the
+        tree, and all may write to what it says."""
         self.root = os.fsencode(root)
         self.has_whiteouts = has_whiteouts
         self.origins = origins
-        self.withheld = current_umask() & stat.S_IWGRP | stat.S_IWOTH
+        self.withheld = 0 if is_closed else current_umask() & stat.S_IWGRP | stat.S_IWOTH
         self.is_first = True
         # Final mode and time of directories, by host path; some may be gone by the end, or something else
         self.directories = {}
@@ -6614,12 +6663,9 @@ class LayerUnpacker:
         import hashlib
         digest = hashlib.sha256()
         self.known, self.current = {b"": self.root}, set()
-        previous, content = os.umask(self.withheld), decompressed(pieces)
-        try:
-            with ReadAhead(content) if is_large else contextlib.closing(content) as content:
-                self._apply(ByteStream(hashed(content, digest)))      # in this thread: the other one inflates
-        finally:
-            os.umask(previous)
+        content = decompressed(pieces)
+        with Umask(self.withheld), ReadAhead(content) if is_large else contextlib.closing(content) as content:
+            self._apply(ByteStream(hashed(content, digest)))      # in this thread: the other one inflates
         if diff_id and diff_id != "sha256:" + digest.hexdigest():
             raise DigestError("its content is not the layer %s that the image names" % diff_id,
                               "remove the image and pull it again")
@@ -6667,8 +6713,8 @@ class LayerUnpacker:
             self._note_origin(os.fsdecode(path[len(self.root) + 1:]), entry)
 
     def _note_origin(self, name, entry):
-        owners = TarReader.owners(entry)
-        if owners != (0, 0) or entry.mode & 0o7022 or not entry.mode & 0o400:
+        owners, needed = TarReader.owners(entry), 0o700 if entry.kind == TarEntry.DIRECTORY else 0o400
+        if owners != (0, 0) or entry.mode & 0o7022 or needed & ~entry.mode:
             self.origins[name] = (entry.mode,) + owners
         else:
             self.origins.pop(name, None)
@@ -7214,19 +7260,19 @@ def tree_entries(tree, mended=None):
     With a dict `mended` it is to be compared with that of the same tree at another time. What cannot be read is made
     readable, and the dict gets {name: mode that it had}.
     """
-    found = {}
+    found, counting = {}, ~WITHHELD if mended is None else ~0
     for relative, status, directory, name in tree.walk():
         new = open_up(status, directory, name, 0o400) if mended is not None else None
         if new:
             mended[relative], status = stat.S_IMODE(status.st_mode), new
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
-            found[relative] = status.st_mode & ~WITHHELD, 0, 0, ""
+            found[relative] = status.st_mode & counting, 0, 0, ""
         elif kind == stat.S_IFLNK:
             found[relative] = kind, 0, status.st_mtime_ns, os.readlink(name, dir_fd=directory)
         elif kind in (stat.S_IFREG, stat.S_IFIFO):      # no layer has others
             time = status.st_mtime_ns if mended is None else status.st_ctime_ns        # which nobody can set
-            found[relative] = status.st_mode & ~WITHHELD, status.st_size, time, ""
+            found[relative] = status.st_mode & counting, status.st_size, time, ""
     return found
 
 
@@ -7278,15 +7324,15 @@ class NewLayer:
         return "sha256:" + self.hash.hexdigest()
 
 
-def original_mode(origin, mode):
+def original_mode(origin, mode, withheld):
     """The mode of what has `mode` in a tree where a plain user could not have that of its `origin` in an image: the
-    latter, unless it was changed since."""
+    latter, unless it was changed since. The tree may lack the bits that were `withheld`."""
     given = origin | (0o700 if stat.S_ISDIR(mode) else 0o400)
-    is_same = not (mode ^ given) & 0o755 and not mode & ~given & WITHHELD
+    is_same = not (mode ^ given) & 0o777 & ~withheld and not mode & ~given & withheld
     return stat.S_IFMT(mode) | origin if is_same else mode
 
 
-def write_layer(file, root, changes, origins):
+def write_layer(file, root, changes, origins, withheld=WITHHELD):
     """Write a layer of the tree at `root`: of changes_between() two times, or of all where they are None.
     `origins` are as LayerUnpacker gives them: what the image had keeps its owners. OCI image-spec, layer.md"""
     writer, whiteout = TarWriter(file), os.fsdecode(LayerUnpacker.WHITEOUT)
@@ -7298,7 +7344,7 @@ def write_layer(file, root, changes, origins):
         if inside not in origins:
             return mode, 0, 0
         origin, user, group = origins[inside]
-        return original_mode(origin, mode), user, group
+        return original_mode(origin, mode, withheld), user, group
 
     kept = None if changes is None else sorted(name for name in changes if changes[name] != "D")
     writer.add_tree(OpenTree(root), describe=describe, names=kept)
@@ -12035,9 +12081,18 @@ def drop_kept_trees(context, trees):
             say.debug("%s: %s" % (tree.path, error))
 
 
+def has_remains(context, reference):
+    """Whether there is something to remove: an image, one that is not finished, or what builds of it have kept."""
+    cache = BuildCache(context.images, reference.name, reference.version)
+    return bool(context.images.find(reference, is_finished=False)) or cache.is_there
+
+
 def remove_image(context, reference, is_forced):
-    """Remove an image and what only it needs; ProtectedError where it is protected."""
-    image = context.images.find(reference, is_finished=False) or context.images.get(reference)
+    """Remove an image that has_remains(), and what only it needs; ProtectedError where it is protected."""
+    image = context.images.find(reference, is_finished=False)
+    if not image:
+        BuildCache(context.images, reference.name, reference.version).remove()      # of builds that failed
+        return reference
     if image.is_protected:
         raise ProtectedError("%s is protected" % image, "udocker unprotect %s" % image)
     kept = kept_tree_id(image)
@@ -12146,12 +12201,12 @@ def make_volumes(root, config):
             say.warning("the volume %s of the image is not made: %s" % (printable(path), error.strerror))
 
 
-def unpack_image(context, image, root, origins=None):
+def unpack_image(context, image, root, origins=None, is_closed=False):
     """Unpack an image, or one that arrives, into the empty directory `root`, every layer checked; make its volumes. For
-    `origins` see LayerUnpacker."""
+    `origins` and `is_closed` see LayerUnpacker."""
     work = Work("unpacking %s" % image, sum(layer.size or size_of(path) or 0 for path, layer in image.layers()))
     with Naming(context.layout.containers), work:
-        unpacker = LayerUnpacker(root, origins=origins)
+        unpacker = LayerUnpacker(root, origins=origins, is_closed=is_closed)
         for path, digest, diff_id in image.checked_layers():
             say.debug("unpacking %s" % path)
             unpack_layer(context, unpacker, image, path, digest, diff_id)
@@ -13663,6 +13718,7 @@ class RunRequest:
         self.options = options
         self.step = JobStep.find(context.environment, os.getppid())     # None where this is no rank of a job
         self.guardian = 0
+        self.ending_signal = 0          # the last one that came while the command was running
         self.detachment = None          # Detachment of a run in the background
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
@@ -14455,8 +14511,10 @@ def run_in_tree(context, spec, mode, title, request, container):
             request.detachment.redirect()
         if not (options.rm or options.init or options.detach or area or invocation.needs_supervisor):
             invocation.execute()
-        status = Supervisor(invocation, guardian=request.guardian,
-                            tell_start=request.detachment and request.detachment.tell_start).run()
+        supervisor = Supervisor(invocation, guardian=request.guardian,
+                                tell_start=request.detachment and request.detachment.tell_start)
+        status = supervisor.run()
+        request.ending_signal = supervisor.ending_signal
         if engine.flaw and status in CRASHES:
             say.warning("it may be the engine that this died of: %s; %s" % (engine.flaw, FLAW_HINT % engine.mode))
         return status
@@ -14688,24 +14746,33 @@ def run_container(context, word, argv, options, is_exec=False):
 # --- build --------------------------------------------------------------------------------------------
 
 class BuildContext(OpenTree):
-    """The files of a directory that a build may have: without those that IgnoreRules leave out."""
+    """The files of a directory that a build may have: without those that IgnoreRules leave out, and without a store in
+    it, which grows meanwhile."""
 
-    def __init__(self, path, rules):
+    def __init__(self, path, rules, layout):
         super().__init__(path)
         self.rules = rules
+        places = [os.path.realpath(place) for place in (layout.home, layout.layers, layout.containers, layout.repos)]
+        self.store = {os.path.relpath(place, self.path) for place in places if place.startswith(self.path + "/")}
+
+    @property
+    def is_partial(self):
+        """Whether something in the directory is not to be seen."""
+        return bool(self.rules.rules or self.store)
+
+    def has_entry(self, relative, is_directory):
+        """Whether an entry of this name is to be seen. A directory is where something in it is."""
+        if relative in self.store or not self.rules.is_left_out(relative):
+            return relative not in self.store
+        if not is_directory or not self.rules.has_exceptions:
+            return False
+        with Closing(self.open(relative)) as directory:
+            return any(True for _ in self._entries(directory, relative, None))
 
     def _entries(self, directory, place, on_error):
         for name, status in super()._entries(directory, place, on_error):
-            relative = name_below(place, name)
-            if not self.rules.is_left_out(relative) or stat.S_ISDIR(status.st_mode) and self._has_exception(relative):
+            if self.has_entry(name_below(place, name), stat.S_ISDIR(status.st_mode)):
                 yield name, status
-
-    def _has_exception(self, place):
-        """Whether something below a directory that is left out is to be seen."""
-        if not self.rules.has_exceptions:
-            return False
-        with Closing(self.open(place)) as directory:
-            return any(True for _ in self._entries(directory, place, None))
 
 
 class StageImage(Image):
@@ -14733,10 +14800,11 @@ class StageTree:
         """It goes with the ExitStack `holder`."""
         self.new = holder.enter_context(NewContainer(context.layout))
         self.root = self.new.root
+        os.chmod(self.new.path, 0o700)
         holder.callback(context.findings.drop_files, os.path.realpath(self.root))
         self.origins = {}       # see LayerUnpacker
         if image.rows:
-            unpack_image(context, image, self.root, self.origins)
+            unpack_image(context, image, self.root, self.origins, is_closed=True)
         self.guest = GuestTree(self.root)
         self.entries = tree_entries(OpenTree(self.root), {})
 
@@ -14752,7 +14820,7 @@ class StageTree:
             raise ConflictError("%s: no directory can be here, as a file is there" % guest, REPLACE_HINT)
 
     def remove_stubs(self, guests):
-        """Remove what was made to bind something at, and directories for it that are empty."""
+        """Remove what was made to bind something at, paths without links, and directories for it that are empty."""
         tree = OpenTree(self.root)
         for guest in guests:
             name = guest.strip("/")
@@ -14760,26 +14828,31 @@ class StageTree:
                 name, base = os.path.split(name)
                 try:
                     with Closing(tree.open(name)) as directory:
-                        is_directory = stat.S_ISDIR(os.lstat(base, dir_fd=directory).st_mode)
-                        (os.rmdir if is_directory else os.unlink)(base, dir_fd=directory)
+                        status = os.lstat(base, dir_fd=directory)
+                        if stat.S_ISDIR(status.st_mode):
+                            os.rmdir(base, dir_fd=directory)
+                        elif not status.st_size or guest == APT_CONFIG:
+                            os.unlink(base, dir_fd=directory)
                 except OSError:         # it is not there, or holds something
                     break
 
-    def write_layer(self, context, given):
-        """Write what has changed to a NewLayer; None where nothing has. `given` are origins of what the step has made.
-        """
+    def write_layer(self, context, given, owner):
+        """Write what has changed to a NewLayer; None where nothing has. `given` are origins of what the step has made;
+        what else is new belongs to the `owner` (user, group)."""
         mended = {}
         entries = tree_entries(OpenTree(self.root), mended)
         changes, self.entries = changes_between(self.entries, entries), entries
         forget_origins(self.origins, changes)
         for name, mode in mended.items():
             self.origins[name] = (mode,) + self.origins.get(name, (0, 0, 0))[1:]
+        new = [name for name in changes if changes[name] == "A"] if any(owner) else []
+        self.origins.update((name, (mended.get(name, stat.S_IMODE(entries[name][0])),) + owner) for name in new)
         self.origins.update(given)
         if not changes:
             return None
         layer = NewLayer(context.blobs.new())
         with Undoing(layer.close), Work("writing the layer"):
-            write_layer(layer, self.root, changes, self.origins)
+            write_layer(layer, self.root, changes, self.origins, withheld=0)
             layer.finish()
         return layer
 
@@ -14789,18 +14862,30 @@ class CopySource:
     it. `origins` are what an image, or an archive, says of what is there, see LayerUnpacker."""
 
     def __init__(self, tree, start, name, origins):
+        """NotFoundError where nothing is there, or it is not to be seen."""
         self.tree = tree
         self.start = start
         self.name = name
         self.origins = origins
-        with Naming(tree.path):
+        try:
             _, status, _, _ = next(tree.walk(start))
+        except (FileNotFoundError, NotADirectoryError):
+            raise self.missing(name, tree)
         self.is_directory, self.is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
+        if start and isinstance(tree, BuildContext) and not tree.has_entry(start, self.is_directory):
+            raise self.missing(name, tree)
+
+    @staticmethod
+    def missing(name, tree=None):
+        """The error where nothing has this name, in an OpenTree."""
+        place = " in " + tree.path if isinstance(tree, BuildContext) else ""
+        return NotFoundError("%s: nothing has this name%s" % (name, place), "names are those below the context, of "
+                             "which a .dockerignore may hide some, or in a stage")
 
     def digest(self):
-        """What tells its content from others'."""
+        """What tells it from others."""
         import hashlib
-        total = hashlib.sha256()
+        total = hashlib.sha256(b"" if self.is_directory else os.fsencode(os.path.basename(self.name)))
         for relative, status, directory, name in self.tree.walk(self.start):
             content = ""
             if stat.S_ISREG(status.st_mode):
@@ -14839,7 +14924,10 @@ def is_archive(path):
 
 def owner_of(text, tree, host):
     """(user, group) that --chown names in a GuestTree; of a number that stands alone the group is the same."""
-    account = Account.find(text, tree, host)
+    try:
+        account = Account.find(text, tree, host)
+    except NotFoundError as error:
+        raise NotFoundError(error.message, "a number needs no entry there, as in 1000:1000")
     is_number = ":" not in text and not text.strip("0123456789")
     return account.uid, account.uid if is_number else account.gid
 
@@ -14861,7 +14949,9 @@ class BuildStage:
     def copy(self, name):
         """A stage that begins where this one has ended."""
         import copy
-        return BuildStage(name, self.key, copy.deepcopy(self.document), list(self.rows), self.is_new)
+        stage = BuildStage(name, self.key, copy.deepcopy(self.document), list(self.rows), self.is_new)
+        stage.arguments = dict(self.arguments)
+        return stage
 
     @property
     def run(self):
@@ -14897,9 +14987,11 @@ class StepOutput:
     def __enter__(self):
         self.kept = [os.dup(number) for number in range(3)]
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        target = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600) if self.path else 2
+        target = os.open(self.path, NEW_FILE, 0o600) if self.path else os.dup(2)
         for number, descriptor in enumerate((null, target, target)):
             os.dup2(descriptor, number)
+        os.close(null)
+        os.close(target)
         return self
 
     def __exit__(self, *_):
@@ -14908,21 +15000,28 @@ class StepOutput:
             os.close(descriptor)
 
 
-def read_dockerfile(directory, path):
-    """(bytes, name) of a Dockerfile: that in a directory, where no other path is given; "-" is standard input."""
-    if path == "-":
-        return b"".join(standard_input()), "Dockerfile"
+def find_dockerfile(directory, path):
+    """The path of a Dockerfile: that in a directory, where no other one is given; "-" is standard input."""
     names = [path] if path else [os.path.join(directory, name) for name in ("Dockerfile", "Containerfile")]
-    for name in names:
-        if os.path.isfile(name):
-            return read_file(name), os.path.relpath(name, directory) if not path else path
+    for name in names if directory or path else ["-"]:
+        if name == "-" or os.path.isfile(name):
+            return name
     raise NotFoundError("%s: no such file" % names[0], "-f FILE names another one")
+
+
+def read_dockerfile(path):
+    """The Dockerfile at a path, "-" being standard input."""
+    data = b"".join(standard_input()) if path == "-" else read_file(path)
+    if compression_of(data[:6]) or data[257:262] == b"ustar":
+        raise DocumentError("%s: an archive, and a Dockerfile was expected" % (
+            "standard input" if path == "-" else path), "unpack it into a directory, and name that")
+    return Dockerfile(data, "Dockerfile" if path == "-" else os.path.basename(path))
 
 
 def read_ignore_rules(directory, path):
     """The IgnoreRules for a directory: those that lie beside the Dockerfile `path` count first."""
-    beside = [path + ".dockerignore"] if path not in ("", "-") else [os.path.join(directory, "Dockerfile.dockerignore")]
-    for name in beside + [os.path.join(directory, name) for name in (".dockerignore", ".containerignore")]:
+    for name in [path + ".dockerignore"] + [os.path.join(directory, name) for name in (
+            ".dockerignore", ".containerignore")]:
         if os.path.isfile(name):
             with Located(name):
                 return IgnoreRules(os.fsdecode(read_file(name)).splitlines())
@@ -14956,28 +15055,32 @@ def copy_into(tree, sources, guest, is_directory, mode, owner):
         if is_directory and not source.is_directory:
             place = name_below(place, os.path.basename(re.sub("/+$", "", source.name)))
         tree.make_directory("/" + (place if source.is_directory else os.path.dirname(place)))
-        TreeMerge(source.tree, target, tree.new.path, None, True).copy(source.start, place)
+        try:
+            TreeMerge(source.tree, target, tree.new.path, None, True).copy(source.start, place)
+        except ConflictError as error:          # which has the path on the host
+            error.message = error.message.replace(target.path, "")
+            raise
         for relative, status, _, _ in source.tree.walk(source.start):
             name = copied_name(relative, source.start, place)
             if stat.S_ISDIR(status.st_mode) and name in tree.entries:
                 continue
             origin = source.origins.get(relative, (stat.S_IMODE(status.st_mode), 0, 0))
+            if relative == source.start and source.is_directory:        # only what is in it is copied
+                origin = (0o755, 0, 0)
             origins[name] = (origin[0] if mode is None else mode,) + (owner or origin[1:])
             if mode is not None and not stat.S_ISLNK(status.st_mode):
                 with Closing(target.open(os.path.dirname(name))) as directory:
-                    set_mode(os.path.basename(name), mode & ~WITHHELD & 0o777 | 0o400, directory)
+                    set_mode(os.path.basename(name), mode & 0o777 | 0o400, directory)
     return origins
 
 
 class BuildFiles:
     """What COPY, ADD and RUN --mount take from elsewhere than a stage."""
 
-    HINT = "names are those below the context, of which a .dockerignore may hide some, or in a stage"
-
     def __init__(self, context, directory, rules):
         """`directory` is the context of the build, or "" where it has none."""
         self.context = context
-        self.tree = BuildContext(directory, rules) if directory else None
+        self.tree = BuildContext(directory, rules, context.layout) if directory else None
         self.area = WorkArea(context.layout.containers)     # to be made
 
     def new_place(self):
@@ -14986,18 +15089,17 @@ class BuildFiles:
         os.mkdir(path)
         return path
 
-    def matching(self, tree, pattern, origins):
+    @staticmethod
+    def matching(tree, pattern, origins):
         """The CopySources in an OpenTree that a pattern matches; NotFoundError where it is none, and nothing is there.
         """
         guest, found = GuestTree(tree.path), []
         for path in matching_paths(guest, pattern):
-            start = guest.resolve("/" + path).strip("/")
-            is_hidden = tree is self.tree and start and tree.rules.is_left_out(start)
-            if os.path.lexists(os.path.join(tree.path, start)) and not is_hidden:
-                found.append(CopySource(tree, start, path or "/", origins))
-        if not found and not is_path_pattern(pattern):
-            raise NotFoundError("%s: nothing in %s has this name" % (
-                pattern, "the stage" if tree is not self.tree else tree.path), self.HINT)
+            try:
+                found.append(CopySource(tree, guest.resolve("/" + path).strip("/"), path or "/", origins))
+            except NotFoundError:
+                if not is_path_pattern(pattern):
+                    raise
         return found
 
     def sources(self, instruction, patterns, values):
@@ -15009,16 +15111,15 @@ class BuildFiles:
                 document = next(documents)
                 text = document.text if document.is_quoted else DockerfileText(document.text, values, "", "\\$").whole()
                 found.append(self._made(document.name, text.encode("utf-8", "surrogateescape")))
-            elif instruction.name == "ADD" and re.match("https?://", pattern):
-                found.append(self._fetched(pattern, instruction.flag("checksum", values)))
-            elif instruction.name == "ADD" and re.match("git@|git://|ssh://", pattern):
+            elif instruction.name == "ADD" and re.match("(git@|git://|ssh://).|https?://.*[.]git(#|$)", pattern):
                 raise DocumentError("%s: repositories are not fetched here" % pattern,
                                     "git clone it into the context, and COPY that")
+            elif instruction.name == "ADD" and re.match("https?://", pattern):
+                found.append(self._fetched(pattern, instruction.flag("checksum", values)))
             elif not self.tree:
                 raise NotFoundError("%s: there is no context to copy from" % pattern, "name a directory in place of -")
             else:
-                matching = self.matching(self.tree, pattern, {})
-                found += map(self._unpacked, matching) if instruction.name == "ADD" else matching
+                found += self.matching(self.tree, pattern, {})
         return found
 
     def _made(self, name, data):
@@ -15030,7 +15131,7 @@ class BuildFiles:
 
     def _fetched(self, url, checksum):
         """A CopySource of what lies at a URL; DigestError where it is something else."""
-        name = os.path.basename(url.partition("?")[0].partition("#")[0]) or "index.html"
+        name = os.path.basename(url.partition("?")[0].partition("#")[0]).strip(".") or "index.html"
         place = self.new_place()
         path = place + "/" + name
         download(self.context.client, url, path)
@@ -15040,10 +15141,10 @@ class BuildFiles:
         os.utime(path, (0, 0))
         return CopySource(OpenTree(place), name, name, {})
 
-    def _unpacked(self, source):
-        """The same CopySource, or one of what is in an archive."""
+    def unpacked(self, source):
+        """What ADD makes of a CopySource: one of what is in it, where it is an archive of the context."""
         path = os.path.join(source.tree.path, source.start)
-        if not source.is_file or not is_archive(path):
+        if source.tree is not self.tree or not source.is_file or not is_archive(path):
             return source
         place, origins = self.new_place(), {}
         unpacker = LayerUnpacker(place, has_whiteouts=False, origins=origins)
@@ -15056,6 +15157,7 @@ class DirectoryStep:
     """WORKDIR makes the directory."""
 
     key = ""
+    owner = (0, 0)
 
     def __init__(self, context, stage):
         self.context = context
@@ -15074,6 +15176,8 @@ class DirectoryStep:
 class CopyStep:
     """COPY and ADD."""
 
+    owner = (0, 0)      # of what is new beside the copies
+
     def __init__(self, build, stage, number, instruction):
         """`number` is that of the stage."""
         self.build = build
@@ -15084,13 +15188,14 @@ class CopyStep:
             raise DocumentError("%s: cannot be understood" % instruction,
                                 "write %s SOURCE... TARGET" % instruction.name)
         self.patterns, self.target = words[:-1], words[-1]
-        self.mode, self.owner = instruction.flag("chmod", values), instruction.flag("chown", values)
-        if self.mode.strip("01234567"):
+        self.mode, self.chown = instruction.flag("chmod", values), instruction.flag("chown", values)
+        self.is_add = instruction.name == "ADD"
+        if self.mode.strip("01234567") or len(self.mode) > 4:
             raise DocumentError("--chmod=%s: no mode" % self.mode, "write it in octal digits, as in 755")
         other = instruction.flag("from", values)
         self.other = build.other(other, number) if other else None
         self.sources = [] if other else build.files.sources(instruction, self.patterns, values)
-        self.key = [words, self.mode, self.owner, self.other.key if other else [
+        self.key = [words, self.mode, self.chown, self.other.key if other else [
             source.digest() for source in self.sources]]
 
     def _found(self):
@@ -15101,8 +15206,8 @@ class CopyStep:
             found = [source for pattern in self.patterns
                      for source in self.build.files.matching(OpenTree(tree.root), pattern, origins)]
         if not found:
-            raise NotFoundError("%s: nothing has such a name" % " ".join(self.patterns), BuildFiles.HINT)
-        return found
+            raise CopySource.missing(" ".join(self.patterns))
+        return [self.build.files.unpacked(source) for source in found] if self.is_add else found
 
     def act(self, tree):
         """What it does to a StageTree; origins of what it has made, see LayerUnpacker."""
@@ -15111,11 +15216,15 @@ class CopyStep:
         is_directory = (len(found) > 1 or os.path.basename(self.target) in ("", ".", "..")
                         or tree.guest.has_directory(guest))
         return copy_into(tree, found, guest, is_directory, int(self.mode, 8) if self.mode else None,
-                         owner_of(self.owner, tree.guest, host) if self.owner else None)
+                         owner_of(self.chown, tree.guest, host) if self.chown else None)
 
 
 class BuildMount:
     """What one --mount of RUN describes. Its `key` tells its content from others', where the layer depends on that."""
+
+    KEYS = {"bind": {"source", "from", "rw", "readwrite", "readonly"}, "tmpfs": {"size"},
+            "cache": {"sharing", "mode", "uid", "gid", "readonly"},     # for this one build it is the caller's own
+            "secret": {"required", "env", "mode", "uid", "gid"}}
 
     def __init__(self, build, number, text):
         """`number` is that of the stage."""
@@ -15123,6 +15232,9 @@ class BuildMount:
         self.build = build
         self.text = text
         self.kind = given.get("type", "bind")
+        unknown = set(given) - self.KEYS.get(self.kind, set(given)) - {"type", "target", "id"}
+        if unknown:
+            raise DocumentError("--mount=%s: %s is not known here" % (text, sorted(unknown)[0]))
         self.target, self.source = given.get("target", ""), given.get("source", "")
         self.id = given.get("id") or (os.path.basename(self.target) if self.kind == "secret" else self.target)
         self.is_required = given.get("required", "false") == "true"
@@ -15167,7 +15279,7 @@ class BuildMount:
     def _bind(self, target):
         """A Mount of what is there, where it can only be read so, else of a copy: also of what is partly left out."""
         source, can_protect = self._bound(), "--volume=HOST:PATH:ro" not in ENGINE_OF_MODE[self.build.mode].lacks
-        if can_protect and not self.is_writable and (self.other or not self.build.files.tree.rules.rules):
+        if can_protect and not self.is_writable and (self.other or not self.build.files.tree.is_partial):
             return Mount(os.path.join(source.tree.path, source.start), target, True)
         place = self.build.files.new_place()
         TreeCopy(source.tree, OpenTree(place)).copy(source.start, "copy")
@@ -15192,6 +15304,7 @@ class RunStep:
     """RUN."""
 
     SCRIPT = "/run/udocker-build"       # where it sees a here-document that it executes
+    SHOWN = 1 << 16         # bytes of what it has written, where it has failed and nobody has seen them
 
     def __init__(self, build, stage, number, instruction):
         """`number` is that of the stage."""
@@ -15212,9 +15325,8 @@ class RunStep:
 
     def _words(self, request):
         """The words to execute. A here-document that is all of it is a script, which may say what reads it."""
-        import re
         documents, run = self.instruction.documents, self.stage.run
-        if not documents or re.sub(HereDocument.BEGINNING, "", self.instruction.text).strip():
+        if not documents or not all(HereDocument.names(self.instruction.text)):
             return command_words(run, self.instruction.shell_text)
         if not documents[0].text.startswith("#!"):
             return command_words(run, "\n" + documents[0].text)
@@ -15229,10 +15341,10 @@ class RunStep:
         variables = {name: value for name, value in build.given.items() if name in build.PROXIES}
         variables.update(self.stage.arguments)
         known = variables_of(self.stage.run)
-        vars(options).update(rm=True, entrypoint="", nobanner=True, env=[
+        vars(options).update(rm=True, entrypoint="", nobanner=True, add_host=build.options.add_host, env=[
             "%s=%s" % item for item in variables.items() if item[0] not in known])
         request = RunRequest(build.context, options)
-        request.step = None
+        request.step, request.guardian = None, build.guardian
         for mount in self.mounts:
             mount.add(request, self.stage.run.get("WorkingDir") or "/")
         return request
@@ -15242,19 +15354,22 @@ class RunStep:
         context, container = self.build.context, Container(tree.new.path)
         log = self.build.files.new_place() + "/log" if say.level < Say.INFO else ""
         request = self._request()
-        spec = build_spec(context, tree.root, ImageConfig(self.stage.document), self._words(request), request)
         try:
+            spec = build_spec(context, tree.root, ImageConfig(self.stage.document), self._words(request), request)
+            stubs = [tree.guest.resolve(mount.guest) for mount in spec.mounts + spec.memory_mounts] + [APT_CONFIG]
+            self.owner = spec.account.uid, spec.account.gid
             with StepOutput(log):
                 status = run_in_tree(context, spec, self.build.mode, self.stage.name, request, container)
-        except EngineError as error:        # its exit status is for run
-            raise EngineError(error.message, error.hint)
+        except EngineError as error:        # its exit status is for run, and here is no CONTAINER
+            raise EngineError(error.message, "" if "CONTAINER" in error.hint else error.hint)
         end_commands(container)
-        tree.remove_stubs([mount.guest for mount in spec.mounts + spec.memory_mounts] + [
-            tree.guest.resolve(APT_CONFIG)])
+        tree.remove_stubs(stubs)
         if status and log:
-            say.draw(read_file(log).decode("utf-8", "replace"))
-        if status in (129, 130, 143):
-            raise Interruption(status - 128)
+            with open(log, "rb") as file:
+                file.seek(max(0, os.path.getsize(log) - self.SHOWN))
+                say.draw(file.read().decode("utf-8", "replace"))
+        if status and request.ending_signal:
+            raise Interruption(request.ending_signal)
         if status:
             raise EngineError("RUN ended with exit status %d" % status,
                               "what came before is kept: the next build goes on here")
@@ -15276,15 +15391,17 @@ class Build:
         self.options = options
         self.run_options = run_options
         self.holder = contextlib.ExitStack()
-        self.keys = set()           # of the steps of this build
-        self.stages = {}            # BuildStage by the number of the stage, or the name of an image
+        self.stages = {}            # BuildStage by its number
+        self.images = {}            # the same of an image, by its name
+        self.guardian = options.guardian
         self.given = dict(filter(None, (parse_variable(text, context.environment) for text in options.build_arg)))
         self.unused = set(self.given) - self.PROXIES
         self.secrets = dict(read_secret(text, context.environment) for text in options.secret)
         self.own_platform = Platform("linux", *context.host.architecture)
         self.platform = options.platform or self.own_platform
-        self.file = Dockerfile(*read_dockerfile(directory, options.file or ("" if directory else "-")))
-        self.files = BuildFiles(context, directory, read_ignore_rules(directory, options.file or ""))
+        path = find_dockerfile(directory, options.file or "")
+        self.file = read_dockerfile(path)
+        self.files = BuildFiles(context, directory, read_ignore_rules(directory, path))
         image = context.images.find(reference)
         self.cache = BuildCache(context.images, image.name if image else reference.name, reference.version)
 
@@ -15303,10 +15420,8 @@ class Build:
         for text in self.options.label:
             name, _, value = text.partition("=")
             stage.run.setdefault("Labels", {})[name] = value
-        check_texts(stage.document, "--label")
-        image = store_made(self.context, self.reference, dump_json(stage.document).encode("utf-8"), stage.rows, [])
-        self.cache.keep(self.keys)
-        return image
+        check_texts(stage.document, self.file.name)
+        return store_made(self.context, self.reference, dump_json(stage.document).encode("utf-8"), stage.rows, [])
 
     # Stages
 
@@ -15323,7 +15438,8 @@ class Build:
         names = [stage.name for stage in self.file.stages[:limit]]
         if word.lower() in names:
             return len(names) - 1 - names[::-1].index(word.lower())
-        return int(word) if word.isdigit() and int(word) < limit else None
+        is_number = word.strip("0123456789") == "" != word
+        return int(word) if is_number and int(word) < limit else None
 
     def _stage(self, number):
         """The BuildStage of that number, with all that is said of it done."""
@@ -15335,14 +15451,13 @@ class Build:
             instructions = triggers + parsed.instructions
             for index, instruction in enumerate(instructions, 1):
                 stage.step = "%s%d/%d" % (parsed.name and parsed.name + " ", index, len(instructions))
-                with self.file.at(instruction):
-                    instruction.check()
+                with self.file.at(instruction), Umask(0o022):       # whatever the caller's is
                     self._do(stage, number, instruction)
             self.stages[number] = stage
         return self.stages[number]
 
     def _begin(self, number, parsed):
-        values = self._global_arguments()
+        values = self.global_arguments
         base = DockerfileText(parsed.base, values).whole()
         platform = parsed.start.flag("platform", values)
         other = self._number(base, number)
@@ -15369,7 +15484,8 @@ class Build:
         rows = [(layer.digest, size_of(path), file_compression(path)) for path, layer in image.layers()]
         return BuildStage(str(image), image.digest, document, rows)
 
-    def _global_arguments(self):
+    @found_once
+    def global_arguments(self):
         """{name: value} of what FROM knows, and ARG in a stage."""
         values = {side + name: value for side, platform in (("TARGET", self.platform), ("BUILD", self.own_platform))
                   for name, value in (("PLATFORM", str(platform)), ("OS", platform.system),
@@ -15383,6 +15499,8 @@ class Build:
         """What ARG does to {name: value}."""
         for word in DockerfileText(instruction.text, values).words():
             name, equals, default = word.partition("=")
+            if not name.replace("_", "a").isalnum() or name[0].isdigit():
+                raise DocumentError("ARG %s: no name of a variable" % name)
             self.unused.discard(name)
             value = self.given.get(name, default if equals else defaults.get(name))
             if value is not None:
@@ -15393,9 +15511,9 @@ class Build:
         other = self._number(word, number)
         if other is not None:
             return self._stage(other)
-        if word not in self.stages:
-            self.stages[word] = self._image_stage(word)
-        return self.stages[word]
+        if word not in self.images:
+            self.images[word] = self._image_stage(word)
+        return self.images[word]
 
     def tree(self, stage):
         """The StageTree of a BuildStage."""
@@ -15425,7 +15543,7 @@ class Build:
         self._tell(stage, instruction)
         if name == "ARG":
             values = stage.values
-            self._declare(instruction, values, self._global_arguments())
+            self._declare(instruction, values, self.global_arguments)
             stage.arguments = {key: value for key, value in values.items() if key not in variables_of(stage.run)}
         elif name == "MAINTAINER":
             stage.document["author"] = instruction.text
@@ -15446,15 +15564,15 @@ class Build:
     def _take(self, stage, instruction, step):
         """An instruction that makes a layer: step.act(StageTree) gives origins of its own; it is kept from an earlier
         build where step.key, and all that came before, is the same."""
-        key = sha256_digest(line_of_json([stage.key, str(instruction), step.key, stage.run]).encode("ascii"))
+        run = [stage.run.get(name) for name in ("Env", "User", "WorkingDir", "Shell")]
+        key = sha256_digest(line_of_json([stage.key, str(instruction), step.key, run]).encode("ascii"))
         row = None if stage.is_new or self.options.no_cache else self.cache.find(key)
         self._tell(stage, instruction, " (kept from an earlier build)" if row else "")
         if not row:
             stage.is_new = True
             tree = self.tree(stage)
             origins = step.act(tree)
-            row = self._keep(key, tree.write_layer(self.context, origins))
-        self.keys.add(key)
+            row = self._keep(key, tree.write_layer(self.context, origins, step.owner))
         stage.key = key
         stage.add(instruction, row)
 
@@ -15484,6 +15602,12 @@ class Build:
             return "P1"
 
 
+def name_of_build(directory, path):
+    """A name for an image that nobody gave one: always the same for a context and a Dockerfile."""
+    place = os.path.abspath(directory or ".") + "\0" + path
+    return "built:" + sha256_digest(os.fsencode(place))[len("sha256:"):][:12]
+
+
 def build_image(context, references, directory, options, run_options):
     """Build an image by the Dockerfile in a directory, "" for none, and give it these names; returns the Image."""
     for reference in references:
@@ -15493,6 +15617,8 @@ def build_image(context, references, directory, options, run_options):
                             "what is elsewhere is to be fetched first; - stands for none")
     with bringing_blobs(context):
         sweep_containers(context)
+        for path in WorkArea.abandoned(context.layout.containers):      # where secrets may be
+            remove_tree(path)
         with Build(context, references[0], directory, options, run_options) as build:
             image = build.run()
         for other in references[1:]:
@@ -16643,7 +16769,7 @@ def command_rmi(context, arguments):
             raise NotFoundError("%s: no such image here" % word, "it is a container: udocker rm %s removes it" % word)
     references = []
     for reference in [reference for word in arguments.image for reference in removable(context, word, arguments.force)]:
-        if context.images.find(reference, is_finished=False):
+        if has_remains(context, reference):
             references.append(reference)
         elif arguments.force:
             say.warning("%s: no such image here" % reference)
@@ -16747,13 +16873,13 @@ def command_commit(context, arguments):
 # Of these docker's build knows some that change nothing here
 BUILD_OMISSIONS = omitted(
     "--compress --force-rm --rm --squash --load") + omitted(
-    "--build-context --builder --cache-from --cache-to --cgroup-parent --cpu-period --cpu-quota --cpu-shares,-c "
+    "--builder --cache-from --cache-to --cgroup-parent --cpu-period --cpu-quota --cpu-shares,-c "
     "--cpuset-cpus --cpuset-mems --isolation --memory,-m --memory-swap --network --progress --provenance --sbom "
     "--security-opt --shm-size --ssh --ulimit", "VALUE")
 
 
 @command("build", "CONTEXT", options=(
-    Option("--tag", "-t", value="IMAGE", repeatable=True, meaning="name of the image"),
+    Option("--tag", "-t", value="IMAGE", repeatable=True, meaning="name of the image; without one it gets one"),
     Option("--file", "-f", value="FILE", meaning="the Dockerfile, - for standard input; without it, that in CONTEXT"),
     Option("--build-arg", value="NAME[=VALUE]", repeatable=True, meaning="value of an ARG; without one the host's"),
     Option("--target", value="STAGE", meaning="end with this stage"),
@@ -16762,6 +16888,7 @@ BUILD_OMISSIONS = omitted(
     Option("--no-cache", meaning="take nothing from earlier builds"),
     Option("--pull", meaning="pull the images that it begins with, although they are here"),
     Option("--iidfile", value="FILE", meaning="write the image's id to this file"),
+    Option("--add-host", value="NAME:ADDRESS", repeatable=True, meaning="one more line for /etc/hosts of RUN"),
     PROXY_OPTION, PLATFORM_OPTION, QUIET_OPTION) + BUILD_OMISSIONS,
          examples=("udocker build -t lab/tools:1.2 .",
                    "udocker build -t lab/tools -f tools.dockerfile --build-arg=VERSION=1.2 --target=final src/"))
@@ -16774,14 +16901,18 @@ def command_build(context, arguments):
     """
     arguments.platform = given_platform(arguments)
     tell_left_out(arguments, BUILD_OMISSIONS)
-    if not arguments.tag:
-        raise UsageError("--tag= is missing", "give the image a name: -t NAME:TAG")
-    image = build_image(context, [Reference.parse(text) for text in arguments.tag],
-                        "" if arguments.context == "-" else arguments.context, arguments,
+    raise_on_signals()
+    arguments.guardian, status = os.getpid(), Guardian().fork()
+    if status is not None:
+        return status
+    directory = "" if arguments.context == "-" else arguments.context
+    names = arguments.tag or [name_of_build(directory, arguments.file or "")]
+    image = build_image(context, [Reference.parse(text) for text in names], directory, arguments,
                         Arguments(COMMANDS["run"].options))
     if arguments.iidfile:
         write_atomic(arguments.iidfile, image_id(image).encode("ascii"), 0o644)
     say.result(image_id(image))
+    return 0
 
 
 @command("load", "[-]", "[NAME]", options=(
@@ -17308,6 +17439,9 @@ ABSENT_OPTIONS = {name: {spelling: hint for spellings, hint in rows for spelling
     "": [("-H --host --context -c --tls --tlscacert --tlscert --tlskey --tlsverify",
           "there is no daemon to talk to: leave it out"),
          ("-l --log-level", "-q tells errors only, -D everything")],
+    "build": [("--build-context", "what COPY takes has to be in CONTEXT, or in an image"),
+              ("--push", "udocker push does that afterwards"),
+              ("-o --output", "udocker save writes the image afterwards, and udocker export a tree")],
     "history": [("-q --quiet", "udocker images --long lists the layers"),
                 ("-H --human", "sizes always are for people: leave it out")],
     "kill": [("-1 -2 -3 -6 -9 -H -I -K -Q -T -U", "write --signal=TERM, or -s 15")],
