@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 
-from loopback import LoopbackServer
+from loopback import LoopbackServer, send_at_once
 
 # What a client asked of the proxy. kind: GET and the like, CONNECT, socks4, socks4a, socks5 (by address),
 # socks5h (by name). user: None, the name alone (socks4), or "name:password".
@@ -45,7 +45,9 @@ class Proxy(LoopbackServer):
         port = self.routes.get(asked.host, here or self.routes.get("*"))
         if not port:
             raise Refused(asked.host)
-        return socket.create_connection(("127.0.0.1", port))
+        server = socket.create_connection(("127.0.0.1", port))
+        send_at_once(server)
+        return server
 
     # http
 
