@@ -103,6 +103,22 @@ def images(registry, layout):
 
 
 @pytest.fixture(scope="session")
+def stock(tmp_path_factory, images):
+    """stock(program) leaves in its empty home what a pull of lab/busybox leaves there, stock(program, name) a container
+    of that name as well: copies of what is made once."""
+    made = {}
+
+    def copy(program, name=""):
+        if name not in made:
+            made[name] = Program(tmp_path_factory.mktemp("stock"))
+            made[name].ok("pull", images.host + "/lab/busybox")
+            if name:
+                made[name].ok("create", "--name=" + name, images.host + "/lab/busybox")
+        subprocess.run(["cp", "-a", str(made[name].store), str(program.home)], check=True)
+    return copy
+
+
+@pytest.fixture(scope="session")
 def private_registry(tmp_path_factory, layout):
     """A registry that asks for a user and a password (CREDENTIAL) and holds lab/busybox."""
     need("htpasswd")

@@ -15,10 +15,9 @@ UNTIL_STOPPED = "echo ready; while :; do sleep 0.05; done"
 
 
 @pytest.fixture
-def own_box(udocker, images, mode):
+def own_box(udocker, stock, mode):
     """The program, in each mode, with a container named own."""
-    udocker.ok("pull", images.host + "/lab/busybox")
-    udocker.ok("create", "--name=own", images.host + "/lab/busybox")
+    stock(udocker, "own")
     yield udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
     for name in udocker.ok("ps", "-q").out.split():
         udocker("kill", name)

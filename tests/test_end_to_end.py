@@ -23,16 +23,16 @@ def busybox(images):
 
 
 @pytest.fixture
-def pulled(udocker, busybox):
-    udocker.ok("pull", busybox)
+def pulled(udocker, stock):
+    stock(udocker)
     return udocker
 
 
 @pytest.fixture
-def created(pulled, busybox):
+def created(udocker, stock):
     """The program with a container of the small image, named busy."""
-    pulled.ok("create", "--name=busy", busybox)
-    return pulled
+    stock(udocker, "busy")
+    return udocker
 
 
 def image_directory(program, reference):
@@ -195,18 +195,19 @@ def test_a_password_of_the_keystore(udocker, private_registry):
 
 # The store
 
-def test_the_store_of_an_image(pulled, busybox, images):
+def test_the_store_of_an_image(udocker, busybox, images):
+    udocker.ok("pull", busybox)
     body, manifest = images.manifest("lab/busybox", "latest")
     digests = [manifest["config"]["digest"]] + [layer["digest"] for layer in manifest["layers"]]
-    directory = image_directory(pulled, busybox + ":latest")
+    directory = image_directory(udocker, busybox + ":latest")
     assert (directory / "manifest").read_bytes() == body
     assert (directory / "v2").read_bytes() == b""
-    assert (directory / "TAG").read_text() == "%s/repos/%s:latest" % (pulled.store, busybox)
+    assert (directory / "TAG").read_text() == "%s/repos/%s:latest" % (udocker.store, busybox)
     assert links_of(directory) == {digest: "../" * 5 + "layers/" + digest for digest in digests}
     assert {path.name for path in directory.iterdir()} == set(digests) | {"TAG", "v2", "manifest"}
-    assert {path.name for path in (pulled.store / "layers").iterdir()} == set(digests)
+    assert {path.name for path in (udocker.store / "layers").iterdir()} == set(digests)
     for digest in digests:
-        data = (pulled.store / "layers" / digest).read_bytes()
+        data = (udocker.store / "layers" / digest).read_bytes()
         assert "sha256:" + hashlib.sha256(data).hexdigest() == digest
 
 

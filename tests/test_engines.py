@@ -171,11 +171,10 @@ print([name for name in os.listdir(temporary) if name != ".udocker"])
 """
 
 
-def test_changes_are_kept_on_disk_where_memory_cannot_keep_them(udocker, images, broken_modes, tmp_path):
+def test_changes_are_kept_on_disk_where_memory_cannot_keep_them(udocker, stock, broken_modes, tmp_path):
     """As before Linux 6.6: a directory is replaced, and nothing is left of that."""
     working("N1", broken_modes)
-    udocker.ok("pull", images.host + "/lab/busybox")
-    udocker.ok("create", "--name=busy", images.host + "/lab/busybox")
+    stock(udocker, "busy")
     root = udocker.ok("inspect", "-p", "busy").out.strip()
     (tmp_path / "area").mkdir()
     script = "rm -r /etc && mkdir /etc && ls -A /etc | wc -l"
@@ -196,14 +195,13 @@ print(os.listdir(spec.changes + "/upper"))
 """
 
 
-def test_changes_are_kept_in_memory_where_the_disk_cannot_take_them(udocker, images, broken_modes, tmp_path):
+def test_changes_are_kept_in_memory_where_the_disk_cannot_take_them(udocker, stock, broken_modes, tmp_path):
     """As on file systems of the network or, here, of user space."""
     working("N1", broken_modes)
     program, stop = need("unionfs"), need("fusermount")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("/dev/fuse cannot be opened")
-    udocker.ok("pull", images.host + "/lab/busybox")
-    udocker.ok("create", "--name=busy", images.host + "/lab/busybox")
+    stock(udocker, "busy")
     root = udocker.ok("inspect", "-p", "busy").out.strip()
     below, place = tmp_path / "below", tmp_path / "place"
     below.mkdir()
@@ -218,22 +216,18 @@ def test_changes_are_kept_in_memory_where_the_disk_cannot_take_them(udocker, ima
     assert udocker.ok("run", "busy", "cat", "/etc/marker").out == "inside\n"
 
 
-def test_a_proof_is_remembered(udocker, images, mode):
+def test_a_proof_is_remembered(udocker, stock, mode):
     """The second start finds what the first one has seen, and a changed PRoot is proved anew."""
-    reference = images.host + "/lab/busybox"
     box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
-    box.ok("pull", reference)
-    box.ok("create", "--name=busy", reference)
+    stock(box, "busy")
     assert "proving mode " + mode in box.ok("-D", "run", "busy", "true").err
     assert "proving mode" not in box.ok("-D", "run", "busy", "true").err
 
 
-def test_a_proof_needs_no_writable_home(udocker, images, mode):
+def test_a_proof_needs_no_writable_home(udocker, stock, mode):
     if os.getuid() == 0:
         pytest.skip("root may write everywhere")
-    reference = images.host + "/lab/busybox"
-    udocker.ok("pull", reference)
-    udocker.ok("create", "--name=busy", reference)
+    stock(udocker, "busy")
     udocker.store.chmod(0o555)
     try:
         assert udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode).ok("run", "busy", "echo", "hi").out == "hi\n"
@@ -243,21 +237,21 @@ def test_a_proof_needs_no_writable_home(udocker, images, mode):
 
 # What an image says must not reach the engine itself
 
-def container_with(program, reference, **config):
+def container_with(stock, program, **config):
     """A container named odd, whose config says this."""
-    program.ok("pull", reference)
-    path = program.store / "containers" / program.ok("create", "--name=odd", reference).out.strip() / "container.json"
+    stock(program, "odd")
+    path = program.store / "containers" / os.readlink(str(program.store / "containers/odd")) / "container.json"
     document = json.loads(path.read_text())
     document["config"].update(config)
     path.write_text(json.dumps(document))
     return path.parent
 
 
-def test_variables_of_the_image_do_not_reach_the_host(udocker, images, mode, tmp_path):
+def test_variables_of_the_image_do_not_reach_the_host(udocker, stock, mode, tmp_path):
     """The dynamic loader would write this file, or load that library, into a PRoot that ran with them."""
     trace = tmp_path / "trace"
     variables = ["LD_DEBUG=libs", "LD_DEBUG_OUTPUT=%s" % trace, "LD_PRELOAD=/lib/nothing.so", "PROOT_LOADER=/bin/echo"]
-    container_with(udocker, images.host + "/lab/busybox", Env=variables)
+    container_with(stock, udocker, Env=variables)
     box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
     result = box.ok("run", "odd", "sh", "-c", "echo $LD_PRELOAD")
     assert result.out == "/lib/nothing.so\n" and not list(tmp_path.glob("trace*"))
@@ -349,8 +343,8 @@ def test_variables_of_the_loader_are_set_inside(box):
     {"Env": 5}, {"Env": ["A=\0"]}, {"Env": ["A=\ud800"]}, {"Cmd": 5}, {"WorkingDir": "a\0b"}, {"User": ["x"]},
     {"Entrypoint": {"a": 1}},
 ], ids=str)
-def test_odd_configs_end_in_a_line(udocker, images, mode, config):
-    container_with(udocker, images.host + "/lab/busybox", **config)
+def test_odd_configs_end_in_a_line(udocker, stock, mode, config):
+    container_with(stock, udocker, **config)
     result = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)("run", "odd", "true")
     assert result.status in (0, 125, 126, 127) and "this is a bug" not in result.err
 

@@ -12,10 +12,9 @@ from program import Program
 
 
 @pytest.fixture
-def own(udocker, images):
+def own(udocker, stock):
     """The program with a container of its own, named mine."""
-    udocker.ok("pull", images.host + "/lab/busybox")
-    udocker.ok("create", "--name=mine", images.host + "/lab/busybox")
+    stock(udocker, "mine")
     return udocker
 
 

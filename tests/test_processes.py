@@ -100,10 +100,9 @@ def test_a_command_ends_with_a_udocker_that_is_killed(containers, broken_modes, 
 # kill
 
 @pytest.fixture
-def own_box(udocker, images, mode):
+def own_box(udocker, stock, mode):
     """The program, in each mode, with a container named own."""
-    udocker.ok("pull", images.host + "/lab/busybox")
-    udocker.ok("create", "--name=own", images.host + "/lab/busybox")
+    stock(udocker, "own")
     return udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
 
 

@@ -23,11 +23,10 @@ def busybox(images):
 
 
 @pytest.fixture
-def stocked(udocker, busybox):
+def stocked(udocker, busybox, stock):
     """The program with an image under two names and one container."""
-    udocker.ok("pull", busybox)
+    stock(udocker, "busy")
     udocker.ok("tag", busybox, "lab/mine:1")
-    udocker.ok("create", "--name=busy", busybox)
     return udocker.with_env(UDOCKER_TMPDIR=str(udocker.home))       # others leave something in /tmp
 
 

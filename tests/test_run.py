@@ -470,10 +470,10 @@ def test_rm(empty, images, command, status):
 # Trees that the runs of an image share
 
 @pytest.fixture
-def keeping(udocker, images, broken_modes):
+def keeping(udocker, stock, broken_modes):
     """The program that keeps trees, with an image here."""
     working("N1", broken_modes)
-    udocker.ok("pull", images.host + "/lab/busybox")
+    stock(udocker)
     return udocker.with_env(UDOCKER_KEEP_TREES="true")
 
 
@@ -606,10 +606,9 @@ def test_trees_are_not_kept_where_changes_cannot_be(keeping, images):
 
 
 @pytest.fixture
-def own(empty, images):
+def own(empty, stock):
     """The program with one container, named own, of which the test may do what it likes."""
-    empty.ok("pull", images.host + "/lab/busybox")
-    empty.ok("create", "--name=own", images.host + "/lab/busybox")
+    stock(empty, "own")
     return empty
 
 

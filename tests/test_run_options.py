@@ -302,11 +302,10 @@ def test_exec_is_one_more_command(box):
     assert box("exec", "busybox", "sh", "-c", "exit 5").status == 5
 
 
-def test_exec_has_what_the_run_has_that_goes_on(udocker, images, mode, tmp_path):
+def test_exec_has_what_the_run_has_that_goes_on(udocker, stock, mode, tmp_path):
     """And what it is told itself; afterwards nothing of it."""
     box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
-    box.ok("pull", images.host + "/lab/busybox")
-    box.ok("create", "--name=own", images.host + "/lab/busybox")
+    stock(box, "own")
     (tmp_path / "data").mkdir()
     show = ["sh", "-c", "pwd; echo $WORD; id -u; ls /data"]
     user = "0" if mode == "R1" else "1234"      # runC knows root alone in a container without unshare
@@ -322,11 +321,10 @@ def test_exec_has_what_the_run_has_that_goes_on(udocker, images, mode, tmp_path)
     assert box.ok("exec", "own", *show).out == "/\n\n0\n"
 
 
-def test_exec_believes_no_record_of_others(udocker, images, namespace_box, tmp_path):
+def test_exec_believes_no_record_of_others(udocker, stock, namespace_box, tmp_path):
     """Of a run that is over, on another host, or of a process that runs elsewhere."""
     box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="N1")
-    box.ok("pull", images.host + "/lab/busybox")
-    box.ok("create", "--name=own", images.host + "/lab/busybox")
+    stock(box, "own")
     record = box.store / "containers" / os.readlink(str(box.store / "containers/own")) / "run.json"
     words = ["run", "-w", "/etc", "own", "sh", "-c", "echo ready; cat"]
     with box.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -341,10 +339,9 @@ def test_exec_believes_no_record_of_others(udocker, images, namespace_box, tmp_p
         process.communicate()
 
 
-def test_exec_is_told_otherwise(udocker, images, namespace_box, tmp_path):
+def test_exec_is_told_otherwise(udocker, stock, namespace_box, tmp_path):
     box = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="N1")
-    box.ok("pull", images.host + "/lab/busybox")
-    box.ok("create", "--name=own", images.host + "/lab/busybox")
+    stock(box, "own")
     (tmp_path / "gone").mkdir()
     words = ["--hostauth", "-v", "%s:/gone" % (tmp_path / "gone"), "--mount=type=tmpfs,target=/a:b", "own"]
     words += ["sh", "-c", "echo ready; cat"]
@@ -451,9 +448,9 @@ def test_ones_own_account_has_its_name(debian_box):
     ('exec gosu postgres "$BASH_SOURCE" "$@"', True), ("    exec su-exec redis:redis $0 $@", True),
     ('exec setpriv --reuid=lab --clear-groups -- "${BASH_SOURCE[0]}"', True), ("#exec gosu lab $0", False),
     ('exec gosu lab "$@"', False), ("exec /bin/echo gosu lab 0", False)])
-def test_an_entrypoint_that_cannot_become_another_user_is_told(udocker, images, mode, line, is_told):
+def test_an_entrypoint_that_cannot_become_another_user_is_told(udocker, stock, mode, line, is_told):
     """In N1 and R1 it would start itself for ever; PRoot lets root become others."""
-    udocker.ok("create", "--pull=missing", "--name=own", images.host + "/lab/busybox")
+    stock(udocker, "own")
     script = Path(udocker.ok("inspect", "-p", "own").out.strip()) / "start"
     script.write_text("#!/bin/sh\necho started; exit 0\n%s\n" % line)
     script.chmod(0o755)
