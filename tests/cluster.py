@@ -35,11 +35,12 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
+SchedulerParameters=batch_sched_delay=0
 SlurmdParameters=config_overrides
 ReturnToService=2
 MpiDefault=none
 MailProg=/bin/true
-KillWait=2
+KillWait=1
 InactiveLimit=0
 PropagateResourceLimits=NONE
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -55,6 +56,12 @@ def free_ports(count):
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def is_running(pid):
+    """Whether a process has not ended; init may take seconds to take notice of one that has."""
+    with open("/proc/%d/stat" % pid) as file:
+        return file.read().rpartition(")")[2].split()[0] != "Z"
 
 
 class NoEnd(AssertionError):
@@ -146,5 +153,5 @@ class SlurmCluster:
                     pid = int(file.read())
                 os.kill(pid, signal.SIGTERM)
                 deadline = time.monotonic() + PATIENCE
-                while os.path.exists("/proc/%d" % pid) and time.monotonic() < deadline:
+                while is_running(pid) and time.monotonic() < deadline:
                     time.sleep(0.05)
