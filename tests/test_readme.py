@@ -35,7 +35,7 @@ class Desk:
         self.program = Program(directory / "home", env={"UDOCKER_REGISTRY": images.url})
         self.commands = directory / "bin"
         for path in self.program.home, self.commands, directory / "elsewhere", directory / "here":
-            path.mkdir()
+            path.mkdir(exist_ok=True)
         self._command("udocker", 'exec %s "$@"' % " ".join(shlex.quote(str(word)) for word in ENTRY))
         self._command("docker", 'exec udocker "$@"')
         self._command("ssh", 'shift; HOME=%s exec sh -c "$*"' % (directory / "elsewhere"))
@@ -75,11 +75,18 @@ class Desk:
                               stderr=subprocess.STDOUT, timeout=120)
 
 
-@pytest.fixture
-def desk(tmp_path, images, layout):
-    desk = Desk(tmp_path, images)
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory, images, layout):
+    """A directory of a desk as each block finds it."""
+    desk = Desk(tmp_path_factory.mktemp("desk"), images)
     desk.lay_out(layout)
-    return desk
+    return desk.directory
+
+
+@pytest.fixture
+def desk(tmp_path, images, laid_out):
+    subprocess.run(["cp", "-a", "%s/." % laid_out, str(tmp_path)], check=True)
+    return Desk(tmp_path, images)
 
 
 @pytest.mark.parametrize("block", TYPED, ids=[block.split("\n")[0][:40] for block in TYPED])
