@@ -1,6 +1,7 @@
 """The rules that udocker.py is built by: each is a function from source text to complaints, with a sample that it
 must catch."""
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -26,6 +27,12 @@ DOORS = {
     "sys.stdin": {1}, "settings": {12, 15},
 }
 MAX_FUNCTION, MAX_CLASS = 50, 250
+
+
+@functools.lru_cache(maxsize=None)
+def parsed(source):
+    """The tree of a text, which nobody changes."""
+    return ast.parse(source)
 
 
 def sections(source):
@@ -76,7 +83,7 @@ def last_line(node):
 
 def contents_differ(source):
     """The contents list of the docstring and the banners are the same list."""
-    docstring = ast.get_docstring(ast.parse(source), clean=False) or ""
+    docstring = ast.get_docstring(parsed(source), clean=False) or ""
     listed = re.findall(r"^    (\d+)\s+(.+?)  ", docstring, re.MULTILINE)
     banners = [(str(number), title) for number, (title, _) in sorted(sections(source).items())]
     return [] if listed == banners else ["contents %s, banners %s" % (listed, banners)]
@@ -84,7 +91,7 @@ def contents_differ(source):
 
 def runs_down(source):
     """A name is used only below its definition."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     places = definitions(tree)
     return ["line %d uses %s of line %d" % (line, name, places[name])
             for node, last in ((node, last_line(node)) for node in tree.body
@@ -95,7 +102,7 @@ def runs_down(source):
 
 def crosses_layers(source):
     """A section uses only the sections that it may."""
-    tree, find = ast.parse(source), section_of(source)
+    tree, find = parsed(source), section_of(source)
     places = definitions(tree)
     found = []
     for node in ast.walk(tree):
@@ -109,9 +116,9 @@ def crosses_layers(source):
 def opens_doors(source):
     """Processes, files, the environment and the streams are each touched in their own sections alone."""
     find = section_of(source)
-    found = ["line %d: %s" % (line, name) for name, line in mentions(ast.parse(source))
+    found = ["line %d: %s" % (line, name) for name, line in mentions(parsed(source))
              if name in DOORS and find(line) not in DOORS[name] | {2 if name == "settings" else 0}]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
             # By the names of the classes: Str is gone from newer Pythons, and 3.6 writes no Constant
             modes = [ast.literal_eval(word) for word in node.args[1:2] if type(word).__name__ in ("Str", "Constant")]
@@ -122,15 +129,15 @@ def opens_doors(source):
 
 def imports_at_start(source):
     """Nothing but the quick modules is imported before it is needed."""
-    names = [alias.name for node in ast.parse(source).body if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
+    names = [alias.name for node in parsed(source).body if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in parsed(source).body if isinstance(node, ast.ImportFrom)]
     return sorted(set(names) - START_MODULES)
 
 
 def grows_too_long(source):
     """Functions and classes stay short enough to be read."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         limit = {ast.FunctionDef: MAX_FUNCTION, ast.ClassDef: MAX_CLASS}.get(type(node))
         if limit and last_line(node) - node.lineno + 1 > limit:
             found.append("%s: %d lines" % (node.name, last_line(node) - node.lineno + 1))
@@ -140,7 +147,7 @@ def grows_too_long(source):
 def answers_without_being_asked(source):
     """True and False come only from functions whose name asks."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef) and not re.match(r"_?(is|has|can|needs|accepts)_|__", node.name):
             values = [getattr(inner.value, "value", None) for inner in ast.walk(node) if isinstance(inner, ast.Return)]
             if any(value is True or value is False for value in values):
@@ -150,7 +157,7 @@ def answers_without_being_asked(source):
 
 def lacks_docstring(source):
     """What is public says what it is for."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     return [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
             and not node.name.startswith("_") and not ast.get_docstring(node)]
 
@@ -220,5 +227,5 @@ def test_readme_tables_are_those_of_the_declarations():
 def test_every_setting_and_error_is_used():
     """No declaration without a reader."""
     import udocker
-    names = {name for name, _ in mentions(ast.parse(SOURCE))} | set(re.findall(r'"([a-z_]+)"', SOURCE))
+    names = {name for name, _ in mentions(parsed(SOURCE))} | set(re.findall(r'"([a-z_]+)"', SOURCE))
     assert set(udocker.SETTINGS) <= names
