@@ -228,8 +228,9 @@ def test_the_commands_own_handler_decides(box, number):
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_rm_keeps_its_word_on_a_signal(udocker, images, mode, token, number):
+def test_rm_keeps_its_word_on_a_signal(udocker, images, stock, mode, token, number):
     program = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    stock(program)
     arguments = ["--rm", images.host + "/lab/busybox", "sh", "-c", "echo ready; exec sleep 1000", token]
     with running(program, *arguments) as process:
         process.send_signal(number)
@@ -239,9 +240,10 @@ def test_rm_keeps_its_word_on_a_signal(udocker, images, mode, token, number):
 
 
 @pytest.mark.parametrize("options", [["--rm"], ["--init"]])
-def test_what_runs_ends_with_a_udocker_that_is_killed(udocker, images, mode, token, options):
+def test_what_runs_ends_with_a_udocker_that_is_killed(udocker, images, stock, mode, token, options):
     """What it left in the background too, and what heeds no signal; and --rm keeps its word."""
     program = udocker.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode)
+    stock(program)
     script = "trap '' TERM; sh -c 'echo ready; sleep 1000; :' %s | cat" % token
     with running(program, *options + [images.host + "/lab/busybox", "sh", "-c", script]) as process:
         process.kill()
