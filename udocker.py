@@ -1053,13 +1053,14 @@ def quick_module(name):
         return __import__(name)
 
 
-def raise_on_signals():
-    """From now on SIGTERM and SIGHUP unwind this process as Ctrl-C does, so that nothing half-made stays behind.
+def raise_on_signals(is_guarded=False):
+    """From now on SIGTERM and SIGHUP unwind this process as Ctrl-C does, so that nothing half-made stays behind. So
+    does SIGINT, and only the first one, where a Guardian may pass on what has come here too.
 
     A program executed later gets the default behaviour back: handlers do not outlive execve(2).
     """
     signal = quick_module("signal")
-    ending = (signal.SIGTERM, signal.SIGHUP)
+    ending = (signal.SIGTERM, signal.SIGHUP) + (signal.SIGINT,) * is_guarded
 
     def unwind(number, _):
         for other in ending:        # the tidying up is not interrupted: timeout(1) sends one signal twice
@@ -1067,7 +1068,7 @@ def raise_on_signals():
         raise Interruption(number)
 
     for number in ending:
-        if signal.getsignal(number) == signal.SIG_DFL:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, unwind)
 
 
@@ -15410,7 +15411,8 @@ class Build:
         return self
 
     def __exit__(self, *failure):
-        self.holder.__exit__(*failure)
+        with HeldSignals():         # all goes, whenever one comes
+            self.holder.__exit__(*failure)
 
     def run(self):
         """The Image, with the labels that the user gave."""
@@ -16901,7 +16903,7 @@ def command_build(context, arguments):
     """
     arguments.platform = given_platform(arguments)
     tell_left_out(arguments, BUILD_OMISSIONS)
-    raise_on_signals()
+    raise_on_signals(is_guarded=True)
     arguments.guardian, status = os.getpid(), Guardian().fork()
     if status is not None:
         return status
