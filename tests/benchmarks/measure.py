@@ -1,5 +1,6 @@
 """What the benchmarks share: a place in memory, the program as it is installed, medians, and a table."""
 import contextlib
+import json
 import os
 import shutil
 import statistics
@@ -12,7 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from program import CHECKOUT, PATH, Program     # noqa: E402  the modules of the tests, one directory up
+from images import DEBIAN_LAYOUT, MANIFEST, push     # noqa: E402  the modules of the tests, one directory up
+from program import CHECKOUT, PATH, Program     # noqa: E402
 from registries import DockerRegistry           # noqa: E402
 
 ROUNDS = 5
@@ -33,6 +35,19 @@ def laboratory():
             shutil.copy(str(CHECKOUT / name), str(directory))
         registry = stack.enter_context(DockerRegistry(directory / "registry"))
         yield Program(directory / "home", [sys.executable, directory / "udocker"]), registry, directory
+
+
+def push_plain_layers(registry):
+    """Push the Debian image with its first two layers alone: the small others hold what not every peer can unpack."""
+    push(DEBIAN_LAYOUT, "stable", registry, "lab/debian:stable")
+    repository = "lab/debian"
+    manifest = registry.manifest(repository, "stable")[1]
+    config = json.loads(registry.blob_path(manifest["config"]["digest"]).read_bytes())
+    config["rootfs"]["diff_ids"], config["history"] = config["rootfs"]["diff_ids"][:2], config["history"][:2]
+    registry.put_manifest(repository, "plain", dict(
+        manifest, mediaType=MANIFEST, layers=manifest["layers"][:2],
+        config=registry.put_blob(repository, manifest["config"]["mediaType"], json.dumps(config).encode())))
+    return "%s/%s:plain" % (registry.host, repository)
 
 
 def remove(tree):
