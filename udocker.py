@@ -12247,9 +12247,9 @@ class ImageWish:
         except TransferError as error:
             if self.policy == "missing":
                 names = [str(image) for image in context.images.list()]
-                names += [name for container in context.containers.list() for name in container.names]
+                names += [name + ":latest" for container in context.containers.list() for name in container.names]
                 error.message = "%s is not here, and cannot be pulled: %s" % (self.reference, error.message)
-                error.hint = similar(str(self.reference), names + [name + ":latest" for name in names]) + error.hint
+                error.hint = similar(str(self.reference), names).replace(":latest? ", "? ") + error.hint
             raise
 
 

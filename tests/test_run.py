@@ -64,6 +64,15 @@ def test_what_is_not_here_and_cannot_be_pulled(containers):
     assert "lab/typo:latest is not here, and cannot be pulled: http://127.0.0.1:1" in result.err
 
 
+@pytest.mark.parametrize("word, meant", [("busybux", "busybox"), ("other:tga", "other:tag")])
+def test_what_may_be_meant(udocker, stock, images, word, meant):
+    """The name of a container, or of an image with its tag."""
+    stock(udocker, "busybox")
+    udocker.ok("tag", images.host + "/lab/busybox", "other:tag")
+    result = udocker.fails(125, "run", word, env={"UDOCKER_REGISTRY": "http://127.0.0.1:1"})
+    assert "hint: did you mean %s? " % meant in result.err
+
+
 def test_a_run_leaves_no_trace_in_the_store(box):
     box.ok("run", "busybox", "true")
     before = listing(box.store)
