@@ -2191,6 +2191,15 @@ def remove_tree(path):
 STILL_OPEN = (errno.ENOTEMPTY, errno.EBUSY)     # what NFS answers where something in a directory is
 
 
+def sweep_away(paths):
+    """Remove trees that nobody needs, as far as they can be now."""
+    for path in paths:
+        try:
+            remove_tree(path)
+        except OSError as error:
+            say.debug("%s: %s" % (path, error))
+
+
 def remove_locked(path, lock):
     """Remove a directory in which its own lock lies, a Lock that is held: it goes last, and is let go before, as NFS
     keeps what is removed and still open under another name. OSError where something else in it is kept so."""
@@ -2402,16 +2411,22 @@ class OpenTree:
                     yield relative, status, directory, name
 
     def named(self, names):
-        """The same of the entries of these names, which are there, in their order."""
+        """The same of the entries of these names, in their order, that are still there."""
         from itertools import groupby
         for place, group in groupby(names, os.path.dirname):
-            with Closing(self.open(place)) as directory:
-                for relative in group:
-                    name = os.path.basename(relative)
-                    yield relative, os.lstat(name, dir_fd=directory), directory, name
+            try:
+                directory = self.open(place)
+            except FileNotFoundError:       # a running container goes on meanwhile
+                continue
+            with Closing(directory):
+                for name, status in self._statuses(map(os.path.basename, group), directory, place, None):
+                    yield os.path.join(place, name), status, directory, name
 
     def _entries(self, directory, place, on_error):
-        for name in sorted(os.listdir(directory)):
+        return self._statuses(sorted(os.listdir(directory)), directory, place, on_error)
+
+    def _statuses(self, names, directory, place, on_error):
+        for name in names:
             try:
                 yield name, os.lstat(name, dir_fd=directory)
             except FileNotFoundError:
@@ -5993,11 +6008,7 @@ class ContainerStore:
 
     def sweep(self):
         """Remove the rubbish."""
-        for path in self.rubbish():
-            try:
-                remove_tree(path)
-            except OSError as error:
-                say.debug("%s: %s" % (path, error))
+        sweep_away(self.rubbish())
 
     @staticmethod
     def _is_rubbish(path):
@@ -15049,12 +15060,11 @@ def read_secret(text, environment):
 def copy_into(tree, sources, guest, is_directory, mode, owner):
     """Copy CopySources into a StageTree, to `guest` or, with `is_directory`, below it. Returns origins of what is new,
     see LayerUnpacker; `mode` and `owner` (user, group) stand for those of the source where they are not None."""
-    import re
     origins, target = {}, OpenTree(tree.root)
     for source in sources:
         place = tree.guest.resolve(guest).strip("/")
         if is_directory and not source.is_directory:
-            place = name_below(place, os.path.basename(re.sub("/+$", "", source.name)))
+            place = name_below(place, os.path.basename(source.name))
         tree.make_directory("/" + (place if source.is_directory else os.path.dirname(place)))
         try:
             TreeMerge(source.tree, target, tree.new.path, None, True).copy(source.start, place)
@@ -15342,8 +15352,10 @@ class RunStep:
         variables = {name: value for name, value in build.given.items() if name in build.PROXIES}
         variables.update(self.stage.arguments)
         known = variables_of(self.stage.run)
-        vars(options).update(rm=True, entrypoint="", nobanner=True, add_host=build.options.add_host, env=[
-            "%s=%s" % item for item in variables.items() if item[0] not in known])
+        vars(options).update(
+            rm=True, entrypoint="", nobanner=True, add_host=build.options.add_host,
+            user=self.stage.run.get("User") or "0",     # also where the build is a rank of a job
+            env=["%s=%s" % item for item in variables.items() if item[0] not in known])
         request = RunRequest(build.context, options)
         request.step, request.guardian = None, build.guardian
         for mount in self.mounts:
@@ -15619,8 +15631,7 @@ def build_image(context, references, directory, options, run_options):
                             "what is elsewhere is to be fetched first; - stands for none")
     with bringing_blobs(context):
         sweep_containers(context)
-        for path in WorkArea.abandoned(context.layout.containers):      # where secrets may be
-            remove_tree(path)
+        sweep_away(WorkArea.abandoned(context.layout.containers))       # where secrets may be
         with Build(context, references[0], directory, options, run_options) as build:
             image = build.run()
         for other in references[1:]:
@@ -16898,8 +16909,8 @@ def command_build(context, arguments):
     """Build an image by a Dockerfile, and print its id.
 
     CONTEXT is the directory that COPY takes files from, or - where there is none, and the Dockerfile comes by standard
-    input. Each RUN, COPY and ADD makes a layer, which later builds of that name keep as long as nothing before it
-    changes. RUN is run as by run, in mode N1 or P1: a chown in it is forgotten in the image.
+    input. Each RUN, COPY and ADD makes a layer, which later builds take again as long as nothing before it changes. RUN
+    is run as by run, where no other mode is set in N1 or P1: a chown in it is forgotten in the image.
     """
     arguments.platform = given_platform(arguments)
     tell_left_out(arguments, BUILD_OMISSIONS)

@@ -129,6 +129,13 @@ def test_run(moded):
          "srv/made/link", "etc/.wh.marker"], ["tmp", "tmp/user"], ["tmp", "tmp/shell"]]
 
 
+def test_a_build_in_a_rank_of_a_job(shop):
+    """RUN is root's there too, and so is what it makes."""
+    shop.build("FROM base:1\nRUN id -u > /out\n", env={"PMIX_RANK": "0"})
+    assert [(member.name, member.uid) for member in next(shop.layers())] == [("out", 0)]
+    assert shop.shown("cat", "/out") == "0\n"
+
+
 def test_a_run_that_fails(moded):
     told = moded.fails("FROM base:1\nRUN true\nRUN echo told; exit 3\n")
     assert told.startswith("udocker: error: Dockerfile, line 3: RUN ended with exit status 3\n")
@@ -185,9 +192,8 @@ def test_files_that_nobody_may_read(shop):
 
 def test_modes_that_run_changes(shop):
     """Also those of others, which containers in the store cannot have; the caller's umask has no say."""
-    shop.program.entry, entry = ["sh", "-c", 'umask 077; exec "$@"', "sh"] + shop.program.entry, shop.program.entry
-    try:
-        shop.write(Dockerfile="""FROM base:1
+    program = Program(shop.program.home, ["sh", "-c", 'umask 077; exec "$@"', "sh"] + shop.program.entry)
+    shop.write(Dockerfile="""FROM base:1
 RUN mkdir -m 777 /pub /data; touch /f; chmod 666 /f; umask
 RUN chmod 777 /data; chmod 755 /pub; chmod g-w /f
 RUN chmod -R o+w /srv; mkdir /new
@@ -195,10 +201,8 @@ COPY --chmod=777 Dockerfile /copied/
 RUN chmod 755 /copied/Dockerfile
 WORKDIR /made
 """)
-        (shop.context / "Dockerfile").chmod(0o644)
-        result = shop.build()
-    finally:
-        shop.program.entry = entry
+    (shop.context / "Dockerfile").chmod(0o644)
+    result = program.ok("build", "-t", NAME, shop.context)
     assert "\n0022\n" in result.err
     assert [[(member.name, oct(member.mode)) for member in members] for members in shop.layers()] == [
         [("data", "0o777"), ("f", "0o666"), ("pub", "0o777")], [("f", "0o646"), ("pub", "0o755")],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import archives
+import udocker as program_under_test
 from archives import archive, config_digest, docker_25, made, skopeo
 from conftest import need
 from layers import directory, file, hardlink, symlink, tar, whiteout
@@ -91,6 +92,15 @@ def test_what_has_changed(box):
     change(root_of(box))
     assert box.ok("diff", "box").out == CHANGES
     assert sorted(os.listdir(str(box.store / "containers"))) == sorted(["box", root_of(box).parent.name])
+
+
+def test_what_goes_while_it_is_read(tmp_path):
+    """A command in the container goes on: what it removes after the comparison is passed over."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/file").write_text("")
+    names = ["gone", "gone/file", "there", "there/file", "there/gone"]
+    found = [name for name, _, _, _ in program_under_test.OpenTree(str(tmp_path)).named(names)]
+    assert found == ["there", "there/file"]
 
 
 def unpacked(program, name, directory):
