@@ -3,6 +3,7 @@ import errno
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -312,8 +313,12 @@ class Terminal:
 
     @property
     def seen(self):
-        """All that has come so far, with plain line ends."""
-        return self._received.decode().replace("\r\n", "\n")
+        """All that has come so far, with plain line ends.
+
+        runC begins to copy the container's terminal before it makes the user's raw: what comes in between gets a second
+        carriage return.
+        """
+        return re.sub("\r+\n", "\n", self._received.decode())
 
     @contextmanager
     def running(self, program, *arguments):
