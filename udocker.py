@@ -835,7 +835,7 @@ class SystemCalls:
     GENERIC = dict(NEW, **{
         "mknodat": 33, "pivot_root": 41, "fchownat": 54, "fchown": 55, "capset": 91, "setregid": 143, "setgid": 144,
         "setreuid": 145, "setuid": 146, "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152,
-        "setgroups": 159, "prctl": 167, "execveat": 281, "statx": 291, "ioctl": 29,
+        "setgroups": 159, "prctl": 167, "seccomp": 277, "execveat": 281, "statx": 291, "ioctl": 29,
     })
     OLD_32_BIT = dict(NEW, **{
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
@@ -848,15 +848,15 @@ class SystemCalls:
         "chown": 92, "fchown": 93, "lchown": 94, "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114,
         "setgroups": 116, "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
         "mknod": 133, "pivot_root": 155, "mknodat": 259, "fchownat": 260, "execveat": 322, "statx": 332,
-        "ioctl": 16, "prctl": 157,
+        "ioctl": 16, "prctl": 157, "seccomp": 317,
     })
-    I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, execveat=358, statx=383)
-    ARM = dict(OLD_32_BIT, pivot_root=218, mknodat=324, fchownat=325, execveat=387, statx=397)
+    I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, seccomp=354, execveat=358, statx=383)
+    ARM = dict(OLD_32_BIT, pivot_root=218, mknodat=324, fchownat=325, seccomp=383, execveat=387, statx=397)
     PPC64 = dict(NEW, **{
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
         "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 169, "chown": 181,
         "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "execveat": 362, "statx": 383,
-        "ioctl": 54, "prctl": 171,
+        "ioctl": 54, "prctl": 171, "seccomp": 358,
     })
     # By e_machine of ELF files
     TABLES = {3: (0x40000003, I386), 21: (0xC0000015, PPC64), 40: (0x40000028, ARM), 62: (0xC000003E, X86_64),
@@ -868,6 +868,8 @@ class SystemCalls:
                  "mknodat": (2, stat.S_IFMT(0xFFFF), (stat.S_IFCHR, stat.S_IFBLK)),
                  "ioctl": (1, 0xFFFFFFFF, (0x5412, 0x541C)),
                  "prctl": (0, 0xFFFFFFFF, (4, 4))}      # PR_SET_DUMPABLE
+    # SECCOMP_RET_ERRNO, _USER_NOTIF and _ALLOW of include/uapi/linux/seccomp.h
+    ANSWER, TELL, ALLOW = 0x00050000, 0x7FC00000, 0x7FFF0000
 
     def __init__(self, machine):
         """`machine` is uname's; its own table comes first, then those of the programs that it also runs."""
@@ -877,25 +879,27 @@ class SystemCalls:
         """The number of a call on this machine, None where it is not known."""
         return self.tables[0][1].get(name) if self.tables else None
 
-    def filter(self, names, answer):
-        """A classic BPF program that answers the named calls with errno `answer`, 0 meaning success.
+    def filter(self, names, answer, told=()):
+        """A classic BPF program that answers the named calls with errno `answer`, 0 meaning success, but those that are
+        `told` to who listens.
 
         Some are answered for certain ARGUMENTS alone; everything else is allowed. Returns bytes, empty where the
         machine is not known. https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html
         """
-        program = b"".join(self._block(arch, numbers, names, 0x00050000 | answer) for arch, numbers in self.tables)
-        return program and program + self._instruction(0x06, 0, 0, 0x7FFF0000)
+        verdicts = [(name, self.TELL if name in told else self.ANSWER | answer) for name in names]
+        program = b"".join(self._block(arch, numbers, verdicts) for arch, numbers in self.tables)
+        return program and program + self._instruction(0x06, 0, 0, self.ALLOW)
 
     @staticmethod
     def _instruction(code, if_true, if_false, value):
         return code.to_bytes(2, sys.byteorder) + bytes((if_true, if_false)) + value.to_bytes(4, sys.byteorder)
 
-    def _block(self, arch, numbers, names, verdict):
-        """The instructions for one architecture; they fall through where none of the names matches."""
+    def _block(self, arch, numbers, verdicts):
+        """The instructions for one architecture; they fall through where none of the (name, verdict) matches."""
         step = self._instruction
         word, equal, both, give = 0x20, 0x15, 0x54, 0x06
         tests = b""
-        for name in names:
+        for name, verdict in verdicts:
             if name not in numbers:
                 continue
             if name in self.ARGUMENTS:
@@ -925,15 +929,16 @@ class Kernel:
         self.calls = SystemCalls(Host().machine)
 
     def _check(self, result, what):
-        if result != 0:
+        if result < 0:
             number = self.ctypes.get_errno()
             raise OSError(number, os.strerror(number), what)
+        return result
 
     def _syscall(self, name, *arguments):
         number = self.calls.number(name)
         if number is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name)
-        self._check(self.libc.syscall(self.ctypes.c_long(number), *arguments), name)
+        return self._check(self.libc.syscall(self.ctypes.c_long(number), *arguments), name)
 
     def unshare(self, flags):
         """unshare(2); EINVAL where this process has threads."""
@@ -1003,6 +1008,18 @@ class Kernel:
         numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
         self._check(self.libc.prctl(self.ctypes.c_int(option), *numbers), what)
 
+    def birth_time(self, descriptor):
+        """When an open file was made, in nanoseconds; 0 where that is not known. statx(2), STATX_BTIME"""
+        buffer = self.ctypes.create_string_buffer(256)
+        try:
+            self._syscall("statx", self.ctypes.c_int(descriptor), b"", self.ctypes.c_int(0x1000),      # AT_EMPTY_PATH
+                          self.ctypes.c_uint(0x800), buffer)
+        except OSError:
+            return 0
+        mask, seconds, rest = (int.from_bytes(buffer.raw[begin:end], sys.byteorder)
+                               for begin, end in ((0, 4), (80, 88), (88, 92)))
+        return seconds * 10 ** 9 + rest if mask & 0x800 else 0
+
     def let_look(self, may_look):
         """Whether other processes of the caller may look into this one, and through it at its root and what it has
         open; execve(2) allows it again. PR_SET_DUMPABLE(2const)"""
@@ -1018,12 +1035,13 @@ class Kernel:
         if os.getppid() != parent:
             os._exit(125)
 
-    def answer_calls(self, names, answer):
-        """From now on the named system calls answer `answer`, in this process and all that come from it."""
-        program = self.calls.filter(names, answer)
+    def answer_calls(self, names, answer, told=()):
+        """From now on the named system calls answer `answer`, in this process and all that come from it. Those `told`
+        wait for who listens at the descriptor that is returned then, since Linux 5.0."""
+        program = self.calls.filter(names, answer, told)
         if not program:
             say.debug("system calls of this machine are not known, none is filtered")
-            return
+            return None
         ctypes, width = self.ctypes, self.ctypes.sizeof(self.ctypes.c_void_p)
         buffer = ctypes.create_string_buffer(program, len(program))
         # struct sock_fprog, by hand: for a Structure Python 3.14 imports a module, which a container's root hides
@@ -1031,7 +1049,17 @@ class Kernel:
         words += ctypes.addressof(buffer).to_bytes(width, sys.byteorder)
         structure = ctypes.create_string_buffer(words, len(words))
         self._prctl("PR_SET_NO_NEW_PRIVS", 38, 1)
-        self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
+        if not told:
+            self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
+            return None
+        try:        # since Linux 5.19 no signal interrupts what waits
+            return self._listen(0x28, structure)
+        except OSError:
+            return self._listen(0x08, structure)
+
+    def _listen(self, flags, structure):
+        """seccomp(2), SECCOMP_SET_MODE_FILTER"""
+        return self._syscall("seccomp", self.ctypes.c_uint(1), self.ctypes.c_uint(flags), structure)
 
     def refuse_typing(self):
         """Nothing from here on types what the user's shell, on the same terminal, would read after the command; kernels
@@ -1175,12 +1203,12 @@ class Invocation:
         return CommandNotExecutableError("%s: %s" % (self.path, error.strerror))
 
 
-def leave_session(kept):
+def leave_session(*kept):
     """Be in a session of its own, with no descriptor of those so far but `kept`: whoever waits for the end of our
     output does not wait for this process, and nothing that a terminal sends reaches it."""
     os.setsid()
     for number in map(int, os.listdir("/proc/self/fd")):
-        if number != kept:
+        if number not in kept:
             try:
                 os.close(number)
             except OSError:         # the one that listed them
@@ -1233,6 +1261,76 @@ class Guard:
         os.kill(self.pid, 9)
         os.waitpid(self.pid, 0)
         os.close(self.writer)
+
+
+class CallWitness:
+    """A process beside this one and all that comes from it, which answers some of their system calls.
+    seccomp_unotify(2)"""
+
+    RECEIVE, SEND = 0xC0502100, 0xC0182101      # SECCOMP_IOCTL_NOTIF_RECV and _SEND
+
+    def __init__(self, kernel, answer, kept):
+        """answer(proc, pid, arch, number, words) gives the errno that a call fails with, 0 for none: `proc` is a
+        descriptor of /proc, `words` are its arguments. `kept` is one that it needs. Where a container's root hides
+        modules afterwards, this comes before."""
+        import fcntl
+        import select
+        self.ioctl, self.poll = fcntl.ioctl, select.poll
+        self.socket = quick_module("socket")
+        self.kernel = kernel
+        self.answer = answer
+        self.kept = kept
+
+    def begin(self, names, told):
+        """From now on the named calls of this process, which is about to become a program, answer 0, and those `told`
+        what the witness says; OSError where nobody can be told."""
+        ours, theirs = self.socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                if os.fork() == 0:          # the program must have no child that it does not know
+                    self._watch(theirs)
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        theirs.close()
+        try:
+            if not ours.recv(1):
+                raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), "the witness")
+            listener = self.kernel.answer_calls(names, 0, told)
+            if listener is not None:
+                ours.sendmsg([b"."], [(self.socket.SOL_SOCKET, self.socket.SCM_RIGHTS,
+                                       listener.to_bytes(4, sys.byteorder))])
+                os.close(listener)
+        finally:
+            ours.close()
+
+    def _watch(self, starter):
+        """The life of the witness, which ends with the last process that it answers."""
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        leave_session(starter.fileno(), self.kept, proc)
+        starter.sendall(b".")
+        rights = starter.recvmsg(1, self.socket.CMSG_SPACE(4))[1]
+        starter.close()
+        if not rights:
+            return
+        self.kernel.end_with_parent(os.getppid(), 9)        # of who adopted us: before Linux 5.9 no end is told below
+        listener, poll = int.from_bytes(rights[0][2], sys.byteorder), self.poll()
+        poll.register(listener, 1)          # POLLIN
+        while poll.poll()[0][1] & 1:
+            try:
+                self._answer_one(proc, listener)
+            except FileNotFoundError:       # who called has been killed meanwhile
+                pass
+
+    def _answer_one(self, proc, listener):
+        call = bytearray(80)            # struct seccomp_notif
+        self.ioctl(listener, self.RECEIVE, call)
+        pid, number, arch = (int.from_bytes(call[place:place + 4], sys.byteorder) for place in (8, 16, 20))
+        words = [int.from_bytes(call[place:place + 8], sys.byteorder) for place in range(32, 80, 8)]
+        error = -self.answer(proc, pid, arch, number, words)
+        self.ioctl(listener, self.SEND,
+                   bytes(call[:8]) + bytes(8) + error.to_bytes(4, sys.byteorder, signed=True) + bytes(4))
 
 
 class Supervisor:
@@ -1497,7 +1595,7 @@ class Guardian(Supervisor):
             pid = os.fork()
             if pid:
                 if self.is_apart:
-                    leave_session(-1)
+                    leave_session()
                 return self._wait_for(pid)
             self.kernel.end_with_parent(guardian, self.signal.SIGTERM)
         finally:
@@ -9398,6 +9496,7 @@ class RunSpec:
         self.memory_mounts = []
         self.step = None            # the JobStep that it is a rank of
         self.is_in_background = False
+        self.owner_notes = None     # OwnerNotes, where it counts to whom the command gives files
 
     @property
     def view(self):
@@ -10688,6 +10787,115 @@ def make_ephemeral(kernel, root, place):
     return os.path.join(place or root, MERGED)
 
 
+class OwnerNotes:
+    """To whom a command gives what by chown(2), where that is emulated and changes nothing, in a `with` block.
+
+    They are lines in a file that has no name, each of a device, an inode, the time of its birth, as inodes are used
+    again, a user and a group.
+    """
+
+    SAME = 0xFFFFFFFF       # an id that is left as it is
+    SET_IDS = stat.S_ISUID | stat.S_ISGID
+
+    def __enter__(self):
+        self.file = unnamed_file(b"")
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def add(self, kernel, descriptor, user, group):
+        """An open file is given to a user and a group, which takes its set-id bits away. chown(2)"""
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_mode & self.SET_IDS:
+            set_mode("/proc/self/fd/%d" % descriptor, stat.S_IMODE(status.st_mode) & ~self.SET_IDS)
+        numbers = status.st_dev, status.st_ino, kernel.birth_time(descriptor), user, group
+        write_all(self.file.fileno(), b"%d %d %d %d %d\n" % numbers)
+
+    def _owners(self):
+        """{(device, inode): (time of birth, user, group)}"""
+        found = {}
+        self.file.seek(0)
+        for device, inode, birth, user, group in (map(int, line.split()) for line in self.file):
+            known = found.get((device, inode))
+            if not known or known[0] != birth:
+                known = birth, self.SAME, self.SAME
+            found[device, inode] = (birth, known[1] if user == self.SAME else user,
+                                    known[2] if group == self.SAME else group)
+        return found
+
+    def origins(self, tree, before):
+        """Origins, see LayerUnpacker, of what is in an OpenTree and has another owner than it has `before`."""
+        kernel, owners, found = Kernel(), self._owners(), {}
+        for relative, status, directory, name in tree.walk() if owners else ():
+            birth, user, group = owners.get((status.st_dev, status.st_ino), (0, self.SAME, self.SAME))
+            mode, *known = before.get(relative, (stat.S_IMODE(status.st_mode), 0, 0))
+            owner = [old if new == self.SAME else new for old, new in zip(known, (user, group))]
+            if owner != known:
+                if stat.S_ISREG(status.st_mode):
+                    mode = mode & ~self.SET_IDS | status.st_mode & self.SET_IDS
+                with Closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as descriptor:
+                    if kernel.birth_time(descriptor) == birth:
+                        found[relative] = (mode,) + tuple(owner)
+        return found
+
+
+class OwnerWitness(CallWitness):
+    """The witness of chown(2) and the like, by a command whose root is emulated: it notes what is given to whom."""
+
+    CALLS = tuple(name for name in EMULATED_CALLS if "chown" in name)
+    HERE, IS_LINK, IS_ITSELF = -100, 0x100, 0x1000      # AT_FDCWD, AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH
+    LONGEST = 4096      # bytes of a path
+
+    def __init__(self, kernel, notes):
+        super().__init__(kernel, self._note, notes.file.fileno())
+        self.notes = notes
+        # The kind of each call, and the bits of its ids: the older ones of machines of 32 bits have few
+        self.kinds = {(arch, numbers[name]): (name.replace("32", ""), 0xFFFF if name + "32" in numbers else 0xFFFFFFFF)
+                      for arch, numbers in kernel.calls.tables for name in self.CALLS if name in numbers}
+
+    def _note(self, proc, pid, arch, number, words):
+        """Note one call, or find out why it fails; nothing is noted of who cannot be looked into."""
+        kind, bits = self.kinds[arch, number]
+        place, path, flags = self.HERE, b"", {"fchown": self.IS_ITSELF, "lchown": self.IS_LINK}.get(kind, 0)
+        if kind in ("fchown", "fchownat"):
+            place = (words.pop(0) + (1 << 31)) % (1 << 32) - (1 << 31)      # an int
+        try:
+            if kind != "fchown":
+                path = self._text(proc, pid, words.pop(0))
+            start, path = self._start(proc, pid, place, path)
+        except (OSError, OverflowError):        # it has ended, or lets nobody look, or the address is none
+            return 0
+        owner = [self.notes.SAME if word & bits == bits else word & bits for word in words[:2]]
+        with Closing(start):
+            try:
+                self._add(start, path, words[2] if kind == "fchownat" else flags, owner)
+            except OSError as error:
+                return error.errno
+        return 0
+
+    def _add(self, start, path, flags, owner):
+        if not path and flags & self.IS_ITSELF:
+            self.notes.add(self.kernel, start, *owner)
+            return
+        how = os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if flags & self.IS_LINK else 0)
+        with Closing(os.open(path, how, dir_fd=start)) as file:
+            self.notes.add(self.kernel, file, *owner)
+
+    def _text(self, proc, pid, address):
+        """What is at an address of a process, to the first NUL."""
+        with Closing(os.open("%d/mem" % pid, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)) as memory:
+            return os.pread(memory, self.LONGEST, address).partition(b"\0")[0]
+
+    def _start(self, proc, pid, place, path):
+        """(a descriptor, the path from there) for a path of a process, which begins at a descriptor of that."""
+        if path.startswith(b"/proc/self/"):
+            path = b"/proc/%d/%s" % (pid, path[len(b"/proc/self/"):])
+        word = "root" if path.startswith(b"/") else "cwd" if place == self.HERE else "fd/%d" % place
+        start = os.open("%d/%s" % (pid, word), os.O_PATH | os.O_CLOEXEC, dir_fd=proc)
+        return start, path.lstrip(b"/") or b"." if word == "root" else path
+
+
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
@@ -10706,6 +10914,7 @@ class NamespaceEngine(Engine):
         """Move this process into the container; every step is checked, so it arrives or fails."""
         keep_directories()
         kernel = Kernel()
+        witness = OwnerWitness(kernel, spec.owner_notes) if spec.owner_notes else None
         try:
             if spec.step:
                 self._join(kernel, spec, environment)
@@ -10717,9 +10926,19 @@ class NamespaceEngine(Engine):
             environment.update(variables_of_emulation(spec, GuestTree("")))
             kernel.refuse_typing()
             if spec.account.uid == 0:
-                kernel.answer_calls(EMULATED_CALLS, 0)
+                self._emulate_root(kernel, witness)
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
+
+    @staticmethod
+    def _emulate_root(kernel, witness):
+        try:
+            if witness:
+                witness.begin(EMULATED_CALLS, witness.CALLS)
+                return
+        except OSError as error:
+            say.debug("to whom files are given is not noted: %s: %s" % (error.filename, error.strerror))
+        kernel.answer_calls(EMULATED_CALLS, 0)
 
     def _join(self, kernel, spec, environment):
         """The ranks of a job on this node are in the same namespaces; one that cannot be is warned, and alone."""
@@ -14860,6 +15079,7 @@ class StageTree:
         new = [name for name in changes if changes[name] == "A"] if any(owner) else []
         self.origins.update((name, (mended.get(name, stat.S_IMODE(entries[name][0])),) + owner) for name in new)
         self.origins.update(given)
+        changes.update((name, "C") for name in given if name in entries and name not in changes)
         if not changes:
             return None
         layer = NewLayer(context.blobs.new())
@@ -15363,7 +15583,13 @@ class RunStep:
         return request
 
     def act(self, tree):
-        """Execute it in a StageTree, as run does; EngineError where it fails."""
+        """What it does to a StageTree; origins of what it has given to others, see LayerUnpacker."""
+        with OwnerNotes() as notes:
+            self._execute(tree, notes)
+            return notes.origins(OpenTree(tree.root), tree.origins)
+
+    def _execute(self, tree, notes):
+        """Execute it as run does; EngineError where it fails."""
         context, container = self.build.context, Container(tree.new.path)
         log = self.build.files.new_place() + "/log" if say.level < Say.INFO else ""
         request = self._request()
@@ -15371,6 +15597,7 @@ class RunStep:
             spec = build_spec(context, tree.root, ImageConfig(self.stage.document), self._words(request), request)
             stubs = [tree.guest.resolve(mount.guest) for mount in spec.mounts + spec.memory_mounts] + [APT_CONFIG]
             self.owner = spec.account.uid, spec.account.gid
+            spec.owner_notes = notes
             with StepOutput(log):
                 status = run_in_tree(context, spec, self.build.mode, self.stage.name, request, container)
         except EngineError as error:        # its exit status is for run, and here is no CONTAINER
@@ -15386,7 +15613,6 @@ class RunStep:
         if status:
             raise EngineError("RUN ended with exit status %d" % status,
                               "what came before is kept: the next build goes on here")
-        return {}
 
 
 class Build:
@@ -16910,7 +17136,7 @@ def command_build(context, arguments):
 
     CONTEXT is the directory that COPY takes files from, or - where there is none, and the Dockerfile comes by standard
     input. Each RUN, COPY and ADD makes a layer, which later builds take again as long as nothing before it changes. RUN
-    is run as by run, where no other mode is set in N1 or P1: a chown in it is forgotten in the image.
+    is run as by run, where no other mode is set in N1 or P1; a chown in it counts in N1 alone.
     """
     arguments.platform = given_platform(arguments)
     tell_left_out(arguments, BUILD_OMISSIONS)

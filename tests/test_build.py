@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -223,6 +224,132 @@ def test_places_of_mounts_behind_links(moded):
     moded.build("FROM base:1\nRUN ln -s /opt /link\nRUN --mount=type=secret,id=s,target=/link/a/b "
                 "--mount=target=/link/c cat /link/a/b > /out\n", "--secret=id=s,src=%s" % (moded.context / "secret"))
     assert moded.names() == [["link"], ["out"]]
+
+
+def test_what_run_gives_away(shop, broken_modes):
+    """Seen by the system call alone, in the image all the same: for what earlier layers have too, under new names, by
+    ids that are large; a name that is taken again is another file's."""
+    working("N1", broken_modes)
+    shop.write(a="a", Dockerfile="FROM base:1\nRUN mkdir -p /srv/d && touch /srv/d/a /srv/b && ln -s b /srv/link && "
+               "chown -R 1000:1000 /srv && chown -h 8:9 /srv/link && chown 7 /etc/passwd && stat -c %u /srv/b\n"
+               "COPY --chown=5:6 --chmod=4755 a /srv/c\n"
+               "RUN chown 0:0 /srv/d/a; chown 4294967000:3000000 /srv/b; chown 5:6 /srv/c; "
+               "chown 1 /etc/missing || touch /refused; touch /x; chown 1 /x; rm /x; touch /y\n"
+               "RUN touch /new; chown 3 /new; mv /new /srv/moved; chmod 0 /srv/moved; ln /srv/moved /hard\n"
+               "USER green\nRUN touch /tmp/own; chown 3 /tmp/own || true\n")
+    result = shop.build()
+    assert "RUN mkdir" in result.err and "\n0\n" in result.err
+    found = [{member.name: (member.uid, member.gid) for member in layer} for layer in shop.layers()]
+    assert found[0] == {"etc/passwd": (7, 0), "srv": (1000, 1000), "srv/d": (1000, 1000), "srv/d/a": (1000, 1000),
+                        "srv/b": (1000, 1000), "srv/link": (8, 9)}
+    assert found[2] == {"srv/d/a": (0, 0), "srv/b": (4294967000, 3000000), "refused": (0, 0), "y": (0, 0)}
+    assert found[3] == {"srv": (1000, 1000), "srv/moved": (3, 0), "hard": (3, 0)}
+    assert found[4]["tmp/own"] == (1000, 1001)
+    assert shop.shown("cat", "/etc/passwd").startswith("root:")
+
+
+GIVER = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void told(const char *what, long result) { printf("%s %s\n", what, result ? strerror(errno) : "done"); }
+
+int main(void)
+{
+    setbuf(stdout, NULL);
+    mkdir("/d", 0755);
+    chdir("/d");
+    const char *names[] = {"1", "2", "3", "4", "5", "6", "7", "8"};
+    int files[8], directory = open("/d", O_RDONLY);
+    for (int number = 0; number < 8; number++)
+        files[number] = open(names[number], O_RDWR | O_CREAT, 0644);
+    symlink("/d/1", "link");
+    told("relative", syscall(SYS_chown, "1", 1, -1));
+    told("keeps", syscall(SYS_chown, "link", -1, 2));
+    told("link", syscall(SYS_lchown, "/d/link", 3, 3));
+    told("open", syscall(SYS_fchown, files[1], 4, 4));
+    told("here", syscall(SYS_fchownat, AT_FDCWD, "3", 5, 5, 0));
+    told("below", syscall(SYS_fchownat, directory, "4", 6, 6, AT_SYMLINK_NOFOLLOW));
+    told("itself", syscall(SYS_fchownat, files[4], "", 7, 7, AT_EMPTY_PATH));
+    told("empty", syscall(SYS_fchownat, files[4], "", 8, 8, 0));
+    told("missing", syscall(SYS_chown, "/d/1/none", 9, 9));
+    char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(pages + 4096, 4096);
+    told("edge", syscall(SYS_chown, strcpy(pages + 4096 - 5, "/d/6"), 10, 10));
+    char path[40];
+    sprintf(path, "/proc/self/fd/%d", files[6]);
+    told("proc", syscall(SYS_chown, path, 11, 11));
+    told("nowhere", syscall(SYS_chown, (char *)-1, 12, 12));
+    if (fork() == 0) {
+        chroot("/d");
+        told("root", syscall(SYS_chown, "/8", 13, 13));
+        return 0;
+    }
+    wait(NULL);
+    return 0;
+}
+"""
+
+
+def test_set_id_bits_go_with_the_owner(shop, broken_modes):
+    """As chown(2) has it: of what the image had, and of what RUN has made."""
+    working("N1", broken_modes)
+    shop.write(a="a")
+    shop.build("FROM base:1\nCOPY --chmod=6755 a /had\nCOPY --chmod=6755 a /kept\nCOPY --chmod=6755 a /again\n"
+               "RUN touch /made /later; chmod 4755 /made; chown 5 /made /had /again; chown 5 /later; chmod 4755 /later; "
+               "chmod 4755 /again; mkdir -m 2770 /d; chown 5 /d\n")
+    assert {member.name: (oct(member.mode), member.uid) for member in list(shop.layers())[-1]} == {
+        "made": ("0o755", 5), "had": ("0o755", 5), "later": ("0o4755", 5), "again": ("0o4755", 5),
+        "d": ("0o2770", 5)}
+
+
+def test_what_each_call_gives_away(shop, broken_modes):
+    need("gcc")
+    working("N1", broken_modes)
+    shop.write(**{"giver_dot_c": GIVER})
+    subprocess.check_call(["gcc", "-static", "-w", "-o", str(shop.context / "giver"), str(shop.context / "giver.c")])
+    shop.build("FROM base:1\nCOPY giver /\nRUN /giver > /told\n")
+    assert shop.shown("cat", "/told").splitlines() == [
+        "relative done", "keeps done", "link done", "open done", "here done", "below done", "itself done",
+        "empty No such file or directory", "missing Not a directory", "edge done", "proc done", "nowhere done",
+        "root done"]
+    found = {member.name: (member.uid, member.gid) for member in list(shop.layers())[-1]}
+    assert found == {"told": (0, 0), "d": (0, 0), "d/1": (1, 2), "d/link": (3, 3), "d/2": (4, 4), "d/3": (5, 5),
+                     "d/4": (6, 6), "d/5": (7, 7), "d/6": (10, 10), "d/7": (11, 11), "d/8": (13, 13)}
+
+
+# A filter of its own that somebody listens to: Linux takes no second one
+LISTENED = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+buffer = ctypes.create_string_buffer(bytes.fromhex("06000000" "0000ff7f"), 8)
+words = (1).to_bytes(8, sys.byteorder) + ctypes.addressof(buffer).to_bytes(8, sys.byteorder)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+listener = libc.syscall(int(sys.argv[1]), 1, 8, ctypes.create_string_buffer(words, 16))
+assert listener >= 0, ctypes.get_errno()
+os.set_inheritable(listener, True)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_where_nobody_can_be_told(shop, broken_modes):
+    """RUN goes on, and chown is forgotten."""
+    working("N1", broken_modes)
+    number = program_under_test.SystemCalls(program_under_test.Host().machine).number("seccomp")
+    shop.write(Dockerfile="FROM base:1\nRUN touch /a; chown 5 /a && echo gone on\n")
+    entry = [sys.executable, "-c", LISTENED, str(number)] + shop.program.entry
+    result = Program(shop.program.home, entry).ok("-D", "build", "-t", NAME, shop.context)
+    assert "to whom files are given is not noted: seccomp: Device or resource busy" in result.err
+    assert "\ngone on\n" in result.err
+    assert [(member.name, member.uid) for member in next(shop.layers())] == [("a", 0)]
 
 
 def test_output_goes_back_where_it_went():
