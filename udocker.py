@@ -10791,11 +10791,16 @@ class OwnerNotes:
     """To whom a command gives what by chown(2), where that is emulated and changes nothing, in a `with` block.
 
     They are lines in a file that has no name, each of a device, an inode, the time of its birth, as inodes are used
-    again, a user and a group.
+    again, whether that is in this block, a user and a group. As everything seems to be root's, who gives a new file to
+    root may just do to it as to another one, in whose place it comes, and that keeps the owner that it has in an image.
     """
 
     SAME = 0xFFFFFFFF       # an id that is left as it is
     SET_IDS = stat.S_ISUID | stat.S_ISGID
+
+    def __init__(self, began):
+        """`began` is the time of the block, as the file system tells it, in nanoseconds."""
+        self.began = began
 
     def __enter__(self):
         self.file = unnamed_file(b"")
@@ -10809,19 +10814,21 @@ class OwnerNotes:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode) and status.st_mode & self.SET_IDS:
             set_mode("/proc/self/fd/%d" % descriptor, stat.S_IMODE(status.st_mode) & ~self.SET_IDS)
-        numbers = status.st_dev, status.st_ino, kernel.birth_time(descriptor), user, group
-        write_all(self.file.fileno(), b"%d %d %d %d %d\n" % numbers)
+        birth = kernel.birth_time(descriptor)
+        is_new = (birth or status.st_ctime_ns) >= self.began
+        numbers = status.st_dev, status.st_ino, birth, is_new, user, group
+        write_all(self.file.fileno(), b"%d %d %d %d %d %d\n" % numbers)
 
     def _owners(self):
         """{(device, inode): (time of birth, user, group)}"""
         found = {}
         self.file.seek(0)
-        for device, inode, birth, user, group in (map(int, line.split()) for line in self.file):
-            known = found.get((device, inode))
-            if not known or known[0] != birth:
-                known = birth, self.SAME, self.SAME
-            found[device, inode] = (birth, known[1] if user == self.SAME else user,
-                                    known[2] if group == self.SAME else group)
+        for device, inode, birth, is_new, *owner in (map(int, line.split()) for line in self.file):
+            known = found.get((device, inode), (None,))
+            known = known[1:] if known[0] == birth else (self.SAME, self.SAME)
+            found[device, inode] = (birth,) + tuple(
+                old if new == self.SAME or is_new and new == 0 and old == self.SAME else new
+                for old, new in zip(known, owner))
         return found
 
     def origins(self, tree, before):
@@ -15584,7 +15591,7 @@ class RunStep:
 
     def act(self, tree):
         """What it does to a StageTree; origins of what it has given to others, see LayerUnpacker."""
-        with OwnerNotes() as notes:
+        with OwnerNotes(os.stat(self.build.files.new_place()).st_ctime_ns) as notes:
             self._execute(tree, notes)
             return notes.origins(OpenTree(tree.root), tree.origins)
 

@@ -299,13 +299,27 @@ int main(void)
 """
 
 
+def test_what_comes_in_the_place_of_a_file(shop, broken_modes):
+    """It keeps the owner that the file has in the image, where who replaces it has seen root there, as sed -i does;
+    what it is given to else counts."""
+    working("N1", broken_modes)
+    shop.write(a="a\n")
+    shop.build("FROM base:1\nCOPY --chown=5:6 a /1\nCOPY --chown=5:6 a /2\nCOPY --chown=5:6 a /3\n"
+               "COPY --chown=5:6 a /4\n"
+               "RUN sed -i s/a/b/ /1; chown 0:0 /2; echo c > /new; chown 0:7 /new; mv /new /3; "
+               "echo d > /new; chown 8:8 /new; chown 0:0 /new; mv /new /4\n")
+    assert {member.name: (member.uid, member.gid) for member in list(shop.layers())[-1]} == {
+        "1": (5, 6), "2": (0, 0), "3": (5, 7), "4": (0, 0)}
+    assert shop.shown("cat", "/1", "/3") == "b\nc\n"
+
+
 def test_set_id_bits_go_with_the_owner(shop, broken_modes):
     """As chown(2) has it: of what the image had, and of what RUN has made."""
     working("N1", broken_modes)
     shop.write(a="a")
     shop.build("FROM base:1\nCOPY --chmod=6755 a /had\nCOPY --chmod=6755 a /kept\nCOPY --chmod=6755 a /again\n"
-               "RUN touch /made /later; chmod 4755 /made; chown 5 /made /had /again; chown 5 /later; chmod 4755 /later; "
-               "chmod 4755 /again; mkdir -m 2770 /d; chown 5 /d\n")
+               "RUN touch /made /later; chmod 4755 /made; chown 5 /made /had /again /later; "
+               "chmod 4755 /later /again; mkdir -m 2770 /d; chown 5 /d\n")
     assert {member.name: (oct(member.mode), member.uid) for member in list(shop.layers())[-1]} == {
         "made": ("0o755", 5), "had": ("0o755", 5), "later": ("0o4755", 5), "again": ("0o4755", 5),
         "d": ("0o2770", 5)}
