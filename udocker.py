@@ -3474,6 +3474,28 @@ def listed_words(text):
     return found if len(strings_of(found)) == len(found) else None
 
 
+def edited_value(value, operator, text):
+    """What ${NAME#PATTERN} and its like, the text being what follows the operator, make of the value of a variable."""
+    import re
+    known, tokens = {"*": ".*", "?": "."}, r"\\.|."
+
+    def expression(pattern):
+        found = [known.get(token) or re.escape(token[-1]) for token in re.findall(tokens, pattern, re.DOTALL)]
+        return re.compile("".join(found), re.DOTALL)
+
+    if operator[0] == "/":
+        pattern, new = re.fullmatch(r"((?:\\.|[^\\/])*)/?(.*)", text, re.DOTALL).groups()
+        new = re.sub(r"\\(.)", r"\1", new, flags=re.DOTALL)
+        return expression(pattern).sub(lambda _: new, value, count=len(operator) % 2) if pattern else value
+    is_end, matches, places = operator[0] == "%", expression(text).fullmatch, range(len(value) + 1)
+    if is_end == (len(operator) == 1):      # the shortest end, or the longest beginning, is the last one
+        places = reversed(places)
+    for place in places:
+        if matches(value, place) if is_end else matches(value, 0, place):
+            return value[:place] if is_end else value[place:]
+    return value
+
+
 class DockerfileText:
     """A text of a Dockerfile, with the values of the variables in it. DocumentError where a quote or a variable has no
     end."""
@@ -3527,7 +3549,7 @@ class DockerfileText:
         if plain:
             self.place = plain.end()
             return self.values.get(plain.group(), "")
-        braced = re.compile(r"\{(\w+)(:?[-+?]|)", re.ASCII).match(self.text, self.place)
+        braced = re.compile(r"\{(\w+)(:?[-+?]|##?|%%?|//?|)", re.ASCII).match(self.text, self.place)
         if not braced:
             return "$"
         (name, operator), start, self.place, depth = braced.groups(), braced.end(), braced.end(), 1
@@ -3536,11 +3558,14 @@ class DockerfileText:
         word = self.text[start:self.place - 1]
         if depth or word and not operator:
             raise DocumentError("$%s: a variable that cannot be understood" % self.text[braced.start():self.place],
-                                "there are ${NAME}, ${NAME:-WORD}, ${NAME:+WORD} and ${NAME:?WORD}")
+                                "there are ${NAME}, and with :-WORD, :+WORD, :?WORD, #PATTERN, %PATTERN or "
+                                "/PATTERN/WORD behind NAME")
         return self._substituted(name, operator, word)
 
     def _substituted(self, name, operator, word):
         value, kind = self.values.get(name), operator[-1:]
+        if kind and kind in "#%/":
+            return edited_value(value or "", operator, DockerfileText(word, self.values, "", "$").whole())
         is_set = bool(value) if operator[:1] == ":" else value is not None
         if kind and is_set == (kind == "+"):
             value = DockerfileText(word, self.values, self.quotes, self.escaped).whole()
@@ -3802,6 +3827,32 @@ class Dockerfile:
             found.append(HereDocument(name, bool(quote), bool(dash), self.lines[first:self.number]))
             self.number += 1
         return found
+
+
+def mode_change(text):
+    """A function that gives, of a mode and whether it is a directory's, what --chmod makes of it: octal digits, or what
+    chmod(1) knows. DocumentError where it is neither."""
+    import re
+    if re.fullmatch("[0-7]{1,4}", text):
+        return lambda mode, is_directory: int(text, 8)
+    clauses = [re.fullmatch("([ugoa]*)([-+=])([rwxXst]*|[ugo])", clause) for clause in text.split(",")]
+    if not all(clauses):
+        raise DocumentError("--chmod=%s: no mode" % text, "write it as in 755, or u=rwX,go=rX")
+    masks = {"u": 0o4700, "g": 0o2070, "o": 0o1007}
+    bits = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
+
+    def changed(mode, is_directory):
+        for who, operator, letters in (clause.groups() for clause in clauses):
+            mask = sum(masks[letter] for letter in ("ugo" if who in ("", "a") or "a" in who else set(who)))
+            copied = {"u": mode >> 6 & 7, "g": mode >> 3 & 7, "o": mode & 7,
+                      "X": 1 if is_directory or mode & 0o111 else 0}
+            value = 0
+            for letter in letters:
+                value |= mask & (bits[letter] if letter in bits else copied[letter] * 0o111)
+            mode = {"+": mode | value, "-": mode & ~value, "=": mode & ~mask | value}[operator]
+        return mode
+
+    return changed
 
 
 def path_pattern(text):
@@ -10814,10 +10865,25 @@ class OwnerNotes:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode) and status.st_mode & self.SET_IDS:
             set_mode("/proc/self/fd/%d" % descriptor, stat.S_IMODE(status.st_mode) & ~self.SET_IDS)
-        birth = kernel.birth_time(descriptor)
+        self._write(kernel, descriptor, user, group)
+
+    def _write(self, kernel, descriptor, user, group):
+        status, birth = os.fstat(descriptor), kernel.birth_time(descriptor)
         is_new = (birth or status.st_ctime_ns) >= self.began
         numbers = status.st_dev, status.st_ino, birth, is_new, user, group
         write_all(self.file.fileno(), b"%d %d %d %d %d %d\n" % numbers)
+
+    def add_all(self, root, origins):
+        """What is in a tree belongs to whom its origins say, also where it will have another name."""
+        kernel = Kernel()
+        for relative, (_, user, group) in origins.items():
+            if user or group:
+                try:
+                    file = os.open(os.path.join(root, relative), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                except OSError:         # it has gone
+                    continue
+                with Closing(file):
+                    self._write(kernel, file, user, group)
 
     def _owners(self):
         """{(device, inode): (time of birth, user, group)}"""
@@ -15284,9 +15350,9 @@ def read_secret(text, environment):
     return name, os.fsencode(environment[variable])
 
 
-def copy_into(tree, sources, guest, is_directory, mode, owner):
+def copy_into(tree, sources, guest, is_directory, change, owner):
     """Copy CopySources into a StageTree, to `guest` or, with `is_directory`, below it. Returns origins of what is new,
-    see LayerUnpacker; `mode` and `owner` (user, group) stand for those of the source where they are not None."""
+    see LayerUnpacker, with the modes that a mode_change() makes, and `owner` (user, group), where they are not None."""
     origins, target = {}, OpenTree(tree.root)
     for source in sources:
         place = tree.guest.resolve(guest).strip("/")
@@ -15305,10 +15371,13 @@ def copy_into(tree, sources, guest, is_directory, mode, owner):
             origin = source.origins.get(relative, (stat.S_IMODE(status.st_mode), 0, 0))
             if relative == source.start and source.is_directory:        # only what is in it is copied
                 origin = (0o755, 0, 0)
-            origins[name] = (origin[0] if mode is None else mode,) + (owner or origin[1:])
-            if mode is not None and not stat.S_ISLNK(status.st_mode):
+            mode = origin[0]
+            if change and not stat.S_ISLNK(status.st_mode):
+                mode = change(mode, stat.S_ISDIR(status.st_mode))
+                needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o400
                 with Closing(target.open(os.path.dirname(name))) as directory:
-                    set_mode(os.path.basename(name), mode & 0o777 | 0o400, directory)
+                    set_mode(os.path.basename(name), mode & 0o777 | needed, directory)
+            origins[name] = (mode,) + (owner or origin[1:])
     return origins
 
 
@@ -15428,8 +15497,7 @@ class CopyStep:
         self.patterns, self.target = words[:-1], words[-1]
         self.mode, self.chown = instruction.flag("chmod", values), instruction.flag("chown", values)
         self.is_add = instruction.name == "ADD"
-        if self.mode.strip("01234567") or len(self.mode) > 4:
-            raise DocumentError("--chmod=%s: no mode" % self.mode, "write it in octal digits, as in 755")
+        self.change = mode_change(self.mode) if self.mode else None
         other = instruction.flag("from", values)
         self.other = build.other(other, number) if other else None
         self.sources = [] if other else build.files.sources(instruction, self.patterns, values)
@@ -15453,7 +15521,7 @@ class CopyStep:
         guest = os.path.join(self.stage.run.get("WorkingDir") or "/", self.target)
         is_directory = (len(found) > 1 or os.path.basename(self.target) in ("", ".", "..")
                         or tree.guest.has_directory(guest))
-        return copy_into(tree, found, guest, is_directory, int(self.mode, 8) if self.mode else None,
+        return copy_into(tree, found, guest, is_directory, self.change,
                          owner_of(self.chown, tree.guest, host) if self.chown else None)
 
 
@@ -15592,6 +15660,7 @@ class RunStep:
     def act(self, tree):
         """What it does to a StageTree; origins of what it has given to others, see LayerUnpacker."""
         with OwnerNotes(os.stat(self.build.files.new_place()).st_ctime_ns) as notes:
+            notes.add_all(tree.root, tree.origins)
             self._execute(tree, notes)
             return notes.origins(OpenTree(tree.root), tree.origins)
 

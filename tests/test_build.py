@@ -313,6 +313,33 @@ def test_what_comes_in_the_place_of_a_file(shop, broken_modes):
     assert shop.shown("cat", "/1", "/3") == "b\nc\n"
 
 
+MODES = {"600": (0o600, 0o600), "u=rwX,go=rX": (0o644, 0o755), "a+x": (0o755, 0o755), "+x": (0o755, 0o755),
+         "go-r,u+s": (0o4600, 0o4711), "g=u": (0o664, 0o775), "o=,u-w": (0o440, 0o550), "ug+s,+t": (0o7644, 0o7755),
+         "=r": (0o444, 0o444), "o=g,g=": (0o604, 0o705)}
+
+
+@pytest.mark.parametrize("change", MODES)
+def test_chmod_of_a_copy(shop, change):
+    """Of files and directories, that in which they lie included."""
+    shop.write(d__e__f="f", d__g="g")
+    shop.build("FROM base:1\nCOPY --chmod=%s d /copied/\nCOPY d/g /copied/e/h\n" % change)
+    of_files, of_directories = MODES[change]
+    assert {member.name: member.mode for member in next(shop.layers())} == {
+        "copied": of_directories, "copied/e": of_directories, "copied/e/f": of_files, "copied/g": of_files}
+
+
+def test_what_gets_another_name(moded):
+    """It keeps its owner in each mode, and who is made in its place does not get it."""
+    moded.write(a__b="b", a__c="c")
+    moded.build("FROM base:1\nCOPY --chown=5:6 a /a\nRUN mv /a /srv/d; mv /srv/d/b /opt/e; rm /srv/d/c; "
+                "for name in 1 2 3 4 5 6 7 8 9; do touch /srv/d/$name; done\nRUN mv /srv/d /d\n")
+    first, second = list(moded.layers())[-2:]
+    owned = {member.name: (member.uid, member.gid) for member in first}
+    assert owned == {"srv": (0, 0), "opt": (0, 0), "srv/d": (5, 6), "opt/e": (5, 6), ".wh.a": (0, 0),
+                     **{"srv/d/%d" % number: (0, 0) for number in range(1, 10)}}
+    assert {member.name: member.uid for member in second}["d"] == 5
+
+
 def test_set_id_bits_go_with_the_owner(shop, broken_modes):
     """As chown(2) has it: of what the image had, and of what RUN has made."""
     working("N1", broken_modes)
@@ -734,6 +761,17 @@ def test_variables_and_quotes(text, words):
     assert program_under_test.DockerfileText(text, values).words() == words
 
 
+@pytest.mark.parametrize("text", [
+    "${V#v}", "${V##*.}", "${V#*.}", "${V%.*}", "${V%%.*}", "${V%%-*}", "${P##*/}", "${P%/*}", "${P/a/x}", "${V##}",
+    "${P//\\//_}", "${P/\\/a/}", "${V#w}", "${E#x}", "${U%x}", "${P%.???}", "${V/?/X}", "${V//./}", "${V%$N}",
+    "${V/1*/Z}", "${P//b}", "${V/.2.${N}/-}", "${V//\\*/x}", "${V/v/\\*}", "${V#v}${V%-*}"])
+def test_values_that_are_edited(text):
+    """As bash does it."""
+    values = {"V": "v1.2.3-rc.1", "P": "/a/b/c.tar.gz", "E": "", "N": "3"}
+    known = subprocess.check_output(["bash", "-c", "printf %%s \"%s\"" % text], env=dict(values, PATH=os.defpath))
+    assert program_under_test.DockerfileText(text, values).whole() == known.decode()
+
+
 @pytest.mark.parametrize("lines, value", [
     ("ENV V=1 W=$V", ""), ("ENV V=1\nENV W=${V}2", "12"), ('ENV W="$LAB"', "lab value"),
     ("ENV W two  words", "two  words"),
@@ -803,11 +841,11 @@ def test_a_build_without_a_name(shop):
     ("FROM base:1\n\nENV", "line 3: ENV: nothing follows"),
     ("FROM base:1\nENV A", "ENV A: cannot be understood"), ("FROM base:1\nENV A='x", "a quote has no end"),
     ("FROM base:1\nENV A=${B", "a variable that cannot be understood"), ("FROM a b", "FROM a b: cannot be understood"),
-    ("FROM base:1\nENV A=${B#x}", "cannot be understood"), ("FROM base:1\nENV A=${B:?no B}", "B: no B"),
+    ("FROM base:1\nENV A=${B!x}", "cannot be understood"), ("FROM base:1\nENV A=${B:?no B}", "B: no B"),
     ("FROM base:1\nCOPY a", "cannot be understood"), ("FROM base:1\nCOPY absent /", "absent: nothing has"),
     ("FROM base:1\nCOPY absent* /", "absent*: nothing has this name"), ("FROM base:1\nRUN", "RUN: nothing follows"),
     ("FROM base:1\nCOPY --from=absent a /", "absent"), ("FROM base:1\nCOPY --frm=x a /", "--frm: this flag is not"),
-    ("FROM base:1\nCOPY --chmod=u+x a /b", "no mode"), ("FROM base:1\nCOPY --chown=nobody-here a /b", "no such user"),
+    ("FROM base:1\nCOPY --chmod=u+q a /b", "no mode"), ("FROM base:1\nCOPY --chown=nobody-here a /b", "no such user"),
     ("FROM base:1\nCOPY a /etc/passwd/b", "/etc/passwd"), ("FROM base:1\nCOPY . /etc/passwd", "/etc/passwd"),
     ("FROM base:1\nRUN <<b\nx", "the here-document b has no end"),
     ("FROM base:1\nRUN --mount=type=ssh true", "only bind, cache"),
