@@ -7965,14 +7965,16 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # --- mounts -------------------------------------------------------------------------------------------
 
 class Mount:
-    """A host file or directory that appears inside; what is not required is left out where it cannot be."""
+    """A host file or directory that appears inside; what is not required is left out where it cannot be. Of a file that
+    a run makes for itself, `content` tells those that are the same."""
 
     # Besides ro and rw docker knows labels, propagation and consistency, none of which means anything here
     OPTIONS = {"ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", "private", "rprivate", "shared",
                "rshared", "slave", "rslave"}
 
-    def __init__(self, source, guest, is_read_only=False, is_required=True):
+    def __init__(self, source, guest, is_read_only=False, is_required=True, content=""):
         self.source = source
+        self.content = content
         self.guest = "/" + os.path.normpath(guest).lstrip("/")      # normpath() leaves two slashes as they are
         if self.guest == "/":
             raise UsageError("'%s:%s': nothing can be put over the container's root" % (source, guest),
@@ -9552,7 +9554,8 @@ class RunSpec:
     @property
     def view(self):
         """Text that is the same for those that see the same files under the same ids."""
-        mounts = ["%s:%s:%d" % (mount.real_source, mount.guest, mount.is_read_only) for mount in self.mounts]
+        mounts = ["%s:%s:%d" % (mount.content or mount.real_source, mount.guest, mount.is_read_only)
+                  for mount in self.mounts]
         mounts += ["%s:%s" % (mount.guest, mount.options) for mount in self.memory_mounts]
         return "\n".join([os.path.realpath(self.root), "%d:%d" % (self.account.uid, self.account.gid), self.host_name,
                           "%d%d" % (self.is_read_only, self.is_ephemeral)] + mounts)
@@ -14707,9 +14710,10 @@ def add_hosts(spec, lines, area):
         known = read_file("/etc/hosts")
     except OSError:
         known = b""
-    path = area.path + "/hosts"
-    write_atomic(path, known.rstrip(b"\n") + b"\n" + "".join(lines).encode("ascii"), 0o644)
-    spec.mounts = [mount for mount in spec.mounts if mount.guest != "/etc/hosts"] + [Mount(path, "/etc/hosts")]
+    path, content = area.path + "/hosts", known.rstrip(b"\n") + b"\n" + "".join(lines).encode("ascii")
+    write_atomic(path, content, 0o644)
+    own = Mount(path, "/etc/hosts", content=sha256_digest(content))
+    spec.mounts = [mount for mount in spec.mounts if mount.guest != "/etc/hosts"] + [own]
 
 
 def apply_limits(request):

@@ -392,26 +392,39 @@ SHOW = ["sh", "-c", "readlink /proc/self/ns/user; readlink /proc/self/ns/mnt; ex
 
 @pytest.fixture
 def ranks(namespace_box, tmp_path):
-    """Starts ranks as MPICH's launcher does: a function of volumes, one for each rank, that gives what each printed."""
-    def start(volumes, **env):
+    """Starts ranks as MPICH's launcher does: a function of options, of one rank each, that gives what each printed."""
+    def start(options, command=SHOW, **env):
         processes = [namespace_box.start(
-            "run", "-v", volume, "busybox", *SHOW, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
-            env=dict({"MPI_LOCALNRANKS": str(len(volumes)), "UDOCKER_TMPDIR": str(tmp_path)}, **env))
-            for volume in volumes]
+            "run", *option.split(), "busybox", *command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+            env=dict({"MPI_LOCALNRANKS": str(len(options)), "UDOCKER_TMPDIR": str(tmp_path)}, **env))
+            for option in options]
         return [process.communicate(timeout=60)[0].decode() for process in processes]
     return start
 
 
 def test_ranks_on_one_node_share_namespaces(ranks, tmp_path):
-    shown = ranks(["/tmp"] * 8)
+    shown = ranks(["--volume=/tmp"] * 8)
     assert len(set(shown)) == 1 and "user:[" in shown[0] and os.readlink("/proc/self/ns/user") not in shown[0]
     assert list(tmp_path.iterdir()) == [], "what held them has gone with the last one"
 
 
+@pytest.mark.parametrize("option", ["--hostname=node", "--add-host=far:10.1.2.3"])
+def test_ranks_share_their_hosts_file(ranks, tmp_path, option):
+    """Each makes one, and that of the first, who may end early, is the one that all see."""
+    meeting = tmp_path / "meeting"
+    command = ["sh", "-c", "readlink /proc/self/ns/mnt; uname -n; tail -n 1 /etc/hosts; touch /meeting/$$; "
+               "while test $(ls /meeting | wc -l) -lt 3; do sleep 0.02; done"]
+    for others, count in ([option] * 2, 1), ([option, "--add-host=other:10.1.2.4"], 2):
+        meeting.mkdir()
+        shown = ranks(["%s --volume=%s:/meeting" % (words, meeting) for words in [option] + others], command)
+        assert len(set(shown)) == count and ("\tfar" in shown[0] or "\nnode\n" in shown[0]), shown
+        shutil.rmtree(str(meeting))
+
+
 def test_ranks_with_other_volumes_are_apart(ranks, tmp_path):
-    first, second, third = ranks(["/tmp", "/tmp:/data", "/tmp"])
+    first, second, third = ranks(["--volume=/tmp", "--volume=/tmp:/data", "--volume=/tmp"])
     assert first == third != second
-    again = ranks(["/tmp", "/tmp:/data", "/tmp:/data"])
+    again = ranks(["--volume=/tmp", "--volume=/tmp:/data", "--volume=/tmp:/data"])
     assert again == [first, second, second] and list(tmp_path.iterdir()) == []
 
 
@@ -467,7 +480,7 @@ def test_a_rank_does_not_enter_what_poses_as_its_job(namespace_box, tmp_path):
 
 
 def test_a_single_rank_needs_nobody(ranks, tmp_path):
-    assert "user:[" in ranks(["/tmp"])[0] and list(tmp_path.iterdir()) == []
+    assert "user:[" in ranks(["--volume=/tmp"])[0] and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text, node, expected", [
