@@ -10844,20 +10844,22 @@ def make_ephemeral(kernel, root, place):
 class OwnerNotes:
     """To whom a command gives what by chown(2), where that is emulated and changes nothing, in a `with` block.
 
-    They are lines in a file that has no name, each of a device, an inode, the time of its birth, as inodes are used
-    again, whether that is in this block, a user and a group. As everything seems to be root's, who gives a new file to
-    root may just do to it as to another one, in whose place it comes, and that keeps the owner that it has in an image.
+    They are lines in a file, each of a device, an inode, the time of its birth, as inodes are used again, whether that
+    is in this block, a user and a group. As everything seems to be root's, who gives a new file to root may just do to
+    it as to another one, in whose place it comes, and that keeps the owner that it has in an image.
     """
 
     SAME = 0xFFFFFFFF       # an id that is left as it is
     SET_IDS = stat.S_ISUID | stat.S_ISGID
 
-    def __init__(self, began):
-        """`began` is the time of the block, as the file system tells it, in nanoseconds."""
-        self.began = began
+    def __init__(self, path):
+        """`path` is where the file is to be made, on the file system of what the command sees."""
+        self.path = path
 
     def __enter__(self):
-        self.file = unnamed_file(b"")
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.began = os.fstat(descriptor).st_ctime_ns
+        self.file = os.fdopen(descriptor, "r+b")
         return self
 
     def __exit__(self, *_):
@@ -15663,7 +15665,7 @@ class RunStep:
 
     def act(self, tree):
         """What it does to a StageTree; origins of what it has given to others, see LayerUnpacker."""
-        with OwnerNotes(os.stat(self.build.files.new_place()).st_ctime_ns) as notes:
+        with OwnerNotes(self.build.files.new_place() + "/owners") as notes:
             notes.add_all(tree.root, tree.origins)
             self._execute(tree, notes)
             return notes.origins(OpenTree(tree.root), tree.origins)
