@@ -828,14 +828,16 @@ class SystemCalls:
     """
 
     NEW = {         # the same everywhere since Linux 5.1
-        "io_uring_setup": 425, "open_tree": 428, "clone3": 435, "openat2": 437, "faccessat2": 439, "mount_setattr": 442,
+        "io_uring_setup": 425, "open_tree": 428, "pidfd_open": 434, "clone3": 435, "openat2": 437, "pidfd_getfd": 438,
+        "faccessat2": 439, "mount_setattr": 442,
         "fchmodat2": 452, "setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466,
         "open_tree_attr": 467, "file_getattr": 468, "file_setattr": 469,
     }
     GENERIC = dict(NEW, **{
         "mknodat": 33, "pivot_root": 41, "fchownat": 54, "fchown": 55, "capset": 91, "setregid": 143, "setgid": 144,
         "setreuid": 145, "setuid": 146, "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152,
-        "setgroups": 159, "prctl": 167, "seccomp": 277, "execveat": 281, "statx": 291, "ioctl": 29,
+        "setgroups": 159, "prctl": 167, "seccomp": 277, "execveat": 281, "statx": 291, "ioctl": 29, "bind": 200,
+        "connect": 203,
     })
     OLD_32_BIT = dict(NEW, **{
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
@@ -848,15 +850,17 @@ class SystemCalls:
         "chown": 92, "fchown": 93, "lchown": 94, "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114,
         "setgroups": 116, "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
         "mknod": 133, "pivot_root": 155, "mknodat": 259, "fchownat": 260, "execveat": 322, "statx": 332,
-        "ioctl": 16, "prctl": 157, "seccomp": 317,
+        "ioctl": 16, "prctl": 157, "seccomp": 317, "connect": 42, "bind": 49,
     })
-    I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, seccomp=354, execveat=358, statx=383)
-    ARM = dict(OLD_32_BIT, pivot_root=218, mknodat=324, fchownat=325, seccomp=383, execveat=387, statx=397)
+    I386 = dict(OLD_32_BIT, pivot_root=217, mknodat=297, fchownat=298, seccomp=354, execveat=358, bind=361, connect=362,
+                statx=383)
+    ARM = dict(OLD_32_BIT, pivot_root=218, bind=282, connect=283, mknodat=324, fchownat=325, seccomp=383, execveat=387,
+               statx=397)
     PPC64 = dict(NEW, **{
         "mknod": 14, "lchown": 16, "setuid": 23, "setgid": 46, "setreuid": 70, "setregid": 71, "setgroups": 81,
         "fchown": 95, "setfsuid": 138, "setfsgid": 139, "setresuid": 164, "setresgid": 169, "chown": 181,
         "capset": 184, "pivot_root": 203, "mknodat": 288, "fchownat": 289, "execveat": 362, "statx": 383,
-        "ioctl": 54, "prctl": 171, "seccomp": 358,
+        "ioctl": 54, "prctl": 171, "seccomp": 358, "bind": 327, "connect": 328,
     })
     # By e_machine of ELF files
     TABLES = {3: (0x40000003, I386), 21: (0xC0000015, PPC64), 40: (0x40000028, ARM), 62: (0xC000003E, X86_64),
@@ -1007,6 +1011,15 @@ class Kernel:
     def _prctl(self, what, option, *arguments):
         numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
         self._check(self.libc.prctl(self.ctypes.c_int(option), *numbers), what)
+
+    def descriptor_of(self, pid, number):
+        """A descriptor of our own of what is open in another process of the caller, since Linux 5.6. pidfd_getfd(2)"""
+        process = self._syscall("pidfd_open", self.ctypes.c_int(pid), self.ctypes.c_uint(0))
+        try:
+            return self._syscall("pidfd_getfd", self.ctypes.c_int(process), self.ctypes.c_int(number),
+                                 self.ctypes.c_uint(0))
+        finally:
+            os.close(process)
 
     def birth_time(self, descriptor):
         """When an open file was made, in nanoseconds; 0 where that is not known. statx(2), STATX_BTIME"""
@@ -1269,10 +1282,10 @@ class CallWitness:
 
     RECEIVE, SEND = 0xC0502100, 0xC0182101      # SECCOMP_IOCTL_NOTIF_RECV and _SEND
 
-    def __init__(self, kernel, answer, kept):
-        """answer(proc, pid, arch, number, words) gives the errno that a call fails with, 0 for none: `proc` is a
-        descriptor of /proc, `words` are its arguments. `kept` is one that it needs. Where a container's root hides
-        modules afterwards, this comes before."""
+    def __init__(self, kernel, answer, *kept):
+        """answer(proc, pid, arch, number, words) gives the errno that a call fails with, 0 for none, and None where
+        the kernel shall go on with it (since Linux 5.5): `proc` is a descriptor of /proc, `words` are its arguments.
+        `kept` are others that it needs. Where a container's root hides modules afterwards, this comes before."""
         import fcntl
         import select
         self.ioctl, self.poll = fcntl.ioctl, select.poll
@@ -1282,8 +1295,8 @@ class CallWitness:
         self.kept = kept
 
     def begin(self, names, told):
-        """From now on the named calls of this process, which is about to become a program, answer 0, and those `told`
-        what the witness says; OSError where nobody can be told."""
+        """From now on the named calls of this process, which is about to become a program, answer 0, or what the
+        witness says to those `told`; OSError where nobody can be told."""
         ours, theirs = self.socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -1297,7 +1310,7 @@ class CallWitness:
         try:
             if not ours.recv(1):
                 raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), "the witness")
-            listener = self.kernel.answer_calls(names, 0, told)
+            listener = self.kernel.answer_calls(tuple(names) + tuple(set(told).difference(names)), 0, told)
             if listener is not None:
                 ours.sendmsg([b"."], [(self.socket.SOL_SOCKET, self.socket.SCM_RIGHTS,
                                        listener.to_bytes(4, sys.byteorder))])
@@ -1308,7 +1321,7 @@ class CallWitness:
     def _watch(self, starter):
         """The life of the witness, which ends with the last process that it answers."""
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        leave_session(starter.fileno(), self.kept, proc)
+        leave_session(starter.fileno(), proc, *self.kept)
         starter.sendall(b".")
         rights = starter.recvmsg(1, self.socket.CMSG_SPACE(4))[1]
         starter.close()
@@ -1328,9 +1341,10 @@ class CallWitness:
         self.ioctl(listener, self.RECEIVE, call)
         pid, number, arch = (int.from_bytes(call[place:place + 4], sys.byteorder) for place in (8, 16, 20))
         words = [int.from_bytes(call[place:place + 8], sys.byteorder) for place in range(32, 80, 8)]
-        error = -self.answer(proc, pid, arch, number, words)
-        self.ioctl(listener, self.SEND,
-                   bytes(call[:8]) + bytes(8) + error.to_bytes(4, sys.byteorder, signed=True) + bytes(4))
+        error = self.answer(proc, pid, arch, number, words)
+        flags = int(error is None)          # SECCOMP_USER_NOTIF_FLAG_CONTINUE
+        self.ioctl(listener, self.SEND, bytes(call[:8]) + bytes(8) + (-(error or 0)).to_bytes(
+            4, sys.byteorder, signed=True) + flags.to_bytes(4, sys.byteorder))
 
 
 class Supervisor:
@@ -3396,6 +3410,11 @@ class ImageConfig:
     @property
     def user(self):
         return self._text("User")
+
+    @property
+    def exposed_ports(self):
+        """Texts, as in 80/tcp."""
+        return sorted(object_of(self._run.get("ExposedPorts")))
 
     @property
     def stop_signal(self):
@@ -9503,6 +9522,97 @@ def parse_limit(text):
     return number, int(words[0]), int(words[-1])
 
 
+class PublishedPort:
+    """A port of the container, and what it is on the host. https://docs.docker.com/engine/network/port-publishing/"""
+
+    FORM = r"(?:(?:(\[[0-9a-fA-F:.]*\]|[0-9.]*):)?([0-9-]*):)?([0-9-]+)(?:/(tcp|udp))?"
+    EVERYWHERE = ("", "0.0.0.0", "::")
+
+    def __init__(self, guest, host, address, protocol):
+        self.guest = guest
+        self.host = host            # 0 for one that is to be found
+        self.address = address      # "" for all
+        self.protocol = protocol
+
+    @classmethod
+    def parse_all(cls, text):
+        """Those of [[ADDRESS:][HOST-PORT]:]PORT[/PROTOCOL], of which there are many where ports are ranges; UsageError
+        where it is none."""
+        import re
+        match = re.fullmatch(cls.FORM, text)
+        try:
+            address, host, guest, protocol = match.groups()
+            address = (address or "").strip("[]")
+            if address not in cls.EVERYWHERE + ("::1",):
+                socket = quick_module("socket")
+                socket.inet_pton(socket.AF_INET, address)
+            guests = cls._range(guest)
+            hosts = cls._range(host) if host else [0] * len(guests)
+            if len(hosts) != len(guests):
+                raise ValueError
+        except (AttributeError, OSError, ValueError):
+            raise UsageError("--publish=%s: write [ADDRESS:]HOST-PORT:PORT[/udp]" % text, "as in 8080:80, "
+                             "127.0.0.1:8080:80 or 8000-8009:80-89; of IPv6 there is the address [::1]")
+        return [cls(*pair, "" if address in cls.EVERYWHERE else address, protocol or "tcp")
+                for pair in zip(guests, hosts)]
+
+    @staticmethod
+    def _range(text):
+        first, _, last = text.partition("-")
+        numbers = range(int(first), int(last or first) + 1)
+        if not numbers or numbers[0] < 1 or numbers[-1] > 65535:
+            raise ValueError
+        return list(numbers)
+
+    def __str__(self):
+        address = self.shown_address + ":" if self.address else ""
+        return "%s%s:%d/%s" % (address, self.host or "", self.guest, self.protocol)
+
+    @property
+    def shown_address(self):
+        """The host's address before a port."""
+        return "[%s]" % self.address if ":" in self.address else self.address or "0.0.0.0"
+
+    @property
+    def is_same(self):
+        """Whether it is on the host what it is in the container, as without doing anything."""
+        return self.host == self.guest and not self.address
+
+    def find(self):
+        """Have a port of the host's: the same, or else one that is free."""
+        try:
+            self.host = self.guest
+            self._bind(self.guest)
+        except OSError:
+            self.host = self._bind(0)
+
+    def check(self):
+        """EngineError where another program has it. That nobody but root may have it is told alone, as what is run may
+        not want it."""
+        try:
+            self._bind(self.host)
+        except PermissionError:
+            lowest = Host.sysctl("net.ipv4.ip_unprivileged_port_start") or "1024"
+            say.warning("--publish=%s: a plain user has the host's ports from %s on, as in --publish=%d:%d" % (
+                self, lowest, 8000 + self.host % 1000, self.guest))
+        except OSError as error:
+            raise EngineError("--publish=%s: port %d of the host: %s" % (self, self.host, error.strerror),
+                              "ss -ltnp shows what listens there, ip address which addresses the host has")
+
+    def _bind(self, number):
+        """The port, which is this process's own for a moment; 0 is any that is free."""
+        socket = quick_module("socket")
+        kind = socket.SOCK_DGRAM if self.protocol == "udp" else socket.SOCK_STREAM
+        attempt = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET, kind)
+        try:
+            if kind == socket.SOCK_STREAM:      # as servers have it: what has just ended is in nobody's way
+                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind((self.address or "0.0.0.0", number))
+            return attempt.getsockname()[1]
+        finally:
+            attempt.close()
+
+
 HOST_NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 
@@ -9550,6 +9660,7 @@ class RunSpec:
         self.step = None            # the JobStep that it is a rank of
         self.is_in_background = False
         self.owner_notes = None     # OwnerNotes, where it counts to whom the command gives files
+        self.ports = []             # PublishedPorts that are not as the command knows them
 
     @property
     def view(self):
@@ -10508,6 +10619,8 @@ class Engine:
     is_ephemeral = False        # whether the proof is to see that changes can be kept in memory
     flaw = ""           # what goes wrong in it now and then, whatever the proof says
     always_shown = ()   # guest paths of the host's that appear whether they are asked for or not
+    maps_ports = False          # whether ports of the command can be others of the host's
+    limits_addresses = False    # whether those can be of one address alone
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
     def __init__(self, mode, host, temporary):
@@ -10643,6 +10756,10 @@ class PRootEngine(ExecutableEngine):
             "this PRoot is older than 5.2 and mixes up the memory of some programs that start others or have many "
             "threads, which then die or go wrong")
 
+    @property
+    def maps_ports(self):
+        return b"--netcoop" in self.content     # Debian's knows nothing of ports
+
     def check(self, spec):
         super().check(spec)
         for mount in spec.mounts:
@@ -10677,6 +10794,8 @@ class PRootEngine(ExecutableEngine):
             argv += ["-i", "%d:%d" % ids]
         if spec.kernel or spec.host_name:
             argv += ["-k", self._kernel(spec)]
+        for port in spec.ports:
+            argv += ["-p", "%d:%d" % (port.guest, port.host)]
         return Invocation(self.executable, argv + [start] + words, environment,
                           lambda: self._enter(spec, area, starter), is_tracer=True, area=area)
 
@@ -10974,11 +11093,73 @@ class OwnerWitness(CallWitness):
         return start, path.lstrip(b"/") or b"." if word == "root" else path
 
 
+class PortWitness(CallWitness):
+    """The witness of bind(2) and connect(2), by a command whose ports are others of the host's: it puts these into the
+    addresses. Connections to others than the command's own machine are let alone."""
+
+    CALLS = ("bind", "connect")
+    LONGEST = 28        # bytes of a struct sockaddr_in6
+    VERSION_4 = bytes(10) + b"\xff\xff"         # what comes before an address of IPv4 in one of IPv6. RFC 4291
+    LOOPBACK = bytes(15) + b"\x01"
+
+    def __init__(self, kernel, ports):
+        super().__init__(kernel, self._direct)
+        self.ports = {port.guest: port for port in ports}
+        self.binds = {(arch, numbers["bind"]) for arch, numbers in kernel.calls.tables if "bind" in numbers}
+        self.places = {self.socket.AF_INET: (4, 8), self.socket.AF_INET6: (8, 24)}     # of addresses in ip(7), ipv6(7)
+
+    def _direct(self, proc, pid, arch, number, words):
+        descriptor, address, size = words[0], words[1], words[2] & 0xFFFFFFFF
+        try:
+            with Closing(os.open("%d/mem" % pid, os.O_RDWR | os.O_CLOEXEC, dir_fd=proc)) as memory:
+                name = os.pread(memory, min(size, self.LONGEST), address)
+                begin, end = self.places.get(int.from_bytes(name[:2], sys.byteorder), (0, 0))
+                port = self.ports.get(int.from_bytes(name[2:4], "big"))
+                if not port or not 0 < end <= len(name) or not self._is_for(name[begin:end], (arch, number)):
+                    return
+                os.pwrite(memory, port.host.to_bytes(2, "big"), address + 2)
+                if port.address and ((arch, number) not in self.binds or not any(name[begin:end])):
+                    inner = self._address(port, end - begin, lambda: self._is_version_6_alone(proc, pid, descriptor))
+                    os.pwrite(memory, inner, address + begin)
+        except (OSError, OverflowError):        # it has ended, or lets nobody look, or the address is none
+            pass
+
+    def _is_for(self, host, call):
+        """Whether an address (bytes) of a call is one of the command's own machine, as each is that it binds to."""
+        inner = host[12:] if host.startswith(self.VERSION_4) else host
+        return call in self.binds or not any(host) or len(inner) == 4 and inner[0] == 127 or host == self.LOOPBACK
+
+    def _address(self, port, size, is_version_6_alone):
+        """The address that a port is published at, in as many bytes."""
+        if ":" in port.address:
+            return self.LOOPBACK if size == 16 else b"\x7f\0\0\x01"
+        packed = self.socket.inet_pton(self.socket.AF_INET, port.address)
+        if size == 4:
+            return packed
+        return self.LOOPBACK if is_version_6_alone() else self.VERSION_4 + packed       # where nobody else comes
+
+    def _is_version_6_alone(self, proc, pid, number):
+        """Whether a socket of a process takes nothing of IPv4. IPV6_V6ONLY of ipv6(7)"""
+        with Closing(os.open("%d/status" % pid, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)) as status:
+            leader = int(os.read(status, 4096).partition(b"\nTgid:")[2].split()[0])
+        descriptor = self.kernel.descriptor_of(leader, number)
+        known = self.socket.socket(fileno=descriptor)
+        try:
+            return bool(known.getsockopt(self.socket.IPPROTO_IPV6, self.socket.IPV6_V6ONLY))
+        finally:
+            known.close()
+
+
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
+    limits_addresses = True
     lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
+
+    @property
+    def maps_ports(self):
+        return self.host.kernel_version >= (5, 5)
 
     def invocation(self, spec):
         self.check(spec)
@@ -10992,7 +11173,7 @@ class NamespaceEngine(Engine):
         """Move this process into the container; every step is checked, so it arrives or fails."""
         keep_directories()
         kernel = Kernel()
-        witness = OwnerWitness(kernel, spec.owner_notes) if spec.owner_notes else None
+        witness = self._witness(kernel, spec)
         try:
             if spec.step:
                 self._join(kernel, spec, environment)
@@ -11003,20 +11184,30 @@ class NamespaceEngine(Engine):
             os.chdir(spec.directory)
             environment.update(variables_of_emulation(spec, GuestTree("")))
             kernel.refuse_typing()
-            if spec.account.uid == 0:
-                self._emulate_root(kernel, witness)
+            self._answer_calls(kernel, spec, witness)
         except OSError as error:
             raise EngineError("%s: %s" % (error.filename, error.strerror))
 
     @staticmethod
-    def _emulate_root(kernel, witness):
+    def _witness(kernel, spec):
+        """The CallWitness that is needed, None for none; the kernel takes one alone."""
+        if spec.ports:
+            return PortWitness(kernel, spec.ports)
+        return OwnerWitness(kernel, spec.owner_notes) if spec.owner_notes and spec.account.uid == 0 else None
+
+    @staticmethod
+    def _answer_calls(kernel, spec, witness):
+        emulated = EMULATED_CALLS if spec.account.uid == 0 else ()
         try:
             if witness:
-                witness.begin(EMULATED_CALLS, witness.CALLS)
+                witness.begin(emulated, witness.CALLS)
                 return
         except OSError as error:
-            say.debug("to whom files are given is not noted: %s: %s" % (error.filename, error.strerror))
-        kernel.answer_calls(EMULATED_CALLS, 0)
+            if spec.ports:
+                say.warning("no port is mapped: %s: %s" % (error.filename, error.strerror))
+            say.debug("nothing is told of system calls: %s: %s" % (error.filename, error.strerror))
+        if emulated:
+            kernel.answer_calls(emulated, 0)
 
     def _join(self, kernel, spec, environment):
         """The ranks of a job on this node are in the same namespaces; one that cannot be is warned, and alone."""
@@ -13952,6 +14143,15 @@ def flaw_that_hits(engine, spec):
     return engine.flaw if b"\0GLIBC_2.24\0" in data and b"\0GLIBC_2.34\0" not in data else ""
 
 
+def lack_of_ports(engine, spec):
+    """What an engine cannot do for the ports of a RunSpec, in words; "" where it can."""
+    if spec.ports and not engine.maps_ports:
+        return "mode %s maps no ports here: what the command listens on are the host's own" % engine.mode
+    if any(port.address for port in spec.ports) and not engine.limits_addresses:
+        return "mode %s maps ports of all addresses: the command can be reached from elsewhere" % engine.mode
+    return ""
+
+
 def find_default_engine(context, spec, container):
     """The proved engine where nobody chose a mode: PRoot, or N1 for what that cannot run, or where it is missing."""
     try:
@@ -13959,7 +14159,7 @@ def find_default_engine(context, spec, container):
         engine.check(spec)
     except (EngineError, ToolError) as error:
         return stand_in(context, spec, error)
-    flaw = flaw_that_hits(engine, spec)
+    flaw = flaw_that_hits(engine, spec) or lack_of_ports(engine, spec)
     if flaw:
         try:
             better = find_namespaces(context, spec)
@@ -14041,6 +14241,12 @@ class RunRequest:
             (self.memory_mounts if isinstance(mount, MemoryMount) else self.mounts).append(mount)
         self.processors = parse_processors(options.cpuset_cpus) if options.cpuset_cpus else None
         self.limits = [parse_limit(text) for text in options.ulimit]
+        self.ports = [port for text in options.publish for port in PublishedPort.parse_all(text)]
+        places = {}
+        for port in self.ports:
+            if places.setdefault(port.guest, (port.host, port.address)) != (port.host, port.address):
+                raise UsageError("--publish=%s: port %d is published elsewhere too" % (port, port.guest),
+                                 "one of the host's ports can be this one")
         self.host_lines = [parse_host(text) for text in options.add_host]
         if self._can_look_itself_up():
             self.host_lines.append(parse_host(options.hostname + ":host-gateway"))
@@ -14429,6 +14635,7 @@ def build_spec(context, root, config, argv, request):
     spec.host_name = request.options.hostname or ""
     spec.is_read_only, spec.is_ephemeral = bool(request.options.read_only), bool(request.options.ephemeral)
     spec.memory_mounts = request.memory_mounts
+    spec.ports = [port for port in request.ports if not port.is_same]
     spec.step = request.step
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
@@ -14760,6 +14967,22 @@ def write_container_id(path, container):
         file.write(container.id.encode())
 
 
+def publish_ports(request, config):
+    """Have a port of the host's for each that is to be published, those that the image names with --publish-all."""
+    known = {port.guest for port in request.ports}
+    for text in config.exposed_ports if request.options.publish_all else ():
+        try:
+            request.ports += [port for port in PublishedPort.parse_all(text) if port.guest not in known]
+        except UsageError:
+            say.warning("%s: the image exposes it, and it cannot be published" % text)
+    for port in request.ports:
+        if not port.host:
+            port.find()
+            say.info("port %d/%s is the host's %d" % (port.guest, port.protocol, port.host))
+        elif not request.step:          # a rank of a job has neighbours
+            port.check()
+
+
 CRASHES = (134, 139)        # what shells say of SIGABRT and SIGSEGV
 
 
@@ -14816,10 +15039,14 @@ def run_in_tree(context, spec, mode, title, request, container):
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (title, engine.mode))
         spec.is_in_background = bool(request.detachment)
+        lack = lack_of_ports(engine, spec)
+        if lack:
+            say.warning("--publish: %s; mode N1 does it, since Linux 5.5" % lack)
+            spec.ports = spec.ports if engine.maps_ports else []
         invocation = engine.invocation(spec)
         if request.detachment:
             request.detachment.redirect()
-        if not (options.rm or options.init or options.detach or area or invocation.needs_supervisor):
+        if not (options.rm or options.init or options.detach or area or spec.ports or invocation.needs_supervisor):
             invocation.execute()
         supervisor = Supervisor(invocation, guardian=request.guardian,
                                 tell_start=request.detachment and request.detachment.tell_start)
@@ -14853,7 +15080,8 @@ class RunRecord:
     the options of that run, and the names of its variables, whose values its processes have."""
 
     OPTIONS = ("workdir", "user", "volume", "tmpfs", "novol", "hostauth", "containerauth", "hostenv", "mpi", "bindhome",
-               "nosysdirs", "nometa", "kernel", "hostname", "add_host", "dri", "read_only", "gpus", "nvidia", "device")
+               "nosysdirs", "nometa", "kernel", "hostname", "add_host", "dri", "read_only", "gpus", "nvidia", "device",
+               "publish")
     MAX_SIZE = 1 << 20      # bytes
 
     def __init__(self, host, container):
@@ -14866,6 +15094,7 @@ class RunRecord:
         options = {name: getattr(request.options, name) for name in self.OPTIONS}
         options["volume"] = ["%s:%s%s" % (mount.source, mount.guest, ":ro" * mount.is_read_only)
                              for mount in request.mounts if ":" not in mount.source + mount.guest]
+        options["publish"] = list(map(str, request.ports))
         options["tmpfs"] = ["%s:%s" % (mount.guest, mount.options) for mount in request.memory_mounts
                             if ":" not in mount.guest]
         options = {name: value for name, value in options.items() if value}
@@ -14880,18 +15109,29 @@ class RunRecord:
         except OSError as error:
             say.debug("%s: %s" % (self.path, error.strerror))
 
-    def complete(self, options):
-        """Give options that were not given the values of the run that goes on, where there is one."""
+    def _read(self):
+        """(process id of the command, options, names of variables) of the run that goes on; None where none does."""
         try:
             with Closing(os.open(self.path, OLD_FILE)) as descriptor:
                 is_own = os.fstat(descriptor).st_uid == os.getuid()
                 document = parse_json(os.read(descriptor, self.MAX_SIZE) if is_own else b"{}", self.path)
         except (Error, OSError):
-            return
+            return None
         pid = self._command(document)
-        known = document.get("options")
-        if not pid or not isinstance(known, dict):
+        return (pid, object_of(document.get("options")), strings_of(document.get("variables"))) if pid else None
+
+    @property
+    def ports(self):
+        """The PublishedPorts of the run that goes on."""
+        _, known, _ = self._read() or (0, {}, [])
+        return [port for text in strings_of(known.get("publish")) for port in PublishedPort.parse_all(text)]
+
+    def complete(self, options):
+        """Give options that were not given the values of the run that goes on, where there is one."""
+        found = self._read()
+        if not found:
             return
+        pid, known, variables = found
         for name in self.OPTIONS:
             given, value = getattr(options, name), known.get(name)
             if isinstance(given, list) and isinstance(value, list):
@@ -14900,7 +15140,7 @@ class RunRecord:
             elif given is None and isinstance(value, (str, bool)) and not (
                     name in ("hostauth", "containerauth") and (options.hostauth or options.containerauth)):
                 setattr(options, name, value)
-        options.env = self._variables(pid, strings_of(document.get("variables"))) + options.env
+        options.env = self._variables(pid, variables) + options.env
 
     def _command(self, document):
         """The id of the command that the run of a document has started in this container and that goes on; else 0."""
@@ -15042,6 +15282,8 @@ def run_container(context, word, argv, options, is_exec=False):
             write_container_id(options.cidfile, container)
 
         def run():
+            if not is_exec:
+                publish_ports(request, config)
             if container and not is_exec and not options.ephemeral:       # what is ephemeral cannot be found
                 RunRecord(context.host, container).write(request)
             spec = build_spec(context, root, config, argv, request)
@@ -17488,8 +17730,10 @@ RUN_OPTIONS = EXECUTION_OPTIONS + (
     Option("--location", value="DIR", meaning="run the tree in this directory, or this squashfs or SIF file: "
            "CONTAINER then only tells how, where it names one that is here"),
     Option("--cidfile", value="FILE", meaning="write the container's id to this new file"),
-    Option("--publish", "-p", value="PORTS", repeatable=True, meaning="told: the host's own ports are used"),
-    Option("--publish-all", "-P", meaning="told: the host's own ports are used"),
+    Option("--publish", "-p", value="[HOST-PORT:]PORT", repeatable=True,
+           meaning="the host's port at which a port of the command is reached, as in 8080:80 or 127.0.0.1:8080:80 "
+           "(mode N1, and P1 with udocker's PRoot)"),
+    Option("--publish-all", "-P", meaning="the same for all ports that the image names"),
     Option("--runtime", value="NAME", meaning="nvidia is the same as --nvidia; another is told, and left out"),
 ) + SHARED_OPTIONS + OMITTED_OPTIONS
 
@@ -17501,8 +17745,6 @@ def tell_omissions(arguments):
     if arguments.runtime not in (None, "nvidia"):
         left_out.append("--runtime=" + arguments.runtime)
     tell_left_out(arguments, OMITTED_OPTIONS, left_out)
-    if arguments.publish or arguments.publish_all:
-        say.warning("no port is mapped: what the command listens on are the host's own ports")
 
 
 @command("run", "CONTAINER", "[ARGUMENT...]", options=RUN_OPTIONS + (PULL_OPTION,) + REGISTRY_OPTIONS + (QUIET_OPTION,),
@@ -17539,6 +17781,25 @@ def command_exec(context, arguments):
     tell_omissions(options)
     words = [arguments.command] + arguments.argument
     return run_container(context, arguments.container, words, options, is_exec=True)
+
+
+@command("port", "CONTAINER", "[PORT]", examples=("udocker port mycontainer", "udocker port mycontainer 80"))
+def command_port(context, arguments):
+    """Print at which ports of the host the ports are reached that a run published.
+
+    PORT is one of the container's, as in 80 or 53/udp.
+    """
+    container = context.containers.get(arguments.container)
+    ports = RunRecord(context.host, container).ports
+    if arguments.port is not None:
+        number, _, protocol = arguments.port.partition("/")
+        ports = [port for port in ports if (str(port.guest), port.protocol) == (number, protocol or "tcp")]
+        if not ports:
+            raise NotFoundError("%s: no run publishes port %s" % (arguments.container, arguments.port),
+                                "udocker run --publish=HOST-PORT:PORT does it")
+    for port in ports:
+        place = "%s:%d" % (port.shown_address, port.host)
+        say.result(place if arguments.port is not None else "%d/%s -> %s" % (port.guest, port.protocol, place))
 
 
 @command("kill", "CONTAINER...", options=(
@@ -17794,7 +18055,6 @@ ABSENT_COMMANDS = {name: hint for names, hint in (
     (("checkpoint",), "processes cannot be frozen; udocker clone CONTAINER copies a tree"),
     (("volume",), "directories of the host are the volumes: udocker run --volume=HOST:PATH"),
     (("network",), "the network is the host's: what listens in one container is reached from another at 127.0.0.1"),
-    (("port",), "no port is mapped: what a command listens on are the host's own ports"),
     (("compose", "stack", "service"), "udocker run starts one service; all of them share the host's network"),
     (("update",), "limits are those of the shell and of the batch system; udocker run --ulimit= and --cpuset-cpus= "
                   "set some for one command"),

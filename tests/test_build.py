@@ -388,7 +388,7 @@ def test_where_nobody_can_be_told(shop, broken_modes):
     shop.write(Dockerfile="FROM base:1\nRUN touch /a; chown 5 /a && echo gone on\n")
     entry = [sys.executable, "-c", LISTENED, str(number)] + shop.program.entry
     result = Program(shop.program.home, entry).ok("-D", "build", "-t", NAME, shop.context)
-    assert "to whom files are given is not noted: seccomp: Device or resource busy" in result.err
+    assert "nothing is told of system calls: seccomp: Device or resource busy" in result.err
     assert "\ngone on\n" in result.err
     assert [(member.name, member.uid) for member in next(shop.layers())] == [("a", 0)]
 

@@ -10,6 +10,7 @@ import tarfile
 import pytest
 
 import udocker as program_under_test
+from cluster import free_ports
 from conftest import CREDENTIAL, need
 from program import CHECKOUT, ENTRY, PATH, Program
 
@@ -94,7 +95,8 @@ def test_a_block(desk, images, private_registry, block):
     if block.startswith("udocker export"):
         desk.program.ok("create", "--name=app", "busybox")
     words = {"quay.io": private_registry.url, "-u USER": "-u " + CREDENTIAL[0], "/work/me": desk.directory / "work",
-             "/scratch": desk.directory / "scratch", "registry.example.org": images.host}
+             "/scratch": desk.directory / "scratch", "registry.example.org": images.host,
+             "8080": free_ports(1)[0]}
     (desk.directory / "work").mkdir()
     result = desk.type(block, words)
     assert result.returncode == 0, result.stdout.decode()

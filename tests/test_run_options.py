@@ -269,11 +269,6 @@ def test_what_is_so_anyway_is_not_told(box, option):
     assert (result.out, result.err) == ("here\n", "")
 
 
-def test_ports_are_told(box):
-    for option in "-p=8080:80", "-P", "--publish=80":
-        assert "no port is mapped" in box.ok("run", option, "busybox", "true").err
-
-
 @pytest.mark.parametrize("options,word", [
     (["--tmpfs=scratch"], "absolute"), (["--tmpfs=/"], "root"),
     (["--tmpfs=/x:size=lots"], "lots"), (["--tmpfs=/x:colour=red"], "colour"),
@@ -287,7 +282,12 @@ def test_ports_are_told(box):
     (["--tmpfs=/x:size=\u00b2"], "no number"), (["--tmpfs=/x:size=k1"], "no number"),
     (["--ulimit=nofile=9:5"], "--ulimit"), (["--cpuset-cpus=3-0"], "--cpuset-cpus"), (["--cpuset-cpus=\u0661"], "cpus"),
     (["--add-host=alone"], "alone"), (["--add-host=h\u00f4te:1.2.3.4"], "--add-host"),
-    (["-v", "./absent:/x"], "absent"), (["--hostauth", "--containerauth"], "exclude"),
+    (["-v", "./absent:/x"], "absent"), (["-p", "80:80:80:80"], "--publish=80:80:80:80"), (["-p", "0:80"], "0:80"),
+    (["-p", "65536"], "65536"), (["-p", "1-9:1-8"], "1-9:1-8"), (["-p", "9-1"], "9-1"),
+    (["-p", "\u0661:80"], "publish"),
+    (["-p", "80/sctp"], "80/sctp"), (["-p", "1.2.3:80:80"], "1.2.3"), (["-p", "[fe80::1]:80:80"], "fe80"),
+    (["-p", "8001:80", "-p", "8002:80"], "elsewhere"), (["-p", "192.0.2.1:8001:80"], "Cannot assign"),
+    (["--hostauth", "--containerauth"], "exclude"),
     (["--platform=linux/" + FOREIGN], "is a container for linux/"),
 ])
 def test_bad_values_end_in_a_line(containers, options, word):

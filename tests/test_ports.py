@@ -1,0 +1,246 @@
+"""--publish: ports of a command that are others of the host's; what is told of them, and where that cannot be."""
+import errno
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import udocker as program_under_test
+from cluster import free_ports
+from conftest import need, working
+from program import Program
+from test_build import LISTENED
+from test_processes import PATIENCE, assert_all_ended
+
+SERVER = ["sh", "-c", "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; httpd -f -p 80 -h /tmp/www"]
+FETCH = "wget -q -O - http://127.0.0.1:%d/"
+
+
+@pytest.fixture
+def port():
+    return free_ports(1)[0]
+
+
+def fetched(port, address="127.0.0.1"):
+    """What a server at a port of the host's sends, once it listens."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with socket.create_connection((address, port), timeout=PATIENCE) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return b"".join(iter(lambda: connection.recv(4096), b"")).split(b"\r\n\r\n")[1]
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def serving(namespace_box, port):
+    """Starts a server in the background: a function of options, in which the port of the host's is put."""
+    def start(*options):
+        namespace_box.ok("run", "-d", *[option.replace("HOST", str(port)) for option in options], "busybox", *SERVER)
+    yield start
+    namespace_box.ok("stop", "-t", "1", "busybox")
+    namespace_box.ok("wait", "busybox")
+    assert_all_ended("/tmp/www")
+
+
+def test_a_server_at_another_port(namespace_box, serving, port):
+    """And at a low one, which no plain user has. A client beside it finds it where it thinks it is."""
+    serving("--publish=HOST:80")
+    assert fetched(port) == b"hello\n"
+    assert namespace_box.ok("exec", "busybox", "sh", "-c", FETCH % 80).out == "hello\n"
+    assert namespace_box.ok("exec", "busybox", "sh", "-c", FETCH % port).out == "hello\n"
+    assert namespace_box.ok("port", "busybox").out == "80/tcp -> 0.0.0.0:%d\n" % port
+    assert namespace_box.ok("port", "busybox", "80").out == "0.0.0.0:%d\n" % port
+    for word in "81", "80/udp", "eighty", "":
+        assert namespace_box("port", "busybox", word).status == 1
+
+
+def test_a_server_at_one_address_alone(namespace_box, serving, port):
+    serving("-p", "127.0.0.1:HOST:80", "--user=1000")
+    assert fetched(port) == b"hello\n"
+    with socket.socket() as elsewhere:
+        assert elsewhere.connect_ex(("127.0.0.2", port)) == errno.ECONNREFUSED
+    assert namespace_box.ok("exec", "busybox", "sh", "-c", FETCH % 80).out == "hello\n"
+    assert namespace_box.ok("port", "busybox", "80").out == "127.0.0.1:%d\n" % port
+
+
+def test_ports_that_are_to_be_found(namespace_box):
+    """The same one where that can be had, else another, and it is told which."""
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen(1)
+        number = taken.getsockname()[1]
+        told = namespace_box.ok("run", "-p", "%d" % number, "busybox", "true").err
+    words = told.split()
+    assert words[:2] == ["udocker:", "port"] and words[2] == "%d/tcp" % number and int(words[-1]) not in (0, number)
+    told = namespace_box.ok("run", "-p", "%d" % number, "busybox", "true").err
+    assert told == "udocker: port %d/tcp is the host's %d\n" % (number, number)
+
+
+def test_all_ports_of_an_image(namespace_box, tmp_path, port):
+    program = Program(tmp_path)
+    namespace_box.ok("export", "-o", tmp_path / "tree.tar", "busybox")
+    program.ok("import", "-c", "EXPOSE 80 53/udp 9/sctp %d" % port, tmp_path / "tree.tar", "exposing:1")
+    result = program.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="N1").ok(
+        "run", "--rm", "-P", "-p", "%d:80" % port, "exposing:1", "sh", "-c",
+        "httpd -p 80 -h /etc; wget -q -O - http://127.0.0.1/passwd | grep -c root")
+    told = result.err.splitlines()
+    assert [line.split()[2] for line in told if " is the host's " in line] == ["%d/tcp" % port, "53/udp"], told
+    assert "9/sctp: the image exposes it, and it cannot be published" in result.err and result.out == "1\n"
+
+
+def test_a_port_that_another_program_has(box, port):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen(1)
+        result = box("run", "-p", "%d:80" % port, "busybox", "true")
+    assert result.status == 125 and "port %d of the host: Address already in use" % port in result.err
+
+
+def test_a_port_that_is_roots(box):
+    if program_under_test.Host.sysctl("net.ipv4.ip_unprivileged_port_start") not in ("", "1024"):
+        pytest.skip("here others are root's")
+    result = box.ok("run", "-p", "80:80", "busybox", "echo", "runs")
+    assert result.out == "runs\n"
+    assert "a plain user has the host's ports from 1024 on, as in --publish=8080:80\n" in result.err
+
+
+def test_the_same_port_needs_nothing(box, port):
+    result = box.ok("run", "-p", "%d:%d" % (port, port), "busybox", "echo", "here")
+    assert (result.out, result.err) == ("here\n", "")
+
+
+def test_modes_that_map_none(containers, mode, port):
+    """It is told, and the command is run. Where nobody chose a mode it is run in one that can."""
+    result = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode).ok("run", "-p", "%d:80" % port, "busybox", "true")
+    proot = program_under_test.read_file(need("proot"), 1 << 28) if mode == "P1" else b""
+    assert ("mode %s maps no ports here" % mode in result.err) == (mode != "N1" and b"--netcoop" not in proot)
+
+
+def test_where_nobody_chose_a_mode(containers, broken_modes, port):
+    working("N1", broken_modes)
+    result = containers.ok("run", "-p", "127.0.0.1:%d:80" % port, "busybox", "sh", "-c",
+                           "httpd -p 80 -h /etc && wget -q -O - http://127.0.0.1/passwd | grep -c root")
+    assert (result.out, result.err) == ("1\n", "")
+
+
+def test_where_nobody_can_listen_to_calls(namespace_box, port):
+    number = program_under_test.SystemCalls(program_under_test.Host().machine).number("seccomp")
+    entry = [sys.executable, "-c", LISTENED, str(number)] + namespace_box.entry
+    result = Program(namespace_box.home, entry, namespace_box.env).ok(
+        "run", "-p", "%d:80" % port, "busybox", "echo", "a")
+    assert result.out == "a\n" and "no port is mapped: seccomp: Device or resource busy" in result.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_a_server(namespace_box, port, number):
+    token = "/tmp/of-%d" % port
+    command = ["sh", "-c", "mkdir -p {0}; echo hello > {0}/index.html; httpd -f -p 80 -h {0}".format(token)]
+    with namespace_box.start("run", "-p", "%d:80" % port, "busybox", *command) as process:
+        assert fetched(port) == b"hello\n"
+        process.send_signal(number)
+        process.wait(PATIENCE)
+    assert_all_ended(token)
+    assert_all_ended("%d:80" % port)        # udocker's own
+
+
+CALLER = r"""
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int only;
+
+static void tell(const char *what, const char *address, int port, int is_bind)
+{
+    char text[64];
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int is_six = strchr(address, ':') != NULL, file = socket(is_six ? AF_INET6 : AF_INET, SOCK_DGRAM, 0);
+    setsockopt(file, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
+    inet_pton(is_six ? AF_INET6 : AF_INET, address, is_six ? (void *)&six.sin6_addr : (void *)&four.sin_addr);
+    struct sockaddr *name = is_six ? (void *)&six : (void *)&four;
+    socklen_t size = is_six ? sizeof six : sizeof four;
+    int result = is_bind ? bind(file, name, size) : connect(file, name, size);
+    inet_ntop(name->sa_family, is_six ? (void *)&six.sin6_addr : (void *)&four.sin_addr, text, sizeof text);
+    printf("%s %s %d %s\n", what, text, ntohs(is_six ? six.sin6_port : four.sin_port),
+           result && errno == EACCES ? "refused" : "tried");
+    close(file);
+}
+
+static void *as_a_thread(void *unused)
+{
+    only = 1;
+    tell("thread", "::", 80, 1);
+    only = 0;
+    return unused;
+}
+
+int main(void)
+{
+    const char *addresses[] = {"0.0.0.0", "127.0.0.1", "::", "::1", "::ffff:127.0.0.1", "127.9.9.9"};
+    const char *others[] = {"192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"};
+    pthread_t thread;
+    for (int number = 0; number < 6; number++)
+        tell("bind", addresses[number], 80, 1), tell("connect", addresses[number], 80, 0);
+    for (int number = 0; number < 3; number++)
+        tell("connect", others[number], 80, 0);
+    tell("bind", "0.0.0.0", 81, 1);
+    pthread_create(&thread, NULL, as_a_thread, NULL);
+    pthread_join(thread, NULL);
+    struct sockaddr_un local = {.sun_family = AF_UNIX, .sun_path = "/tmp/PP"};
+    unlink(local.sun_path);
+    printf("local %d\n", bind(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&local, sizeof local));
+    printf("nowhere %d\n", bind(socket(AF_INET, SOCK_STREAM, 0), (void *)8, 16) && errno == EFAULT);
+    printf("short %d\n", bind(socket(AF_INET, SOCK_STREAM, 0), (void *)&local, 2) && errno == EINVAL);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("address, four, six", [("", "0.0.0.0", "::"), ("127.0.0.2:", "127.0.0.2", "::ffff:127.0.0.2"),
+                                                ("[::1]:", "127.0.0.1", "::1")])
+def test_addresses_of_calls(namespace_box, tmp_path, port, address, four, six):
+    """What of them is another one afterwards: as the command's own memory shows it."""
+    need("gcc")
+    (tmp_path / "caller.c").write_text(CALLER)
+    subprocess.check_call(["gcc", "-static", "-pthread", "-o", str(tmp_path / "caller"), str(tmp_path / "caller.c")])
+    limited = bool(address)
+    out = namespace_box.ok("run", "-p", "%s%d:80" % (address, port), "-v", "%s:/here" % tmp_path, "busybox",
+                           "/here/caller").out
+    own = {"0.0.0.0": four, "::": six}
+    expected = []
+    for name in "0.0.0.0", "127.0.0.1", "::", "::1", "::ffff:127.0.0.1", "127.9.9.9":
+        expected.append("bind %s %d tried" % (own.get(name, name), port))
+        inner = (six if ":" in name else four) if limited else name
+        expected.append("connect %s %d tried" % (inner, port))
+    expected += ["connect %s 80 tried" % name for name in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1")]
+    expected += ["bind 0.0.0.0 81 refused", "thread %s %d tried" % ("::1" if limited else "::", port), "local 0",
+                 "nowhere 1", "short 1"]
+    assert out.splitlines() == expected
+
+
+@pytest.mark.parametrize("text, ports", [
+    ("80", [(80, 0, "", "tcp")]), ("8080:80", [(80, 8080, "", "tcp")]), ("53:53/udp", [(53, 53, "", "udp")]),
+    ("127.0.0.1:8080:80", [(80, 8080, "127.0.0.1", "tcp")]), ("127.0.0.1::80", [(80, 0, "127.0.0.1", "tcp")]),
+    ("[::1]:1:2", [(2, 1, "::1", "tcp")]), ("0.0.0.0:1:2", [(2, 1, "", "tcp")]), ("[::]:1:2", [(2, 1, "", "tcp")]),
+    ("8000-8002:80-82", [(80, 8000, "", "tcp"), (81, 8001, "", "tcp"), (82, 8002, "", "tcp")]),
+    ("7-8/tcp", [(7, 0, "", "tcp"), (8, 0, "", "tcp")]),
+])
+def test_what_is_written(text, ports):
+    found = program_under_test.PublishedPort.parse_all(text)
+    assert [(port.guest, port.host, port.address, port.protocol) for port in found] == ports
+    again = [program_under_test.PublishedPort.parse_all(str(port))[0] for port in found]
+    assert list(map(vars, again)) == list(map(vars, found))
