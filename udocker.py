@@ -1012,6 +1012,18 @@ class Kernel:
         numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
         self._check(self.libc.prctl(self.ctypes.c_int(option), *numbers), what)
 
+    NO_MOUNTS, IN_ROOT = 0x01, 0x10     # openat2(2): nothing of other mounts; links and ".." lead nowhere outside
+
+    def open_at(self, directory, path, flags, resolve):
+        """openat2(2), before Linux 5.6 openat(2)"""
+        how = flags.to_bytes(8, sys.byteorder) + bytes(8) + resolve.to_bytes(8, sys.byteorder)      # struct open_how
+        try:
+            return self._syscall("openat2", self.ctypes.c_int(directory), path, how, self.ctypes.c_size_t(len(how)))
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+        return os.open(path, flags, dir_fd=directory)
+
     def descriptor_of(self, pid, number):
         """A descriptor of our own of what is open in another process of the caller, since Linux 5.6. pidfd_getfd(2)"""
         process = self._syscall("pidfd_open", self.ctypes.c_int(pid), self.ctypes.c_uint(0))
@@ -1065,7 +1077,7 @@ class Kernel:
         if not told:
             self._prctl("PR_SET_SECCOMP", 22, 2, ctypes.addressof(structure))
             return None
-        try:        # since Linux 5.19 no signal interrupts what waits
+        try:        # since Linux 5.19 no signal interrupts what is being answered
             return self._listen(0x28, structure)
         except OSError:
             return self._listen(0x08, structure)
@@ -3505,7 +3517,11 @@ def edited_value(value, operator, text):
     if operator[0] == "/":
         pattern, new = re.fullmatch(r"((?:\\.|[^\\/])*)/?(.*)", text, re.DOTALL).groups()
         new = re.sub(r"\\(.)", r"\1", new, flags=re.DOTALL)
-        return expression(pattern).sub(lambda _: new, value, count=len(operator) % 2) if pattern else value
+
+        def replaced(match):        # nothing behind what * has taken is one more
+            return new if match.group() or not value else ""
+
+        return expression(pattern).sub(replaced, value, count=len(operator) % 2) if pattern else value
     is_end, matches, places = operator[0] == "%", expression(text).fullmatch, range(len(value) + 1)
     if is_end == (len(operator) == 1):      # the shortest end, or the longest beginning, is the last one
         places = reversed(places)
@@ -3854,14 +3870,16 @@ def mode_change(text):
     import re
     if re.fullmatch("[0-7]{1,4}", text):
         return lambda mode, is_directory: int(text, 8)
-    clauses = [re.fullmatch("([ugoa]*)([-+=])([rwxXst]*|[ugo])", clause) for clause in text.split(",")]
+    clauses = [re.fullmatch("([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)", clause) for clause in text.split(",")]
     if not all(clauses):
         raise DocumentError("--chmod=%s: no mode" % text, "write it as in 755, or u=rwX,go=rX")
+    actions = [(clause.group(1),) + action for clause in clauses
+               for action in re.findall("([-+=])([rwxXstugo]*)", clause.group(2))]
     masks = {"u": 0o4700, "g": 0o2070, "o": 0o1007}
     bits = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
 
     def changed(mode, is_directory):
-        for who, operator, letters in (clause.groups() for clause in clauses):
+        for who, operator, letters in actions:
             mask = sum(masks[letter] for letter in ("ugo" if who in ("", "a") or "a" in who else set(who)))
             copied = {"u": mode >> 6 & 7, "g": mode >> 3 & 7, "o": mode & 7,
                       "X": 1 if is_directory or mode & 0o111 else 0}
@@ -10961,80 +10979,99 @@ def make_ephemeral(kernel, root, place):
 
 
 class OwnerNotes:
-    """To whom a command gives what by chown(2), where that is emulated and changes nothing, in a `with` block.
+    """To whom a command gives what by chown(2), where that is emulated and changes nothing, in a `with` block: in a
+    file, a line for each call. At its end origins() tells to whom all belongs.
 
-    They are lines in a file, each of a device, an inode, the time of its birth, as inodes are used again, whether that
-    is in this block, a user and a group. As everything seems to be root's, who gives a new file to root may just do to
-    it as to another one, in whose place it comes, and that keeps the owner that it has in an image.
+    As everything seems to be root's, who gives a new file to root may just do to it as to the one in whose place it
+    comes, as sed -i does: that then keeps the owner that it has in the image.
     """
 
     SAME = 0xFFFFFFFF       # an id that is left as it is
     SET_IDS = stat.S_ISUID | stat.S_ISGID
+    PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
-    def __init__(self, path):
-        """`path` is where the file is to be made, on the file system of what the command sees."""
+    def __init__(self, path, root, before):
+        """`path` is where the file is to be made; `before` are origins, see LayerUnpacker, of what is in the tree at
+        `root`, on the same file system."""
         self.path = path
+        self.root = root
+        self.before = before
+        self.is_told = False        # whether there is a line for each call
 
     def __enter__(self):
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self.began = os.fstat(descriptor).st_ctime_ns
         self.file = os.fdopen(descriptor, "r+b")
+        self.began = os.fstat(descriptor).st_ctime_ns
+        self.names = {}             # what tells a file, and its name at first, of those with an origin that counts
+        kernel = Kernel()
+        for name, (mode, user, group) in self.before.items():
+            if user or group or mode & 0o7000 or not mode & 0o400:
+                try:
+                    with Closing(os.open(os.path.join(self.root, name), self.PLACE)) as file:
+                        self.names[self._identity(kernel, file, os.fstat(file))] = name
+                except OSError:         # it has gone
+                    pass
         return self
 
     def __exit__(self, *_):
         self.file.close()
 
+    @staticmethod
+    def _identity(kernel, descriptor, status):
+        """What tells an open file from all others: inodes are used again, and then have another time of birth."""
+        return status.st_dev, status.st_ino, kernel.birth_time(descriptor)
+
     def add(self, kernel, descriptor, user, group):
         """An open file is given to a user and a group, which takes its set-id bits away. chown(2)"""
-        status = os.fstat(descriptor)
+        status, target = os.fstat(descriptor), self.file.fileno()
         if stat.S_ISREG(status.st_mode) and status.st_mode & self.SET_IDS:
             set_mode("/proc/self/fd/%d" % descriptor, stat.S_IMODE(status.st_mode) & ~self.SET_IDS)
-        self._write(kernel, descriptor, user, group)
+        identity = self._identity(kernel, descriptor, status)
+        is_new = (identity[2] or status.st_ctime_ns) >= self.began
+        with Undoing(os.ftruncate, target, os.lseek(target, 0, os.SEEK_END)):
+            write_all(target, b"%d %d %d %d %d %d\n" % (identity + (is_new, user, group)))
 
-    def _write(self, kernel, descriptor, user, group):
-        status, birth = os.fstat(descriptor), kernel.birth_time(descriptor)
-        is_new = (birth or status.st_ctime_ns) >= self.began
-        numbers = status.st_dev, status.st_ino, birth, is_new, user, group
-        write_all(self.file.fileno(), b"%d %d %d %d %d %d\n" % numbers)
-
-    def add_all(self, root, origins):
-        """What is in a tree belongs to whom its origins say, also where it will have another name."""
-        kernel = Kernel()
-        for relative, (_, user, group) in origins.items():
-            if user or group:
-                try:
-                    file = os.open(os.path.join(root, relative), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-                except OSError:         # it has gone
-                    continue
-                with Closing(file):
-                    self._write(kernel, file, user, group)
-
-    def _owners(self):
-        """{(device, inode): (time of birth, user, group)}"""
+    def _calls(self):
+        """{what tells a file: (user, group, whether it was given to who seemed to have another one)}"""
         found = {}
         self.file.seek(0)
-        for device, inode, birth, is_new, *owner in (map(int, line.split()) for line in self.file):
-            known = found.get((device, inode), (None,))
-            known = known[1:] if known[0] == birth else (self.SAME, self.SAME)
-            found[device, inode] = (birth,) + tuple(
-                old if new == self.SAME or is_new and new == 0 and old == self.SAME else new
-                for old, new in zip(known, owner))
+        for *identity, is_new, user, group in (map(int, line.split()) for line in self.file):
+            known = found.get(tuple(identity), (self.SAME, self.SAME, False))
+            as_seen = [is_new and new == 0 and old == self.SAME for old, new in zip(known, (user, group))]
+            owner = [old if new == self.SAME or is_seen else new
+                     for old, new, is_seen in zip(known, (user, group), as_seen)]
+            found[tuple(identity)] = tuple(owner) + (known[2] or any(as_seen),)
         return found
 
-    def origins(self, tree, before):
-        """Origins, see LayerUnpacker, of what is in an OpenTree and has another owner than it has `before`."""
-        kernel, owners, found = Kernel(), self._owners(), {}
-        for relative, status, directory, name in tree.walk() if owners else ():
-            birth, user, group = owners.get((status.st_dev, status.st_ino), (0, self.SAME, self.SAME))
-            mode, *known = before.get(relative, (stat.S_IMODE(status.st_mode), 0, 0))
-            owner = [old if new == self.SAME else new for old, new in zip(known, (user, group))]
-            if owner != known:
-                if stat.S_ISREG(status.st_mode):
-                    mode = mode & ~self.SET_IDS | status.st_mode & self.SET_IDS
-                with Closing(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as descriptor:
-                    if kernel.birth_time(descriptor) == birth:
-                        found[relative] = (mode,) + tuple(owner)
+    def origins(self, mended):
+        """Origins of what in the tree has others than before; `mended` are modes, {name: mode}, that are others now."""
+        kernel, calls, found = Kernel(), self._calls(), {}
+        inodes = {identity[:2] for identity in list(calls) + list(self.names)}
+        names = set(self.names.values())
+        for relative, status, directory, name in OpenTree(self.root).walk() if inodes else ():
+            if (status.st_dev, status.st_ino) in inodes or relative in names:
+                with Closing(os.open(name, self.PLACE, dir_fd=directory)) as descriptor:
+                    identity = self._identity(kernel, descriptor, status)
+                mode = stat.S_IFMT(status.st_mode) | mended.get(relative, stat.S_IMODE(status.st_mode))
+                origin = self._origin(relative, mode, identity, calls.get(identity), relative in names)
+                if origin != self.before.get(relative, (stat.S_IMODE(mode), 0, 0)):
+                    found[relative] = origin
         return found
+
+    def _origin(self, relative, mode, identity, call, is_known):
+        user, group, is_as_seen = call or (self.SAME, self.SAME, False)
+        name = self.names.get(identity)
+        if name is not None and (identity[2] or name == relative):      # it may have another name now
+            origin = self.before[name]
+        elif is_known:          # something else is in its place
+            is_kept = is_as_seen or not self.is_told
+            origin = (stat.S_IMODE(mode),) + (self.before[relative][1:] if is_kept else (0, 0))
+        else:
+            origin = self.before.get(relative, (stat.S_IMODE(mode), 0, 0))
+        owner = tuple(old if new == self.SAME else new for old, new in zip(origin[1:], (user, group)))
+        if owner != origin[1:] and stat.S_ISREG(mode):
+            return (origin[0] & ~self.SET_IDS | mode & self.SET_IDS,) + owner
+        return origin[:1] + owner
 
 
 class OwnerWitness(CallWitness):
@@ -11042,7 +11079,7 @@ class OwnerWitness(CallWitness):
 
     CALLS = tuple(name for name in EMULATED_CALLS if "chown" in name)
     HERE, IS_LINK, IS_ITSELF = -100, 0x100, 0x1000      # AT_FDCWD, AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH
-    LONGEST = 4096      # bytes of a path
+    LONGEST = 4096      # bytes of a path, and of a command line
 
     def __init__(self, kernel, notes):
         super().__init__(kernel, self._note, notes.file.fileno())
@@ -11052,7 +11089,7 @@ class OwnerWitness(CallWitness):
                       for arch, numbers in kernel.calls.tables for name in self.CALLS if name in numbers}
 
     def _note(self, proc, pid, arch, number, words):
-        """Note one call, or find out why it fails; nothing is noted of who cannot be looked into."""
+        """Note one call, but of who cannot be looked into; the errno where there is no such file, else 0."""
         kind, bits = self.kinds[arch, number]
         place, path, flags = self.HERE, b"", {"fchown": self.IS_ITSELF, "lchown": self.IS_LINK}.get(kind, 0)
         if kind in ("fchown", "fchownat"):
@@ -11060,24 +11097,22 @@ class OwnerWitness(CallWitness):
         try:
             if kind != "fchown":
                 path = self._text(proc, pid, words.pop(0))
-            start, path = self._start(proc, pid, place, path)
+            start, path, resolve = self._start(proc, pid, place, path)
         except (OSError, OverflowError):        # it has ended, or lets nobody look, or the address is none
             return 0
+        flags = words[2] if kind == "fchownat" else flags
         owner = [self.notes.SAME if word & bits == bits else word & bits for word in words[:2]]
         with Closing(start):
             try:
-                self._add(start, path, words[2] if kind == "fchownat" else flags, owner)
-            except OSError as error:
-                return error.errno
+                if not path and flags & self.IS_ITSELF:
+                    self.notes.add(self.kernel, start, *self._meant(proc, pid, *owner))
+                else:
+                    how = os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if flags & self.IS_LINK else 0)
+                    with Closing(self.kernel.open_at(start, path, how, resolve)) as file:
+                        self.notes.add(self.kernel, file, *self._meant(proc, pid, *owner))
+            except OSError as error:        # other mounts are in no layer, and /dev/stdout would be the witness's own
+                return error.errno if error.errno != errno.EXDEV else 0
         return 0
-
-    def _add(self, start, path, flags, owner):
-        if not path and flags & self.IS_ITSELF:
-            self.notes.add(self.kernel, start, *owner)
-            return
-        how = os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if flags & self.IS_LINK else 0)
-        with Closing(os.open(path, how, dir_fd=start)) as file:
-            self.notes.add(self.kernel, file, *owner)
 
     def _text(self, proc, pid, address):
         """What is at an address of a process, to the first NUL."""
@@ -11085,12 +11120,43 @@ class OwnerWitness(CallWitness):
             return os.pread(memory, self.LONGEST, address).partition(b"\0")[0]
 
     def _start(self, proc, pid, place, path):
-        """(a descriptor, the path from there) for a path of a process, which begins at a descriptor of that."""
-        if path.startswith(b"/proc/self/"):
-            path = b"/proc/%d/%s" % (pid, path[len(b"/proc/self/"):])
-        word = "root" if path.startswith(b"/") else "cwd" if place == self.HERE else "fd/%d" % place
-        start = os.open("%d/%s" % (pid, word), os.O_PATH | os.O_CLOEXEC, dir_fd=proc)
-        return start, path.lstrip(b"/") or b"." if word == "root" else path
+        """(a descriptor, the path from there, how it is to be resolved) for a path of a process, which begins at a
+        descriptor of that."""
+        if path.startswith((b"/proc/self/", b"/proc/thread-self/")):
+            return os.dup(proc), b"%d/%s" % (pid, path.split(b"/", 3)[3]), 0
+        word = "cwd" if place == self.HERE else "fd/%d" % place
+        if not path:
+            return os.open("%d/%s" % (pid, word), os.O_PATH | os.O_CLOEXEC, dir_fd=proc), path, 0
+        if not path.startswith(b"/"):       # from its own root, so that no link leads out of it
+            begin, root = (os.readlink(os.fsencode("%d/%s" % (pid, name)), dir_fd=proc) for name in (word, "root"))
+            path = b"/".join((begin[len(root.rstrip(b"/")):], path))
+        start = os.open("%d/root" % pid, os.O_PATH | os.O_CLOEXEC, dir_fd=proc)
+        return start, path.lstrip(b"/") or b".", Kernel.IN_ROOT | Kernel.NO_MOUNTS
+
+    def _meant(self, proc, pid, user, group):
+        """(user, group) that a call means: busybox passes on what it sees, root, where others leave an id as it is."""
+        try:
+            if os.path.basename(os.readlink("%d/exe" % pid, dir_fd=proc)) != "busybox":
+                return user, group
+            applet, words = (self._read(proc, "%d/%s" % (pid, name)) for name in ("comm", "cmdline"))
+        except OSError:
+            return user, group
+        applet = applet.strip()
+        names = [os.path.basename(word) for word in words.split(b"\0") if word and word[:1] != b"-"]
+        if applet == b"busybox":
+            names.pop(0)
+            applet = names[0] if names else b""
+        if applet == b"chgrp":
+            return self.notes.SAME, group
+        given = names[1] if names[:1] == [applet] and names[1:] else b""
+        if applet != b"chown" or b":" in given[1:]:
+            return user, group
+        # Of what its shell does without executing a program the words are not known: root alone is seldom meant there
+        return user or (self.notes.SAME if group else 0), group or (self.notes.SAME if user else 0)
+
+    def _read(self, proc, name):
+        with Closing(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)) as file:
+            return os.read(file, self.LONGEST)
 
 
 class PortWitness(CallWitness):
@@ -11117,10 +11183,10 @@ class PortWitness(CallWitness):
                 port = self.ports.get(int.from_bytes(name[2:4], "big"))
                 if not port or not 0 < end <= len(name) or not self._is_for(name[begin:end], (arch, number)):
                     return
-                os.pwrite(memory, port.host.to_bytes(2, "big"), address + 2)
                 if port.address and ((arch, number) not in self.binds or not any(name[begin:end])):
                     inner = self._address(port, end - begin, lambda: self._is_version_6_alone(proc, pid, descriptor))
                     os.pwrite(memory, inner, address + begin)
+                os.pwrite(memory, port.host.to_bytes(2, "big"), address + 2)
         except (OSError, OverflowError):        # it has ended, or lets nobody look, or the address is none
             pass
 
@@ -11140,10 +11206,12 @@ class PortWitness(CallWitness):
 
     def _is_version_6_alone(self, proc, pid, number):
         """Whether a socket of a process takes nothing of IPv4. IPV6_V6ONLY of ipv6(7)"""
-        with Closing(os.open("%d/status" % pid, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)) as status:
-            leader = int(os.read(status, 4096).partition(b"\nTgid:")[2].split()[0])
-        descriptor = self.kernel.descriptor_of(leader, number)
-        known = self.socket.socket(fileno=descriptor)
+        try:
+            with Closing(os.open("%d/status" % pid, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)) as status:
+                leader = int(os.read(status, 4096).partition(b"\nTgid:")[2].split()[0])
+            known = self.socket.socket(fileno=self.kernel.descriptor_of(leader, number))
+        except OSError:         # most are not
+            return False
         try:
             return bool(known.getsockopt(self.socket.IPPROTO_IPV6, self.socket.IPV6_V6ONLY))
         finally:
@@ -15359,6 +15427,8 @@ class StageTree:
             unpack_image(context, image, self.root, self.origins, is_closed=True)
         self.guest = GuestTree(self.root)
         self.entries = tree_entries(OpenTree(self.root), {})
+        self.changes = None     # what look() found
+        self.mended = {}
 
     def make_directory(self, guest):
         """Make a directory, with those above it, where it is missing; ConflictError where something else is there."""
@@ -15388,12 +15458,18 @@ class StageTree:
                 except OSError:         # it is not there, or holds something
                     break
 
+    def look(self):
+        """Find what has changed, and make readable what is not: `mended` is {name: mode that it had}."""
+        self.mended = {}
+        entries = tree_entries(OpenTree(self.root), self.mended)
+        self.changes, self.entries = changes_between(self.entries, entries), entries
+
     def write_layer(self, context, given, owner):
         """Write what has changed to a NewLayer; None where nothing has. `given` are origins of what the step has made;
         what else is new belongs to the `owner` (user, group)."""
-        mended = {}
-        entries = tree_entries(OpenTree(self.root), mended)
-        changes, self.entries = changes_between(self.entries, entries), entries
+        if self.changes is None:
+            self.look()
+        changes, self.changes, mended, entries = self.changes, None, self.mended, self.entries
         forget_origins(self.origins, changes)
         for name, mode in mended.items():
             self.origins[name] = (mode,) + self.origins.get(name, (0, 0, 0))[1:]
@@ -15875,7 +15951,8 @@ class RunStep:
         self.mounts = [BuildMount(build, number, DockerfileText(text, values).whole())
                        for text in instruction.flags.get("mount", ())]
         arguments = {name: value for name, value in stage.arguments.items() if name not in build.PROXIES}
-        self.key = [instruction.shell_text, sorted(arguments.items()), [mount.key for mount in self.mounts]]
+        self.key = [instruction.shell_text, sorted(arguments.items()), [mount.key for mount in self.mounts],
+                    build.is_told]
 
     def _words(self, request):
         """The words to execute. A here-document that is all of it is a script, which may say what reads it."""
@@ -15907,10 +15984,10 @@ class RunStep:
 
     def act(self, tree):
         """What it does to a StageTree; origins of what it has given to others, see LayerUnpacker."""
-        with OwnerNotes(self.build.files.new_place() + "/owners") as notes:
-            notes.add_all(tree.root, tree.origins)
+        with OwnerNotes(self.build.files.new_place() + "/owners", tree.root, tree.origins) as notes:
             self._execute(tree, notes)
-            return notes.origins(OpenTree(tree.root), tree.origins)
+            tree.look()
+            return notes.origins(tree.mended)
 
     def _execute(self, tree, notes):
         """Execute it as run does; EngineError where it fails."""
@@ -15922,6 +15999,7 @@ class RunStep:
             stubs = [tree.guest.resolve(mount.guest) for mount in spec.mounts + spec.memory_mounts] + [APT_CONFIG]
             self.owner = spec.account.uid, spec.account.gid
             spec.owner_notes = notes
+            notes.is_told = self.build.is_told and spec.account.uid == 0
             with StepOutput(log):
                 status = run_in_tree(context, spec, self.build.mode, self.stage.name, request, container)
         except EngineError as error:        # its exit status is for run, and here is no CONTAINER
@@ -16151,6 +16229,11 @@ class Build:
             self.cache.add(key, row)
             layer.blob.publish()
         return row
+
+    @property
+    def is_told(self):
+        """Whether it is known to whom RUN gives files."""
+        return self.mode == "N1" and self.context.host.kernel_version >= (5, 0)
 
     @found_once
     def mode(self):

@@ -14,7 +14,7 @@ from archives import config_digest, skopeo
 from conftest import need, working
 from layers import file, tar
 from faulty_registry import Answer, FaultyRegistry, digest_of
-from program import Program
+from program import Program, in_main_thread
 from test_end_to_end import description
 
 NAME = "lab/built:1"
@@ -305,17 +305,17 @@ def test_what_comes_in_the_place_of_a_file(shop, broken_modes):
     working("N1", broken_modes)
     shop.write(a="a\n")
     shop.build("FROM base:1\nCOPY --chown=5:6 a /1\nCOPY --chown=5:6 a /2\nCOPY --chown=5:6 a /3\n"
-               "COPY --chown=5:6 a /4\n"
+               "COPY --chown=5:6 a /4\nCOPY --chown=5:6 a /5\n"
                "RUN sed -i s/a/b/ /1; chown 0:0 /2; echo c > /new; chown 0:7 /new; mv /new /3; "
-               "echo d > /new; chown 8:8 /new; chown 0:0 /new; mv /new /4\n")
+               "echo d > /new; chown 8:8 /new; chown 0:0 /new; mv /new /4; rm /5; echo e > /5\n")
     assert {member.name: (member.uid, member.gid) for member in list(shop.layers())[-1]} == {
-        "1": (5, 6), "2": (0, 0), "3": (5, 7), "4": (0, 0)}
+        "1": (5, 6), "2": (0, 0), "3": (0, 7), "4": (0, 0), "5": (0, 0)}
     assert shop.shown("cat", "/1", "/3") == "b\nc\n"
 
 
 MODES = {"600": (0o600, 0o600), "u=rwX,go=rX": (0o644, 0o755), "a+x": (0o755, 0o755), "+x": (0o755, 0o755),
          "go-r,u+s": (0o4600, 0o4711), "g=u": (0o664, 0o775), "o=,u-w": (0o440, 0o550), "ug+s,+t": (0o7644, 0o7755),
-         "=r": (0o444, 0o444), "o=g,g=": (0o604, 0o705)}
+         "=r": (0o444, 0o444), "o=g,g=": (0o604, 0o705), "u+x-w,go=": (0o500, 0o500)}
 
 
 @pytest.mark.parametrize("change", MODES)
@@ -338,6 +338,79 @@ def test_what_gets_another_name(moded):
     assert owned == {"srv": (0, 0), "opt": (0, 0), "srv/d": (5, 6), "opt/e": (5, 6), ".wh.a": (0, 0),
                      **{"srv/d/%d" % number: (0, 0) for number in range(1, 10)}}
     assert {member.name: member.uid for member in second}["d"] == 5
+
+
+def test_modes_of_what_is_moved_and_replaced(moded):
+    """Those that the tree on disk cannot have go with the file, and not to what comes in its place."""
+    moded.write(f="f", d__g="g")
+    moded.build("FROM base:1\nCOPY --chmod=4755 --chown=5 f /1\nCOPY --chmod=000 f /2\nCOPY --chmod=2775 d /3\n"
+                "COPY --chmod=4755 f /4\nCOPY --chmod=4755 --chown=5 f /5\n"
+                "RUN mkdir /m; mv /1 /2 /3 /m; rm /4 /5; echo x > /4; chmod 755 /4; mkdir /5\n")
+    found = {member.name: oct(member.mode) for member in list(moded.layers())[-1] if ".wh." not in member.name}
+    assert found.pop("m/2") in ("0o0", "0o600")         # PRoot lets root read it
+    assert found == {"m": "0o755", "m/1": "0o4755", "m/3": "0o2775", "m/3/g": "0o2775", "4": "0o755", "5": "0o755"}
+
+
+BUSYBOX = """
+FROM base:1
+COPY --chown=5:5 d /d
+RUN chgrp -R 33 /d; touch /n /m /o; chown 7 /n; chgrp 33 /n; chown 7:8 /m; chown 9 /m
+RUN chown 7:8 /o; chown :9 /o; chgrp 0 /o
+RUN busybox chown 3 /d/g; find /d -name h | xargs chgrp 4
+"""
+
+
+def test_what_busybox_leaves_as_it_is(shop, broken_modes):
+    """It passes on what it sees, which is root's."""
+    working("N1", broken_modes)
+    shop.write(d__g="g", d__h="h")
+    shop.build(BUSYBOX)
+    first, second, third = [{member.name: (member.uid, member.gid) for member in members}
+                            for members in list(shop.layers())[-3:]]
+    assert first == {"d": (5, 33), "d/g": (5, 33), "d/h": (5, 33), "n": (7, 33), "m": (9, 8), "o": (0, 0)}
+    assert second == {"o": (7, 0)} and third == {"d/g": (3, 33), "d/h": (5, 4)}
+
+
+def test_what_leads_elsewhere(shop, broken_modes):
+    """Descriptors of who asks, by whatever link, and what lies outside the root that it has."""
+    working("N1", broken_modes)
+    shop.build("FROM base:1\nRUN mkdir /e /e/d; cd /e/d; ln -s /dev/stdout out; chown 33 out; touch x y; exec 7<x; "
+               "chown 12 /dev/fd/7 && chown 13 /proc/self/fd/7 && chown 14 /proc/self/cwd/y\n"
+               "RUN mkdir -p /c/bin /c/data; cp /bin/busybox /c/bin; ln -s busybox /c/bin/sh; "
+               "ln -s busybox /c/bin/chown; touch /data /c/data/f /c/top /top; ln -s /data/f /c/link; "
+               "chroot /c sh -c 'chown 5 /link; chown 6 /../top; cd data; chown 7 /data/../data'\n")
+    first, second = [{member.name: member.uid for member in members if member.uid} for members in shop.layers()]
+    assert first == {"e/d/x": 13, "e/d/y": 14} and second == {"c/data/f": 5, "c/top": 6, "c/data": 7}
+
+
+FULL = """
+import os, resource, sys, udocker
+with udocker.OwnerNotes(sys.argv[1] + "/owners", sys.argv[1], {}) as notes, open(sys.argv[1] + "/file", "wb") as file:
+    kernel = udocker.Kernel()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        while True:
+            notes.add(kernel, file.fileno(), 5, 6)
+    except OSError:
+        print({owner[:2] for owner in notes._calls().values()}, "refused")
+"""
+
+
+def test_a_disk_that_is_full_of_owners(tmp_path):
+    """What cannot be noted cannot be given away, and spoils nothing of what was noted."""
+    assert in_main_thread(FULL, tmp_path) == "{(5, 6)} refused\n"
+
+
+def test_kept_owners(shop, broken_modes):
+    """What another mode has made, where owners are forgotten, is made anew."""
+    working("N1", broken_modes)
+    text = "FROM base:1\nRUN touch /kept; chown 5:6 /kept\n"
+    mode = working("P1", broken_modes)
+    forgetful = Shop(shop.program.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode), shop.context / "p")
+    forgetful.build(text)
+    assert next(forgetful.layers())[0].uid == 0
+    shop.build(text)
+    assert next(shop.layers())[0].uid == 5
 
 
 def test_set_id_bits_go_with_the_owner(shop, broken_modes):
@@ -763,6 +836,7 @@ def test_variables_and_quotes(text, words):
 
 @pytest.mark.parametrize("text", [
     "${V#v}", "${V##*.}", "${V#*.}", "${V%.*}", "${V%%.*}", "${V%%-*}", "${P##*/}", "${P%/*}", "${P/a/x}", "${V##}",
+    "${V//*/X}", "${E//*/X}", "${V//*1*/X}",
     "${P//\\//_}", "${P/\\/a/}", "${V#w}", "${E#x}", "${U%x}", "${P%.???}", "${V/?/X}", "${V//./}", "${V%$N}",
     "${V/1*/Z}", "${P//b}", "${V/.2.${N}/-}", "${V//\\*/x}", "${V/v/\\*}", "${V#v}${V%-*}"])
 def test_values_that_are_edited(text):
