@@ -1331,7 +1331,9 @@ class CallWitness:
             ours.close()
 
     def _watch(self, starter):
-        """The life of the witness, which ends with the last process that it answers."""
+        """The life of the witness, which ends with the last process that it answers. What runs there is a stranger's,
+        and could otherwise look into it, at the environment of the host."""
+        self.kernel.let_look(False)
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         leave_session(starter.fileno(), proc, *self.kept)
         starter.sendall(b".")

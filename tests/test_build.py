@@ -401,6 +401,14 @@ def test_a_disk_that_is_full_of_owners(tmp_path):
     assert in_main_thread(FULL, tmp_path) == "{(5, 6)} refused\n"
 
 
+def test_run_does_not_look_into_who_notes_owners(shop, broken_modes):
+    """A process of udocker's, with the environment of the host."""
+    working("N1", broken_modes)
+    shop.build("FROM base:1\nRUN (grep -l of-the-host /proc/[0-9]*/environ 2>/dev/null; true) > /told\n",
+               env={"SECRET": "of-the-host"})
+    assert shop.shown("cat", "/told") == ""
+
+
 def test_kept_owners(shop, broken_modes):
     """What another mode has made, where owners are forgotten, is made anew."""
     working("N1", broken_modes)

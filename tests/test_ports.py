@@ -149,6 +149,15 @@ def test_nothing_is_left_of_a_server(namespace_box, port, number):
     assert_all_ended("%d:80" % port)        # udocker's own
 
 
+LOOK = "grep -l of-the-host /proc/[0-9]*/environ 2>/dev/null; ls /proc/[0-9]*/fd >/dev/null 2>&1; echo looked"
+
+
+def test_nobody_looks_into_who_maps_ports(namespace_box, port):
+    """A process of udocker's, with the environment of the host."""
+    result = namespace_box.ok("run", "-p", "%d:80" % port, "busybox", "sh", "-c", LOOK, env={"SECRET": "of-the-host"})
+    assert result.out == "looked\n"
+
+
 CALLER = r"""
 #define _GNU_SOURCE
 #include <arpa/inet.h>
