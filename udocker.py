@@ -921,7 +921,7 @@ class SystemCalls:
 class Kernel:
     """System calls that Python does not offer, each checked: OSError names the call that failed."""
 
-    NEW_MOUNTS, NEW_NAMES, NEW_USER = 0x20000, 0x4000000, 0x10000000
+    NEW_MOUNTS, NEW_NAMES, NEW_USER, NEW_NETWORK = 0x20000, 0x4000000, 0x10000000, 0x40000000
     READ_ONLY, NO_SETUID, NO_DEVICES, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
     DETACH = 2      # umount2(2)
 
@@ -1104,6 +1104,17 @@ def quick_module(name):
         return __import__("_" + name)
     except ImportError:         # not CPython
         return __import__(name)
+
+
+def start_loopback():
+    """The one interface of a new network namespace, lo, is up. netdevice(7)"""
+    import fcntl
+    socket = quick_module("socket")
+    door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:        # SIOCSIFFLAGS, with a struct ifreq: IFF_UP and IFF_RUNNING
+        fcntl.ioctl(door.fileno(), 0x8914, b"lo".ljust(16, b"\0") + (0x41).to_bytes(2, sys.byteorder) + bytes(22))
+    finally:
+        door.close()
 
 
 def raise_on_signals(is_guarded=False):
@@ -9681,6 +9692,7 @@ class RunSpec:
         self.is_in_background = False
         self.owner_notes = None     # OwnerNotes, where it counts to whom the command gives files
         self.ports = []             # PublishedPorts that are not as the command knows them
+        self.has_no_network = False
 
     @property
     def view(self):
@@ -10641,6 +10653,7 @@ class Engine:
     always_shown = ()   # guest paths of the host's that appear whether they are asked for or not
     maps_ports = False          # whether ports of the command can be others of the host's
     limits_addresses = False    # whether those can be of one address alone
+    can_cut_off = False         # whether a command can be without network
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
     def __init__(self, mode, host, temporary):
@@ -11224,7 +11237,7 @@ class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
-    limits_addresses = True
+    limits_addresses = can_cut_off = True
     lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
 
     @property
@@ -11245,7 +11258,7 @@ class NamespaceEngine(Engine):
         kernel = Kernel()
         witness = self._witness(kernel, spec)
         try:
-            if spec.step:
+            if spec.step and not spec.has_no_network:
                 self._join(kernel, spec, environment)
             else:
                 self._make(kernel, spec)
@@ -11300,8 +11313,11 @@ class NamespaceEngine(Engine):
         account = spec.account
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)      # the container may show none
         try:
-            kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS | (kernel.NEW_NAMES if spec.host_name else 0))
+            kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS | (kernel.NEW_NAMES if spec.host_name else 0)
+                           | (kernel.NEW_NETWORK if spec.has_no_network else 0))
             map_ids(proc, (account.uid, self.host.uid), (account.gid, self.host.gid))
+            if spec.has_no_network:
+                start_loopback()
             kernel.mount(None, "/", kernel.SLAVE | kernel.RECURSIVE)    # nothing of ours reaches the host
             kernel.mount(spec.root, spec.root, kernel.BIND | kernel.RECURSIVE)
             root = make_ephemeral(kernel, spec.root, spec.changes) if spec.is_ephemeral else spec.root
@@ -11458,6 +11474,7 @@ class RuncEngine(ExecutableEngine):
     modes = (Mode("R1", "runC or crun: rootless user and mount namespaces"),)
     lacks = dict(NamespaceEngine.lacks, **{"--ephemeral": PRootEngine.lacks["--ephemeral"]})
     always_shown = ("/proc", "/dev")        # neither runC nor crun does without
+    can_cut_off = True
     # What docker gives by default: without CAP_SYS_ADMIN nobody inside makes a read-only volume writable
     CAPABILITIES = ["CAP_" + name for name in (
         "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
@@ -11578,6 +11595,8 @@ class RuncEngine(ExecutableEngine):
         if spec.host_name:
             linux["namespaces"].append({"type": "uts"})
             document["hostname"] = spec.host_name
+        if spec.has_no_network:
+            linux["namespaces"].append({"type": "network"})
         taskset = Host.find_executable("taskset")
         if taskset and not self.is_crun and len(os.sched_getaffinity(0)) < os.cpu_count():
             document["hooks"] = {"createRuntime": [self._hook_for_processors(taskset)]}
@@ -14706,6 +14725,7 @@ def build_spec(context, root, config, argv, request):
     spec.is_read_only, spec.is_ephemeral = bool(request.options.read_only), bool(request.options.ephemeral)
     spec.memory_mounts = request.memory_mounts
     spec.ports = [port for port in request.ports if not port.is_same]
+    spec.has_no_network = request.options.network == "none"
     spec.step = request.step
     tree = spec.tree
     spec.account = Account.find(request.options.user or config.user or default_user(context), tree, context.host)
@@ -15113,6 +15133,8 @@ def run_in_tree(context, spec, mode, title, request, container):
         if lack:
             say.warning("--publish: %s; mode N1 does it, since Linux 5.5" % lack)
             spec.ports = spec.ports if engine.maps_ports else []
+        if spec.has_no_network and not engine.can_cut_off:
+            say.warning("left out, as mode %s cannot have it: --network=none" % engine.mode)
         invocation = engine.invocation(spec)
         if request.detachment:
             request.detachment.redirect()
@@ -15151,7 +15173,7 @@ class RunRecord:
 
     OPTIONS = ("workdir", "user", "volume", "tmpfs", "novol", "hostauth", "containerauth", "hostenv", "mpi", "bindhome",
                "nosysdirs", "nometa", "kernel", "hostname", "add_host", "dri", "read_only", "gpus", "nvidia", "device",
-               "publish")
+               "publish", "network")
     MAX_SIZE = 1 << 20      # bytes
 
     def __init__(self, host, container):
@@ -15946,7 +15968,8 @@ class RunStep:
         if not instruction.text:
             raise DocumentError("RUN: nothing follows it")
         values = stage.values
-        for flag, usual in (("network", ("", "default", "host")), ("security", ("", "sandbox"))):
+        self.network = instruction.flag("network", values)
+        for flag, usual in (("network", ("", "default", "host", "none")), ("security", ("", "sandbox"))):
             value = instruction.flag(flag, values)
             if value not in usual:
                 say.warning("left out, as a plain user cannot have it: --%s=%s" % (flag, value))
@@ -15975,7 +15998,7 @@ class RunStep:
         variables.update(self.stage.arguments)
         known = variables_of(self.stage.run)
         vars(options).update(
-            rm=True, entrypoint="", nobanner=True, add_host=build.options.add_host,
+            rm=True, entrypoint="", nobanner=True, add_host=build.options.add_host, network=self.network,
             user=self.stage.run.get("User") or "0",     # also where the build is a rank of a job
             env=["%s=%s" % item for item in variables.items() if item[0] not in known])
         request = RunRequest(build.context, options)
@@ -17805,8 +17828,10 @@ OMITTED_OPTIONS = EXEC_OMISSIONS + omitted("--disable-content-trust --no-healthc
     "--sysctl", "VALUE")
 
 # Of these the host's are used: that is what the value host asks for
-SHARED_OPTIONS = tuple(Option(*spellings.split(), value="host", meaning="the host's, whatever else is asked for")
-                       for spellings in ("--network --net", "--ipc", "--pid", "--uts", "--userns", "--cgroupns"))
+SHARED_OPTIONS = (Option("--network", "--net", value="host", meaning="the host's, whatever else is asked for, but none "
+                         "(modes N1 and R1)"),) + tuple(
+    Option("--" + name, value="host", meaning="the host's, whatever else is asked for")
+    for name in ("ipc", "pid", "uts", "userns", "cgroupns"))
 
 RUN_OPTIONS = EXECUTION_OPTIONS + (
     Option("--rm", meaning="remove the container afterwards"),
@@ -17826,7 +17851,8 @@ RUN_OPTIONS = EXECUTION_OPTIONS + (
 def tell_omissions(arguments):
     """One line for what is left out."""
     left_out = ["--%s=%s" % (option.attribute, getattr(arguments, option.attribute)) for option in SHARED_OPTIONS
-                if getattr(arguments, option.attribute) not in (None, "", "host")]
+                if getattr(arguments, option.attribute) not in (None, "", "host")
+                and (option.attribute, getattr(arguments, option.attribute)) != ("network", "none")]
     if arguments.runtime not in (None, "nvidia"):
         left_out.append("--runtime=" + arguments.runtime)
     tell_left_out(arguments, OMITTED_OPTIONS, left_out)

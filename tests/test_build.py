@@ -409,6 +409,12 @@ def test_run_does_not_look_into_who_notes_owners(shop, broken_modes):
     assert shop.shown("cat", "/told") == ""
 
 
+def test_run_without_network(moded, mode):
+    result = moded.build("FROM base:1\nRUN --network=none grep -c : /proc/self/net/dev > /told\n")
+    is_real = mode in ("N1", "R1")
+    assert (moded.shown("cat", "/told") == "1\n") == ("left out" not in result.err) == is_real
+
+
 def test_kept_owners(shop, broken_modes):
     """What another mode has made, where owners are forgotten, is made anew."""
     working("N1", broken_modes)
@@ -965,9 +971,9 @@ def test_what_is_no_build(shop, words, status, told):
 
 
 def test_what_is_told(shop):
-    result = shop.build("FROM base:1\nHEALTHCHECK CMD true\nRUN --network=none true\n", "--build-arg=NONE=1",
+    result = shop.build("FROM base:1\nHEALTHCHECK CMD true\nRUN --security=insecure true\n", "--build-arg=NONE=1",
                         "--memory=1g")
-    for text in "--build-arg: NONE", "HEALTHCHECK: left out", "--network=none", "--memory":
+    for text in "--build-arg: NONE", "HEALTHCHECK: left out", "--security=insecure", "--memory":
         assert text in result.err
 
 

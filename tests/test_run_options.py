@@ -201,11 +201,22 @@ def test_a_cidfile_that_cannot_be_written_makes_no_container(udocker, images, tm
 
 
 def test_what_is_left_out_is_told_in_a_line(box):
-    options = ["--privileged", "--memory=1g", "--cap-add", "SYS_ADMIN", "--label=a=b", "--net=none", "--shm-size=64m"]
+    options = ["--privileged", "--memory=1g", "--cap-add", "SYS_ADMIN", "--label=a=b", "--net=bridge", "--shm-size=64m"]
     result = box.ok("run", *options + ["busybox", "echo", "here"])
     assert result.out == "here\n" and result.err.count("\n") == 1
     assert result.err.startswith("udocker: warning: left out")
-    assert all(word in result.err for word in ("--privileged", "--memory", "--cap-add", "--label", "--network=none"))
+    assert all(word in result.err for word in ("--privileged", "--memory", "--cap-add", "--label", "--network=bridge"))
+
+
+def test_no_network(containers, mode):
+    """But the container's own, where the mode can have it so."""
+    result = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode).ok(
+        "run", "--net=none", "busybox", "sh", "-c", "grep -c : /proc/self/net/dev; grep -q eth /proc/self/net/dev || "
+        "{ httpd -p 8000 -h /etc; wget -q -O - http://127.0.0.1:8000/passwd | head -n 1; }")
+    if mode in ("N1", "R1"):
+        assert (result.out, result.err) == ("1\nroot:x:0:0:root:/root:/bin/sh\n", "")
+    else:
+        assert result.err == "udocker: warning: left out, as mode %s cannot have it: --network=none\n" % mode
 
 
 # https://docs.docker.com/reference/cli/docker/container/run/
