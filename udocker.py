@@ -11017,15 +11017,16 @@ class OwnerNotes:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self.file = os.fdopen(descriptor, "r+b")
         self.began = os.fstat(descriptor).st_ctime_ns
-        self.names = {}             # what tells a file, and its name at first, of those with an origin that counts
-        kernel = Kernel()
-        for name, (mode, user, group) in self.before.items():
-            if user or group or mode & 0o7000 or not mode & 0o400:
-                try:
-                    with Closing(os.open(os.path.join(self.root, name), self.PLACE)) as file:
-                        self.names[self._identity(kernel, file, os.fstat(file))] = name
-                except OSError:         # it has gone
-                    pass
+        # Those with an origin that counts, and what tells their files: a name each, of hard links one of them
+        self.known = {name for name, (mode, user, group) in self.before.items()
+                      if user or group or mode & 0o7000 or not mode & 0o400}
+        self.names, kernel = {}, Kernel()
+        for name in self.known:
+            try:
+                with Closing(os.open(os.path.join(self.root, name), self.PLACE)) as file:
+                    self.names[self._identity(kernel, file, os.fstat(file))] = name
+            except OSError:         # it has gone
+                pass
         return self
 
     def __exit__(self, *_):
@@ -11047,7 +11048,8 @@ class OwnerNotes:
             write_all(target, b"%d %d %d %d %d %d\n" % (identity + (is_new, user, group)))
 
     def _calls(self):
-        """{what tells a file: (user, group, whether it was given to who seemed to have another one)}"""
+        """{what tells a file: (user, group, whether it is new and was given to root, as another may have seemed to be)}
+        """
         found = {}
         self.file.seek(0)
         for *identity, is_new, user, group in (map(int, line.split()) for line in self.file):
@@ -11062,23 +11064,22 @@ class OwnerNotes:
         """Origins of what in the tree has others than before; `mended` are modes, {name: mode}, that are others now."""
         kernel, calls, found = Kernel(), self._calls(), {}
         inodes = {identity[:2] for identity in list(calls) + list(self.names)}
-        names = set(self.names.values())
-        for relative, status, directory, name in OpenTree(self.root).walk() if inodes else ():
-            if (status.st_dev, status.st_ino) in inodes or relative in names:
+        for relative, status, directory, name in OpenTree(self.root).walk() if inodes or self.known else ():
+            if (status.st_dev, status.st_ino) in inodes or relative in self.known:
                 with Closing(os.open(name, self.PLACE, dir_fd=directory)) as descriptor:
                     identity = self._identity(kernel, descriptor, status)
                 mode = stat.S_IFMT(status.st_mode) | mended.get(relative, stat.S_IMODE(status.st_mode))
-                origin = self._origin(relative, mode, identity, calls.get(identity), relative in names)
+                origin = self._origin(relative, mode, identity, calls.get(identity))
                 if origin != self.before.get(relative, (stat.S_IMODE(mode), 0, 0)):
                     found[relative] = origin
         return found
 
-    def _origin(self, relative, mode, identity, call, is_known):
+    def _origin(self, relative, mode, identity, call):
         user, group, is_as_seen = call or (self.SAME, self.SAME, False)
         name = self.names.get(identity)
         if name is not None and (identity[2] or name == relative):      # it may have another name now
             origin = self.before[name]
-        elif is_known:          # something else is in its place
+        elif relative in self.known:        # something else is in its place
             is_kept = is_as_seen or not self.is_told
             origin = (stat.S_IMODE(mode),) + (self.before[relative][1:] if is_kept else (0, 0))
         else:

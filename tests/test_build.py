@@ -345,8 +345,11 @@ def test_modes_of_what_is_moved_and_replaced(moded):
     moded.write(f="f", d__g="g")
     moded.build("FROM base:1\nCOPY --chmod=4755 --chown=5 f /1\nCOPY --chmod=000 f /2\nCOPY --chmod=2775 d /3\n"
                 "COPY --chmod=4755 f /4\nCOPY --chmod=4755 --chown=5 f /5\n"
+                "COPY --chmod=4755 f /6\nRUN ln /6 /7\nRUN rm /6; echo x > /6; chmod 755 /6\n"
                 "RUN mkdir /m; mv /1 /2 /3 /m; rm /4 /5; echo x > /4; chmod 755 /4; mkdir /5\n")
-    found = {member.name: oct(member.mode) for member in list(moded.layers())[-1] if ".wh." not in member.name}
+    before, found = [{member.name: oct(member.mode) for member in members if ".wh." not in member.name}
+                     for members in list(moded.layers())[-2:]]
+    assert before == {"6": "0o755", "7": "0o4755"}
     assert found.pop("m/2") in ("0o0", "0o600")         # PRoot lets root read it
     assert found == {"m": "0o755", "m/1": "0o4755", "m/3": "0o2775", "m/3/g": "0o2775", "4": "0o755", "5": "0o755"}
 
