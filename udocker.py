@@ -9776,10 +9776,10 @@ class RunSpec:
         except EngineError:         # that is told when it is started
             return False
 
-    def find_program(self, name):
-        """The guest path of a helper program in the usual directories of the container; None where it has none."""
+    def find_program(self, name, search_path=DEFAULT_PATH):
+        """The guest path of a program, of helpers in the usual directories of the container; None where it has none."""
         tree = self.tree
-        found = (part + "/" + name for part in DEFAULT_PATH.split(":"))
+        found = (part + "/" + name for part in search_path.split(":"))
         return next((guest for guest in found if self._obstacle(tree, guest) is None), None)
 
     @staticmethod
@@ -10804,7 +10804,7 @@ class PRootEngine(ExecutableEngine):
         self.check(spec)
         program = spec.find_command()
         words = [program] + spec.argv[1:]
-        environment, set_inside = self._split_environment(spec.environment)
+        environment, set_inside = self._split_environment(dict(spec.environment, **self._variables_of_mpi(spec)))
         if set_inside:
             setter = spec.find_program("env")
             if "=" in words[0]:
@@ -10831,6 +10831,15 @@ class PRootEngine(ExecutableEngine):
             argv += ["-p", "%d:%d" % (port.guest, port.host)]
         return Invocation(self.executable, argv + [start] + words, environment,
                           lambda: self._enter(spec, area, starter), is_tracer=True, area=area)
+
+    @staticmethod
+    def _variables_of_mpi(spec):
+        """What Open MPI needs with PMIx since 5, where it is started inside: what its ranks have in common is to lie
+        where /proc/self/maps shows room for it, and that is another picture with PRoot's loader."""
+        wanted = spec.environment
+        is_asked = "PMIX_RANK" in wanted or "PMIX_MCA_gds" in wanted        # by the host's launcher, or the user
+        has_launcher = not is_asked and spec.find_program("mpirun", wanted.get("PATH", DEFAULT_PATH))
+        return {"PMIX_MCA_gds": "hash"} if has_launcher else {}
 
     def _emulation(self, spec, program):
         """PRoot's option for a program of another machine."""

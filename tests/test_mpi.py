@@ -385,6 +385,18 @@ def test_ranks_that_share_no_memory_do_not_try_to(site, mode_of_mpi):
             "OMPI_MCA_btl_vader_single_copy_mechanism=none", "MPIR_CVAR_CH4_CMA_ENABLE=0"} <= set(lines)
 
 
+def test_a_launcher_inside(site, mode_of_mpi):
+    """What PMIx 5 needs in PRoot is set where there is one, and nobody else has something to say of it."""
+    program = site.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode_of_mpi)
+
+    def told(*options, **env):
+        out = program.ok("run", *options, "mpi", "/usr/bin/env", env=env).out
+        return [line for line in out.splitlines() if line.startswith("PMIX_MCA")]
+    assert told() == ["PMIX_MCA_gds=hash"] * mode_of_mpi.startswith("P")
+    assert told("-e", "PMIX_MCA_gds=ds21") == ["PMIX_MCA_gds=ds21"]
+    assert told("--hostenv", PMIX_RANK="0") == told("-e", "PATH=/nowhere:") == []
+
+
 # Namespaces of ranks
 
 SHOW = ["sh", "-c", "readlink /proc/self/ns/user; readlink /proc/self/ns/mnt; exec sleep 0.2"]
