@@ -1033,6 +1033,31 @@ class Kernel:
         finally:
             os.close(process)
 
+    def read_memory(self, pid, address, size):
+        """Bytes of another process of the caller. process_vm_readv(2)"""
+        buffer, word = self.ctypes.create_string_buffer(max(size, 1)), self.ctypes.c_size_t
+        own, other = (word * 2)(self.ctypes.addressof(buffer), size), (word * 2)(address, size)      # struct iovec
+        one = self.ctypes.c_ulong(1)
+        count = self._check(self.libc.process_vm_readv(self.ctypes.c_int(pid), own, one, other, one,
+                                                       self.ctypes.c_ulong(0)), "process_vm_readv")
+        return buffer.raw[:count]
+
+    def bind(self, descriptor, name):
+        """bind(2) to a struct sockaddr, as bytes."""
+        self._check(self.libc.bind(self.ctypes.c_int(descriptor), name, self.ctypes.c_uint(len(name))), "bind")
+
+    def connect(self, descriptor, name):
+        """connect(2) to a struct sockaddr, as bytes."""
+        self._check(self.libc.connect(self.ctypes.c_int(descriptor), name, self.ctypes.c_uint(len(name))), "connect")
+
+    def socket_option(self, descriptor, level, name):
+        """The number that getsockopt(2) gives."""
+        value, size = self.ctypes.c_int(), self.ctypes.c_uint(4)
+        self._check(self.libc.getsockopt(self.ctypes.c_int(descriptor), self.ctypes.c_int(level),
+                                         self.ctypes.c_int(name), self.ctypes.byref(value),
+                                         self.ctypes.byref(size)), "getsockopt")
+        return value.value
+
     def birth_time(self, descriptor):
         """When an open file was made, in nanoseconds; 0 where that is not known. statx(2), STATX_BTIME"""
         buffer = self.ctypes.create_string_buffer(256)
@@ -1239,18 +1264,26 @@ class Invocation:
         return CommandNotExecutableError("%s: %s" % (self.path, error.strerror))
 
 
-def leave_session(*kept):
-    """Be in a session of its own, with no descriptor of those so far but `kept`: whoever waits for the end of our
-    output does not wait for this process, and nothing that a terminal sends reaches it."""
+def open_places():
+    """Descriptors of /proc and /dev/null, which another root may lack."""
+    return (os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+
+
+def leave_session(*kept, places=None):
+    """Be in a session of its own, with no descriptor of those so far but `kept`, and those of open_places(): whoever
+    waits for the end of our output does not wait for this process, and nothing that a terminal sends reaches it."""
     os.setsid()
-    for number in map(int, os.listdir("/proc/self/fd")):
-        if number not in kept:
+    places = places or open_places()
+    listing = os.open("self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=places[0])
+    for number in map(int, os.listdir(listing)):
+        if number not in kept + places:
             try:
                 os.close(number)
-            except OSError:         # the one that listed them
+            except OSError:         # the copy of it that listed them
                 pass
-    for _ in range(3):
-        os.open(os.devnull, os.O_RDWR)
+    for _ in range(3):          # the standard ones, but where they are kept
+        os.dup(places[1])
 
 
 def exit_code(status):
@@ -1303,12 +1336,12 @@ class CallWitness:
     """A process beside this one and all that comes from it, which answers some of their system calls.
     seccomp_unotify(2)"""
 
-    RECEIVE, SEND = 0xC0502100, 0xC0182101      # SECCOMP_IOCTL_NOTIF_RECV and _SEND
+    RECEIVE, SEND, CHECK = 0xC0502100, 0xC0182101, 0x40082102       # SECCOMP_IOCTL_NOTIF_RECV, _SEND, _ID_VALID
 
     def __init__(self, kernel, answer, *kept):
         """answer(proc, pid, arch, number, words) gives the errno that a call fails with, 0 for none, and None where
         the kernel shall go on with it (since Linux 5.5): `proc` is a descriptor of /proc, `words` are its arguments.
-        `kept` are others that it needs. Where a container's root hides modules afterwards, this comes before."""
+        `kept` are others that it needs. This comes before a container's root hides what it needs besides."""
         import fcntl
         import select
         self.ioctl, self.poll = fcntl.ioctl, select.poll
@@ -1316,12 +1349,22 @@ class CallWitness:
         self.kernel = kernel
         self.answer = answer
         self.kept = kept
+        self.places = open_places()
+        self.call = None        # (the listener, what tells the call at hand from others)
+
+    def check(self):
+        """OSError where who has made the call at hand has ended: another process may have its id."""
+        self.ioctl(self.call[0], self.CHECK, self.call[1])
 
     def begin(self, names, told):
         """From now on the named calls of this process, which is about to become a program, answer 0, or what the
         witness says to those `told`; OSError where nobody can be told."""
         ours, theirs = self.socket.socketpair()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            error.filename = "a process beside it"
+            raise
         if pid == 0:
             try:
                 if os.fork() == 0:          # the program must have no child that it does not know
@@ -1332,7 +1375,7 @@ class CallWitness:
         theirs.close()
         try:
             if not ours.recv(1):
-                raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), "the witness")
+                raise OSError(errno.ESRCH, os.strerror(errno.ESRCH), "a process beside it")
             listener = self.kernel.answer_calls(tuple(names) + tuple(set(told).difference(names)), 0, told)
             if listener is not None:
                 ours.sendmsg([b"."], [(self.socket.SOL_SOCKET, self.socket.SCM_RIGHTS,
@@ -1345,8 +1388,7 @@ class CallWitness:
         """The life of the witness, which ends with the last process that it answers. What runs there is a stranger's,
         and could otherwise look into it, at the environment of the host."""
         self.kernel.let_look(False)
-        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        leave_session(starter.fileno(), proc, *self.kept)
+        leave_session(starter.fileno(), *self.kept, places=self.places)
         starter.sendall(b".")
         rights = starter.recvmsg(1, self.socket.CMSG_SPACE(4))[1]
         starter.close()
@@ -1357,16 +1399,17 @@ class CallWitness:
         poll.register(listener, 1)          # POLLIN
         while poll.poll()[0][1] & 1:
             try:
-                self._answer_one(proc, listener)
+                self._answer_one(listener)
             except FileNotFoundError:       # who called has been killed meanwhile
                 pass
 
-    def _answer_one(self, proc, listener):
+    def _answer_one(self, listener):
         call = bytearray(80)            # struct seccomp_notif
         self.ioctl(listener, self.RECEIVE, call)
+        self.call = listener, bytes(call[:8])
         pid, number, arch = (int.from_bytes(call[place:place + 4], sys.byteorder) for place in (8, 16, 20))
         words = [int.from_bytes(call[place:place + 8], sys.byteorder) for place in range(32, 80, 8)]
-        error = self.answer(proc, pid, arch, number, words)
+        error = self.answer(self.places[0], pid, arch, number, words)
         flags = int(error is None)          # SECCOMP_USER_NOTIF_FLAG_CONTINUE
         self.ioctl(listener, self.SEND, bytes(call[:8]) + bytes(8) + (-(error or 0)).to_bytes(
             4, sys.byteorder, signed=True) + flags.to_bytes(4, sys.byteorder))
@@ -9556,8 +9599,8 @@ def parse_limit(text):
 class PublishedPort:
     """A port of the container, and what it is on the host. https://docs.docker.com/engine/network/port-publishing/"""
 
-    FORM = r"(?:(?:(\[[0-9a-fA-F:.]*\]|[0-9.]*):)?([0-9-]*):)?([0-9-]+)(?:/(tcp|udp))?"
-    EVERYWHERE = ("", "0.0.0.0", "::")
+    FORM = r"(?:(?:(\[::\]|[0-9.]*):)?([0-9-]*):)?([0-9-]+)(?:/(tcp|udp))?"
+    EVERYWHERE = ("", "0.0.0.0", "[::]")
 
     def __init__(self, guest, host, address, protocol):
         self.guest = guest
@@ -9570,22 +9613,21 @@ class PublishedPort:
         """Those of [[ADDRESS:][HOST-PORT]:]PORT[/PROTOCOL], of which there are many where ports are ranges; UsageError
         where it is none."""
         import re
-        match = re.fullmatch(cls.FORM, text)
+        match = re.fullmatch(cls.FORM, text.lower())
         try:
             address, host, guest, protocol = match.groups()
-            address = (address or "").strip("[]")
-            if address not in cls.EVERYWHERE + ("::1",):
+            address = "" if address in cls.EVERYWHERE else address or ""
+            if address:
                 socket = quick_module("socket")
                 socket.inet_pton(socket.AF_INET, address)
             guests = cls._range(guest)
-            hosts = cls._range(host) if host else [0] * len(guests)
+            hosts = cls._range(host) if (host or "").strip("0") else [0] * len(guests)
             if len(hosts) != len(guests):
                 raise ValueError
         except (AttributeError, OSError, ValueError):
             raise UsageError("--publish=%s: write [ADDRESS:]HOST-PORT:PORT[/udp]" % text, "as in 8080:80, "
-                             "127.0.0.1:8080:80 or 8000-8009:80-89; of IPv6 there is the address [::1]")
-        return [cls(*pair, "" if address in cls.EVERYWHERE else address, protocol or "tcp")
-                for pair in zip(guests, hosts)]
+                             "127.0.0.1:8080:80 or 8000-8009:80-89; addresses are those of IPv4")
+        return [cls(*pair, address, protocol or "tcp") for pair in zip(guests, hosts)]
 
     @staticmethod
     def _range(text):
@@ -9596,25 +9638,35 @@ class PublishedPort:
         return list(numbers)
 
     def __str__(self):
-        address = self.shown_address + ":" if self.address else ""
+        address = self.address and self.address + ":"
         return "%s%s:%d/%s" % (address, self.host or "", self.guest, self.protocol)
 
     @property
-    def shown_address(self):
-        """The host's address before a port."""
-        return "[%s]" % self.address if ":" in self.address else self.address or "0.0.0.0"
+    def place(self):
+        """Where it is on the host."""
+        return "%s:%d" % (self.address or "0.0.0.0", self.host)
+
+    def is_at_odds(self, other):
+        """Whether only one of them can be had."""
+        if self.protocol != other.protocol:
+            return False
+        is_one_place = self.host == other.host != 0 and (
+            self.address == other.address or not self.address or not other.address)
+        return self.guest == other.guest or is_one_place
 
     @property
     def is_same(self):
         """Whether it is on the host what it is in the container, as without doing anything."""
         return self.host == self.guest and not self.address
 
-    def find(self):
-        """Have a port of the host's: the same, or else one that is free."""
+    def find(self, others):
+        """Have a port of the host's, which is none of `others`: the same, or else one that is free."""
+        taken = {other.host for other in others if other.protocol == self.protocol}
         try:
-            self.host = self.guest
-            self._bind(self.guest)
+            self.host = 0 if self.guest in taken else self._bind(self.guest)
         except OSError:
+            pass
+        while not self.host or self.host in taken:
             self.host = self._bind(0)
 
     def check(self):
@@ -9627,14 +9679,14 @@ class PublishedPort:
             say.warning("--publish=%s: a plain user has the host's ports from %s on, as in --publish=%d:%d" % (
                 self, lowest, 8000 + self.host % 1000, self.guest))
         except OSError as error:
-            raise EngineError("--publish=%s: port %d of the host: %s" % (self, self.host, error.strerror),
-                              "ss -ltnp shows what listens there, ip address which addresses the host has")
+            raise EngineError("--publish=%s: port %d of the host: %s" % (self, self.host, error.strerror), "ss -l%snp "
+                              "shows what listens there, ip address which addresses the host has" % self.protocol[0])
 
     def _bind(self, number):
         """The port, which is this process's own for a moment; 0 is any that is free."""
         socket = quick_module("socket")
         kind = socket.SOCK_DGRAM if self.protocol == "udp" else socket.SOCK_STREAM
-        attempt = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET, kind)
+        attempt = socket.socket(socket.AF_INET, kind)
         try:
             if kind == socket.SOCK_STREAM:      # as servers have it: what has just ended is in nobody's way
                 attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -10652,7 +10704,7 @@ class Engine:
     flaw = ""           # what goes wrong in it now and then, whatever the proof says
     always_shown = ()   # guest paths of the host's that appear whether they are asked for or not
     maps_ports = False          # whether ports of the command can be others of the host's
-    limits_addresses = False    # whether those can be of one address alone
+    lack_of_ports = ""          # what goes wrong with those, in words
     can_cut_off = False         # whether a command can be without network
     lacks = {}          # those of RunSpec.FEATURES that it cannot do: why, and what can
 
@@ -10788,6 +10840,8 @@ class PRootEngine(ExecutableEngine):
         return "" if self.SPAWN_MARK in self.content else (
             "this PRoot is older than 5.2 and mixes up the memory of some programs that start others or have many "
             "threads, which then die or go wrong")
+
+    lack_of_ports = "which of other machines are mapped too, and of all addresses"
 
     @property
     def maps_ports(self):
@@ -11129,6 +11183,7 @@ class OwnerWitness(CallWitness):
         owner = [self.notes.SAME if word & bits == bits else word & bits for word in words[:2]]
         with Closing(start):
             try:
+                self.check()
                 if not path and flags & self.IS_ITSELF:
                     self.notes.add(self.kernel, start, *self._meant(proc, pid, *owner))
                 else:
@@ -11185,74 +11240,99 @@ class OwnerWitness(CallWitness):
 
 
 class PortWitness(CallWitness):
-    """The witness of bind(2) and connect(2), by a command whose ports are others of the host's: it puts these into the
-    addresses. Connections to others than the command's own machine are let alone."""
+    """The witness of bind(2) and connect(2), by a command whose ports are others of the host's: it makes these calls on
+    the sockets of who called, with the addresses that are meant. Connections to others than the command's own machine
+    are let alone."""
 
     CALLS = ("bind", "connect")
     LONGEST = 28        # bytes of a struct sockaddr_in6
     VERSION_4 = bytes(10) + b"\xff\xff"         # what comes before an address of IPv4 in one of IPv6. RFC 4291
     LOOPBACK = bytes(15) + b"\x01"
+    UNSEEN = (errno.EPERM, errno.EACCES, errno.ESRCH, errno.ENOSYS, errno.EMFILE, errno.ENFILE)
 
     def __init__(self, kernel, ports):
         super().__init__(kernel, self._direct)
-        self.ports = {port.guest: port for port in ports}
+        kinds = {"tcp": self.socket.SOCK_STREAM, "udp": self.socket.SOCK_DGRAM}
+        self.ports = {(kinds[port.protocol], port.guest): port for port in ports}
+        self.numbers = {port.guest for port in ports}
         self.binds = {(arch, numbers["bind"]) for arch, numbers in kernel.calls.tables if "bind" in numbers}
-        self.places = {self.socket.AF_INET: (4, 8), self.socket.AF_INET6: (8, 24)}     # of addresses in ip(7), ipv6(7)
+        self.hosts = {self.socket.AF_INET: (4, 8), self.socket.AF_INET6: (8, 24)}       # in ip(7) and ipv6(7)
+        self.local = set()      # ports that were bound to the command's own machine alone
 
     def _direct(self, proc, pid, arch, number, words):
-        descriptor, address, size = words[0], words[1], words[2] & 0xFFFFFFFF
         try:
-            with Closing(os.open("%d/mem" % pid, os.O_RDWR | os.O_CLOEXEC, dir_fd=proc)) as memory:
-                name = os.pread(memory, min(size, self.LONGEST), address)
-                begin, end = self.places.get(int.from_bytes(name[:2], sys.byteorder), (0, 0))
-                port = self.ports.get(int.from_bytes(name[2:4], "big"))
-                if not port or not 0 < end <= len(name) or not self._is_for(name[begin:end], (arch, number)):
-                    return
-                if port.address and ((arch, number) not in self.binds or not any(name[begin:end])):
-                    inner = self._address(port, end - begin, lambda: self._is_version_6_alone(proc, pid, descriptor))
-                    os.pwrite(memory, inner, address + begin)
-                os.pwrite(memory, port.host.to_bytes(2, "big"), address + 2)
-        except (OSError, OverflowError):        # it has ended, or lets nobody look, or the address is none
-            pass
+            name = self.kernel.read_memory(pid, words[1], min(words[2] & 0xFFFFFFFF, self.LONGEST))
+            begin, end = self.hosts.get(int.from_bytes(name[:2], sys.byteorder), (0, 0))
+            if not 0 < end <= len(name) or int.from_bytes(name[2:4], "big") not in self.numbers:
+                return None
+            leader = self._leader(proc, pid)
+            self.check()
+            with Closing(self.kernel.descriptor_of(leader, words[0] & 0xFFFFFFFF)) as file:
+                kind = self.kernel.socket_option(file, self.socket.SOL_SOCKET, self.socket.SO_TYPE)
+                port = self.ports.get((kind, int.from_bytes(name[2:4], "big")))
+                act = self._bind if (arch, number) in self.binds else self._connect
+                return act(port, file, name, begin, end) if port else None
+        except OSError as error:        # of what cannot be seen nothing is to be reached that was not to be
+            is_limited = any(port.address for port in self.ports.values())
+            return errno.EACCES if is_limited and error.errno in self.UNSEEN else None
 
-    def _is_for(self, host, call):
-        """Whether an address (bytes) of a call is one of the command's own machine, as each is that it binds to."""
+    @staticmethod
+    def _leader(proc, pid):
+        """The process of a thread."""
+        with Closing(os.open("%d/status" % pid, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)) as status:
+            return int(os.read(status, 4096).partition(b"\nTgid:")[2].split()[0])
+
+    def _bind(self, port, file, name, begin, end):
+        is_local = self._is_local(name[begin:end])
+        host = self._address(port, file, end - begin) if port.address and not is_local else name[begin:end]
+        try:
+            self.kernel.bind(file, name[:2] + port.host.to_bytes(2, "big") + name[4:begin] + host + name[end:])
+        except OSError as error:
+            return error.errno
+        (self.local.add if is_local else self.local.discard)(port)
+        return 0
+
+    def _connect(self, port, file, name, begin, end):
+        host = name[begin:end]
+        if any(host) and not self._is_local(host):
+            return None
+        if port.address and port not in self.local:
+            host = self._address(port, file, end - begin)
+        is_patient = os.get_blocking(file)
+        os.set_blocking(file, False)
+        try:
+            self.kernel.connect(file, name[:2] + port.host.to_bytes(2, "big") + name[4:begin] + host + name[end:])
+        except OSError as error:        # what is under way the caller waits for, with an address that counts no more
+            return None if is_patient and error.errno in (errno.EINPROGRESS, errno.EALREADY) else error.errno
+        finally:
+            os.set_blocking(file, is_patient)
+        return 0
+
+    def _is_local(self, host):
+        """Whether nobody from outside comes to an address, as its bytes are."""
         inner = host[12:] if host.startswith(self.VERSION_4) else host
-        return call in self.binds or not any(host) or len(inner) == 4 and inner[0] == 127 or host == self.LOOPBACK
+        return len(inner) == 4 and inner[0] == 127 or host == self.LOOPBACK
 
-    def _address(self, port, size, is_version_6_alone):
-        """The address that a port is published at, in as many bytes."""
-        if ":" in port.address:
-            return self.LOOPBACK if size == 16 else b"\x7f\0\0\x01"
+    def _address(self, port, file, size):
+        """The address that a port is published at, as a socket has it, in as many bytes."""
         packed = self.socket.inet_pton(self.socket.AF_INET, port.address)
         if size == 4:
             return packed
-        return self.LOOPBACK if is_version_6_alone() else self.VERSION_4 + packed       # where nobody else comes
-
-    def _is_version_6_alone(self, proc, pid, number):
-        """Whether a socket of a process takes nothing of IPv4. IPV6_V6ONLY of ipv6(7)"""
-        try:
-            with Closing(os.open("%d/status" % pid, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)) as status:
-                leader = int(os.read(status, 4096).partition(b"\nTgid:")[2].split()[0])
-            known = self.socket.socket(fileno=self.kernel.descriptor_of(leader, number))
-        except OSError:         # most are not
-            return False
-        try:
-            return bool(known.getsockopt(self.socket.IPPROTO_IPV6, self.socket.IPV6_V6ONLY))
-        finally:
-            known.close()
+        if self.kernel.socket_option(file, self.socket.IPPROTO_IPV6, self.socket.IPV6_V6ONLY):
+            return self.LOOPBACK        # where nobody comes
+        return self.VERSION_4 + packed
 
 
 class NamespaceEngine(Engine):
     """User and mount namespaces made by this program itself. user_namespaces(7), pivot_root(2)"""
 
     modes = (Mode("N1", "user and mount namespaces, made by udocker itself: fastest, nothing to download"),)
-    limits_addresses = can_cut_off = True
+    can_cut_off = True
     lacks = {"--kernel": ("cannot emulate another kernel", "modes P1 and P2 can: " + SETUP_HINT % "P1")}
 
     @property
     def maps_ports(self):
-        return self.host.kernel_version >= (5, 5)
+        return self.host.kernel_version >= (5, 6)
 
     def invocation(self, spec):
         self.check(spec)
@@ -11291,14 +11371,15 @@ class NamespaceEngine(Engine):
     @staticmethod
     def _answer_calls(kernel, spec, witness):
         emulated = EMULATED_CALLS if spec.account.uid == 0 else ()
+        if spec.ports:          # it would bind and connect without these calls
+            kernel.answer_calls(("io_uring_setup",), errno.ENOSYS)
         try:
             if witness:
                 witness.begin(emulated, witness.CALLS)
                 return
         except OSError as error:
-            if spec.ports:
-                say.warning("no port is mapped: %s: %s" % (error.filename, error.strerror))
-            say.debug("nothing is told of system calls: %s: %s" % (error.filename, error.strerror))
+            tell, loss = (say.warning, "no port is mapped") if spec.ports else (say.debug, "owners are forgotten")
+            tell("%s: %s: %s" % (loss, error.filename, error.strerror))
         if emulated:
             kernel.answer_calls(emulated, 0)
 
@@ -14242,12 +14323,14 @@ def flaw_that_hits(engine, spec):
     return engine.flaw if b"\0GLIBC_2.24\0" in data and b"\0GLIBC_2.34\0" not in data else ""
 
 
-def lack_of_ports(engine, spec):
-    """What an engine cannot do for the ports of a RunSpec, in words; "" where it can."""
+def lack_of_network(engine, spec):
+    """What an engine cannot do for the network that a RunSpec asks for, in words; "" where it can."""
     if spec.ports and not engine.maps_ports:
-        return "mode %s maps no ports here: what the command listens on are the host's own" % engine.mode
-    if any(port.address for port in spec.ports) and not engine.limits_addresses:
-        return "mode %s maps ports of all addresses: the command can be reached from elsewhere" % engine.mode
+        return "--publish: mode %s maps no ports here, and what the command listens on are the host's own" % engine.mode
+    if spec.ports and engine.lack_of_ports:
+        return "--publish: mode %s maps ports, %s" % (engine.mode, engine.lack_of_ports)
+    if spec.has_no_network and not engine.can_cut_off:
+        return "--network=none: mode %s does not cut off from the network" % engine.mode
     return ""
 
 
@@ -14258,7 +14341,7 @@ def find_default_engine(context, spec, container):
         engine.check(spec)
     except (EngineError, ToolError) as error:
         return stand_in(context, spec, error)
-    flaw = flaw_that_hits(engine, spec) or lack_of_ports(engine, spec)
+    flaw = flaw_that_hits(engine, spec) or lack_of_network(engine, spec)
     if flaw:
         try:
             better = find_namespaces(context, spec)
@@ -14328,6 +14411,7 @@ class RunRequest:
         self.guardian = 0
         self.ending_signal = 0          # the last one that came while the command was running
         self.detachment = None          # Detachment of a run in the background
+        self.record = None              # RunRecord that the run is to write
         self.mounts = [Mount.parse(text) for text in options.volume]
         self.excluded = {os.path.normpath(path) for path in options.novol}
         self.gpus, self.devices, self.named_devices = parse_devices(options)
@@ -14341,11 +14425,11 @@ class RunRequest:
         self.processors = parse_processors(options.cpuset_cpus) if options.cpuset_cpus else None
         self.limits = [parse_limit(text) for text in options.ulimit]
         self.ports = [port for text in options.publish for port in PublishedPort.parse_all(text)]
-        places = {}
-        for port in self.ports:
-            if places.setdefault(port.guest, (port.host, port.address)) != (port.host, port.address):
-                raise UsageError("--publish=%s: port %d is published elsewhere too" % (port, port.guest),
-                                 "one of the host's ports can be this one")
+        for number, port in enumerate(self.ports):
+            other = next(filter(port.is_at_odds, self.ports[:number]), None)
+            if other:
+                raise UsageError("--publish=%s and --publish=%s exclude one another" % (other, port),
+                                 "a port of the command is one of the host's, which is no other's")
         self.host_lines = [parse_host(text) for text in options.add_host]
         if self._can_look_itself_up():
             self.host_lines.append(parse_host(options.hostname + ":host-gateway"))
@@ -15069,15 +15153,20 @@ def write_container_id(path, container):
 
 def publish_ports(request, config):
     """Have a port of the host's for each that is to be published, those that the image names with --publish-all."""
-    known = {port.guest for port in request.ports}
-    for text in config.exposed_ports if request.options.publish_all else ():
+    options = request.options
+    if options.network == "none" and (request.ports or options.publish_all):
+        say.warning("--publish: nobody comes to a command without network")
+        request.ports = []
+        return
+    for text in config.exposed_ports + options.expose if options.publish_all else ():
         try:
-            request.ports += [port for port in PublishedPort.parse_all(text) if port.guest not in known]
+            request.ports += [port for port in PublishedPort.parse_all(text)
+                              if not any(map(port.is_at_odds, request.ports))]
         except UsageError:
-            say.warning("%s: the image exposes it, and it cannot be published" % text)
+            say.warning("%s: is exposed, and cannot be published" % text)
     for port in request.ports:
         if not port.host:
-            port.find()
+            port.find(request.ports)
             say.info("port %d/%s is the host's %d" % (port.guest, port.protocol, port.host))
         elif not request.step:          # a rank of a job has neighbours
             port.check()
@@ -15139,12 +15228,13 @@ def run_in_tree(context, spec, mode, title, request, container):
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (title, engine.mode))
         spec.is_in_background = bool(request.detachment)
-        lack = lack_of_ports(engine, spec)
+        lack = lack_of_network(engine, spec)
         if lack:
-            say.warning("--publish: %s; mode N1 does it, since Linux 5.5" % lack)
-            spec.ports = spec.ports if engine.maps_ports else []
-        if spec.has_no_network and not engine.can_cut_off:
-            say.warning("left out, as mode %s cannot have it: --network=none" % engine.mode)
+            say.warning(lack + "; mode N1 can")
+        if not engine.maps_ports:
+            spec.ports, request.ports = [], [port for port in request.ports if port.is_same]
+        if request.record:
+            request.record.write(request)
         invocation = engine.invocation(spec)
         if request.detachment:
             request.detachment.redirect()
@@ -15387,7 +15477,7 @@ def run_container(context, word, argv, options, is_exec=False):
             if not is_exec:
                 publish_ports(request, config)
             if container and not is_exec and not options.ephemeral:       # what is ephemeral cannot be found
-                RunRecord(context.host, container).write(request)
+                request.record = RunRecord(context.host, container)
             spec = build_spec(context, root, config, argv, request)
             return run_in_tree(context, spec, mode, word, request, container)
 
@@ -15978,7 +16068,7 @@ class RunStep:
         if not instruction.text:
             raise DocumentError("RUN: nothing follows it")
         values = stage.values
-        self.network = instruction.flag("network", values)
+        self.network = instruction.flag("network", values) or build.options.network
         for flag, usual in (("network", ("", "default", "host", "none")), ("security", ("", "sandbox"))):
             value = instruction.flag(flag, values)
             if value not in usual:
@@ -15987,7 +16077,7 @@ class RunStep:
                        for text in instruction.flags.get("mount", ())]
         arguments = {name: value for name, value in stage.arguments.items() if name not in build.PROXIES}
         self.key = [instruction.shell_text, sorted(arguments.items()), [mount.key for mount in self.mounts],
-                    build.is_told]
+                    build.is_told, self.network == "none"]
 
     def _words(self, request):
         """The words to execute. A here-document that is all of it is a script, which may say what reads it."""
@@ -17552,10 +17642,20 @@ def command_commit(context, arguments):
 
 
 # Of these docker's build knows some that change nothing here
+NETWORK_OPTION = Option("--network", "--net", value="host|none",
+                        meaning="the host's, or none but a loopback of its own (modes N1 and R1)")
+
+
+def unknown_network(arguments):
+    """What --network asks for that cannot be had, as a list."""
+    return ["--network=" + arguments.network] if arguments.network not in (
+        None, "", "default", "host", "none") else []
+
+
 BUILD_OMISSIONS = omitted(
     "--compress --force-rm --rm --squash --load") + omitted(
     "--builder --cache-from --cache-to --cgroup-parent --cpu-period --cpu-quota --cpu-shares,-c "
-    "--cpuset-cpus --cpuset-mems --isolation --memory,-m --memory-swap --network --progress --provenance --sbom "
+    "--cpuset-cpus --cpuset-mems --isolation --memory,-m --memory-swap --progress --provenance --sbom "
     "--security-opt --shm-size --ssh --ulimit", "VALUE")
 
 
@@ -17570,7 +17670,7 @@ BUILD_OMISSIONS = omitted(
     Option("--pull", meaning="pull the images that it begins with, although they are here"),
     Option("--iidfile", value="FILE", meaning="write the image's id to this file"),
     Option("--add-host", value="NAME:ADDRESS", repeatable=True, meaning="one more line for /etc/hosts of RUN"),
-    PROXY_OPTION, PLATFORM_OPTION, QUIET_OPTION) + BUILD_OMISSIONS,
+    NETWORK_OPTION, PROXY_OPTION, PLATFORM_OPTION, QUIET_OPTION) + BUILD_OMISSIONS,
          examples=("udocker build -t lab/tools:1.2 .",
                    "udocker build -t lab/tools -f tools.dockerfile --build-arg=VERSION=1.2 --target=final src/"))
 def command_build(context, arguments):
@@ -17581,7 +17681,7 @@ def command_build(context, arguments):
     is run as by run, where no other mode is set in N1 or P1; a chown in it counts in N1 alone.
     """
     arguments.platform = given_platform(arguments)
-    tell_left_out(arguments, BUILD_OMISSIONS)
+    tell_left_out(arguments, BUILD_OMISSIONS, unknown_network(arguments))
     raise_on_signals(is_guarded=True)
     arguments.guardian, status = os.getpid(), Guardian().fork()
     if status is not None:
@@ -17830,7 +17930,7 @@ OMITTED_OPTIONS = EXEC_OMISSIONS + omitted("--disable-content-trust --no-healthc
     "--annotation --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cpu-count --cpu-percent "
     "--cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares,-c --cpus --cpuset-mems "
     "--device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns "
-    "--dns-option,--dns-opt --dns-search --domainname --expose --group-add --health-cmd --health-interval "
+    "--dns-option,--dns-opt --dns-search --domainname --group-add --health-cmd --health-interval "
     "--health-retries --health-start-interval --health-start-period --health-timeout --io-maxbandwidth --io-maxiops "
     "--ip --ip6 --isolation --kernel-memory --label,-l --label-file --link-local-ip --log-driver --log-opt "
     "--mac-address --memory,-m --memory-reservation --memory-swap --memory-swappiness --network-alias,--net-alias "
@@ -17838,8 +17938,7 @@ OMITTED_OPTIONS = EXEC_OMISSIONS + omitted("--disable-content-trust --no-healthc
     "--sysctl", "VALUE")
 
 # Of these the host's are used: that is what the value host asks for
-SHARED_OPTIONS = (Option("--network", "--net", value="host", meaning="the host's, whatever else is asked for, but none "
-                         "(modes N1 and R1)"),) + tuple(
+SHARED_OPTIONS = (NETWORK_OPTION,) + tuple(
     Option("--" + name, value="host", meaning="the host's, whatever else is asked for")
     for name in ("ipc", "pid", "uts", "userns", "cgroupns"))
 
@@ -17851,18 +17950,19 @@ RUN_OPTIONS = EXECUTION_OPTIONS + (
            "CONTAINER then only tells how, where it names one that is here"),
     Option("--cidfile", value="FILE", meaning="write the container's id to this new file"),
     Option("--publish", "-p", value="[HOST-PORT:]PORT", repeatable=True,
-           meaning="the host's port at which a port of the command is reached, as in 8080:80 or 127.0.0.1:8080:80 "
-           "(mode N1, and P1 with udocker's PRoot)"),
-    Option("--publish-all", "-P", meaning="the same for all ports that the image names"),
+           meaning="the host's port at which a port of the command is reached, as in 8080:80, 127.0.0.1:8080:80 or "
+           "5353:53/udp (mode N1)"),
+    Option("--publish-all", "-P", meaning="the same for all ports that the image names, and --expose"),
+    Option("--expose", value="PORT", repeatable=True, meaning="one more port for --publish-all"),
     Option("--runtime", value="NAME", meaning="nvidia is the same as --nvidia; another is told, and left out"),
 ) + SHARED_OPTIONS + OMITTED_OPTIONS
 
 
 def tell_omissions(arguments):
     """One line for what is left out."""
-    left_out = ["--%s=%s" % (option.attribute, getattr(arguments, option.attribute)) for option in SHARED_OPTIONS
-                if getattr(arguments, option.attribute) not in (None, "", "host")
-                and (option.attribute, getattr(arguments, option.attribute)) != ("network", "none")]
+    left_out = unknown_network(arguments) + [
+        "--%s=%s" % (option.attribute, getattr(arguments, option.attribute)) for option in SHARED_OPTIONS[1:]
+        if getattr(arguments, option.attribute) not in (None, "", "host")]
     if arguments.runtime not in (None, "nvidia"):
         left_out.append("--runtime=" + arguments.runtime)
     tell_left_out(arguments, OMITTED_OPTIONS, left_out)
@@ -17919,8 +18019,8 @@ def command_port(context, arguments):
             raise NotFoundError("%s: no run publishes port %s" % (arguments.container, arguments.port),
                                 "udocker run --publish=HOST-PORT:PORT does it")
     for port in ports:
-        place = "%s:%d" % (port.shown_address, port.host)
-        say.result(place if arguments.port is not None else "%d/%s -> %s" % (port.guest, port.protocol, place))
+        text = "%s" if arguments.port is not None else "%d/%s -> %%s" % (port.guest, port.protocol)
+        say.result(text % port.place)
 
 
 @command("kill", "CONTAINER...", options=(

@@ -87,11 +87,12 @@ def test_all_ports_of_an_image(namespace_box, tmp_path, port):
     namespace_box.ok("export", "-o", tmp_path / "tree.tar", "busybox")
     program.ok("import", "-c", "EXPOSE 80 53/udp 9/sctp %d" % port, tmp_path / "tree.tar", "exposing:1")
     result = program.with_env(UDOCKER_DEFAULT_EXECUTION_MODE="N1").ok(
-        "run", "--rm", "-P", "-p", "%d:80" % port, "exposing:1", "sh", "-c",
+        "run", "--rm", "-P", "--expose=54/udp", "-p", "%d:80" % port, "exposing:1", "sh", "-c",
         "httpd -p 80 -h /etc; wget -q -O - http://127.0.0.1/passwd | grep -c root")
     told = result.err.splitlines()
-    assert {line.split()[2] for line in told if " is the host's " in line} == {"%d/tcp" % port, "53/udp"}, told
-    assert "9/sctp: the image exposes it, and it cannot be published" in result.err and result.out == "1\n"
+    found = {line.split()[2]: line.split()[-1] for line in told if " is the host's " in line}
+    assert set(found) == {"%d/tcp" % port, "53/udp", "54/udp"} and found["%d/tcp" % port] != str(port), told
+    assert "9/sctp: is exposed, and cannot be published" in result.err and result.out == "1\n"
 
 
 def test_a_port_that_another_program_has(box, port):
@@ -120,6 +121,7 @@ def test_modes_that_map_none(containers, mode, port):
     result = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=mode).ok("run", "-p", "%d:80" % port, "busybox", "true")
     proot = program_under_test.read_file(need("proot"), 1 << 28) if mode == "P1" else b""
     assert ("mode %s maps no ports here" % mode in result.err) == (mode != "N1" and b"--netcoop" not in proot)
+    assert (result.err == "") == (mode == "N1")
 
 
 def test_where_nobody_chose_a_mode(containers, broken_modes, port):
@@ -163,36 +165,56 @@ CALLER = r"""
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 static int only;
 
-static void tell(const char *what, const char *address, int port, int is_bind)
+union name { struct sockaddr any; struct sockaddr_in four; struct sockaddr_in6 six; };
+
+static socklen_t named(union name *name, const char *address, int port)
 {
+    memset(name, 0, sizeof *name);
+    name->any.sa_family = strchr(address, ':') ? AF_INET6 : AF_INET;
+    name->four.sin_port = htons(port);      /* at the same place in both */
+    inet_pton(name->any.sa_family, address,
+              strchr(address, ':') ? (void *)&name->six.sin6_addr : (void *)&name->four.sin_addr);
+    return strchr(address, ':') ? sizeof name->six : sizeof name->four;
+}
+
+static int tell(int kind, const char *what, const char *address, int port)
+{
+    union name name;
     char text[64];
-    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int is_six = strchr(address, ':') != NULL, file = socket(is_six ? AF_INET6 : AF_INET, SOCK_DGRAM, 0);
+    int result, number = errno = 0;
+    socklen_t size = named(&name, address, port), room = sizeof name;
+    int file = socket(name.any.sa_family, kind, 0);
     setsockopt(file, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
-    inet_pton(is_six ? AF_INET6 : AF_INET, address, is_six ? (void *)&six.sin6_addr : (void *)&four.sin_addr);
-    struct sockaddr *name = is_six ? (void *)&six : (void *)&four;
-    socklen_t size = is_six ? sizeof six : sizeof four;
-    int result = is_bind ? bind(file, name, size) : connect(file, name, size);
-    inet_ntop(name->sa_family, is_six ? (void *)&six.sin6_addr : (void *)&four.sin_addr, text, sizeof text);
-    printf("%s %s %d %s\n", what, text, ntohs(is_six ? six.sin6_port : four.sin_port),
-           result && errno == EACCES ? "refused" : "tried");
-    close(file);
+    result = *what == 'b' ? bind(file, &name.any, size) : connect(file, &name.any, size);
+    number = result ? errno : 0;
+    if (ntohs(name.four.sin_port) != port)
+        printf("changed ");
+    if (!number)
+        *what == 'b' ? getsockname(file, &name.any, &room) : getpeername(file, &name.any, &room);
+    inet_ntop(name.any.sa_family, name.any.sa_family == AF_INET6 ? (void *)&name.six.sin6_addr
+              : (void *)&name.four.sin_addr, text, sizeof text);
+    if (number)
+        printf("%s %s: %s\n", what, address, strerror(number));
+    else
+        printf("%s %s: %s %d\n", what, address, text, ntohs(name.four.sin_port));
+    return file;
 }
 
 static void *as_a_thread(void *unused)
 {
     only = 1;
-    tell("thread", "::", 80, 1);
+    close(tell(SOCK_DGRAM, "bind", "::", 80));
     only = 0;
     return unused;
 }
@@ -200,15 +222,27 @@ static void *as_a_thread(void *unused)
 int main(void)
 {
     const char *addresses[] = {"0.0.0.0", "127.0.0.1", "::", "::1", "::ffff:127.0.0.1", "127.9.9.9"};
-    const char *others[] = {"192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"};
     pthread_t thread;
-    for (int number = 0; number < 6; number++)
-        tell("bind", addresses[number], 80, 1), tell("connect", addresses[number], 80, 0);
-    for (int number = 0; number < 3; number++)
-        tell("connect", others[number], 80, 0);
-    tell("bind", "0.0.0.0", 81, 1);
+    prctl(PR_SET_DUMPABLE, 0);
+    setbuf(stdout, NULL);
+    for (int number = 0; number < 6; number++) {
+        close(tell(SOCK_DGRAM, "bind", addresses[number], 80));
+        close(tell(SOCK_DGRAM, "connect", addresses[number], 80));
+    }
+    close(tell(SOCK_DGRAM, "bind", "192.0.2.77", 80));
     pthread_create(&thread, NULL, as_a_thread, NULL);
     pthread_join(thread, NULL);
+    close(tell(SOCK_STREAM, "bind", "0.0.0.0", 80));
+    int server = tell(SOCK_STREAM, "bind", "0.0.0.0", 81);
+    listen(server, 5);
+    close(tell(SOCK_STREAM, "connect", "127.0.0.1", 81));
+    int file = tell(SOCK_STREAM | SOCK_NONBLOCK, "connect", "127.0.0.1", 81), error = -1;
+    struct pollfd wanted = {.fd = file, .events = POLLOUT};
+    socklen_t size = sizeof error;
+    poll(&wanted, 1, 10000);
+    getsockopt(file, SOL_SOCKET, SO_ERROR, &error, &size);
+    printf("later %d\n", error);
+    close(tell(SOCK_STREAM, "connect", "127.0.0.1", 82));
     struct sockaddr_un local = {.sun_family = AF_UNIX, .sun_path = "/tmp/PP"};
     unlink(local.sun_path);
     printf("local %d\n", bind(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&local, sizeof local));
@@ -219,32 +253,85 @@ int main(void)
 """
 
 
-@pytest.mark.parametrize("address, four, six", [("", "0.0.0.0", "::"), ("127.0.0.2:", "127.0.0.2", "::ffff:127.0.0.2"),
-                                                ("[::1]:", "127.0.0.1", "::1")])
-def test_addresses_of_calls(namespace_box, tmp_path, port, address, four, six):
-    """What of them is another one afterwards: as the command's own memory shows it."""
+@pytest.mark.parametrize("user", ["0", "1000"])
+@pytest.mark.parametrize("address", ["", "127.0.0.2"])
+def test_addresses_of_calls(namespace_box, tmp_path, address, user):
+    """As the sockets have them afterwards, and not the memory of who called, which nobody else may look into."""
     need("gcc")
     (tmp_path / "caller.c").write_text(CALLER)
     subprocess.check_call(["gcc", "-static", "-pthread", "-o", str(tmp_path / "caller"), str(tmp_path / "caller.c")])
-    limited = bool(address)
-    out = namespace_box.ok("run", "-p", "%s%d:80" % (address, port), "-v", "%s:/here" % tmp_path, "busybox",
-                           "/here/caller").out
-    own = {"0.0.0.0": four, "::": six}
-    expected = []
-    for name in "0.0.0.0", "127.0.0.1", "::", "::1", "::ffff:127.0.0.1", "127.9.9.9":
-        expected.append("bind %s %d tried" % (own.get(name, name), port))
-        inner = (six if ":" in name else four) if limited else name
-        expected.append("connect %s %d tried" % (inner, port))
-    expected += ["connect %s 80 tried" % name for name in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1")]
-    expected += ["bind 0.0.0.0 81 refused", "thread %s %d tried" % ("::1" if limited else "::", port), "local 0",
-                 "nowhere 1", "short 1"]
-    assert out.splitlines() == expected
+    udp, tcp, unused = free_ports(3)
+    ports = ["-p%s%d:%s" % (address and address + ":", *pair) for pair in (
+        (udp, "80/udp"), (tcp, "81"), (unused, "82"))]
+    out = namespace_box.ok("run", "--user=" + user, *ports, "-v", "%s:/here" % tmp_path, "busybox", "/here/caller").out
+    six = "::ffff:" + address if address else ""
+    expected = [
+        ("bind 0.0.0.0", address or "0.0.0.0"), ("connect 0.0.0.0", address or "127.0.0.1"),
+        ("bind 127.0.0.1", "127.0.0.1"), ("connect 127.0.0.1", "127.0.0.1"),
+        ("bind ::", six or "::"), ("connect ::", six or "::1"), ("bind ::1", "::1"), ("connect ::1", "::1"),
+        ("bind ::ffff:127.0.0.1", "::ffff:127.0.0.1"), ("connect ::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+        ("bind 127.9.9.9", "127.9.9.9"), ("connect 127.9.9.9", "127.9.9.9")]
+    lines = ["%s: %s %d" % (call, name, udp) for call, name in expected]
+    lines.append("bind 192.0.2.77: " + ("%s %d" % (address, udp) if address else "Cannot assign requested address"))
+    lines.append("bind ::: %s %d" % ("::1" if address else "::", udp))
+    lines.append("bind 0.0.0.0: Permission denied")             # the other protocol
+    lines.append("bind 0.0.0.0: %s %d" % (address or "0.0.0.0", tcp))
+    lines.append("connect 127.0.0.1: %s %d" % (address or "127.0.0.1", tcp))
+    lines += ["connect 127.0.0.1: Operation now in progress", "later 0", "connect 127.0.0.1: Connection refused",
+              "local 0", "nowhere 1", "short 1"]
+    assert out.splitlines() == lines
+
+
+def test_numbers_that_others_have_too(namespace_box):
+    """A port of the host's may have the number of another one of the command's."""
+    first, second, third = sorted(free_ports(3))
+    script = ("httpd -p {0} -h /etc; httpd -p {1} -h /tmp; "
+              "for n in 1 2 3; do wget -q -O - http://127.0.0.1:{0}/passwd; done; netstat -ltn").format(first, second)
+    result = namespace_box.ok("run", "--init", "-p", "%d:%d" % (second, first), "-p", "%d:%d" % (third, second),
+                              "busybox", "sh", "-c", script)
+    assert result.out.count("root:x:0:0") == 3
+    assert ":%d " % second in result.out and ":%d " % third in result.out and ":%d " % first not in result.out
+
+
+def test_a_server_for_itself_alone(namespace_box, port):
+    """A client beside it finds what listens at 127.0.0.1, wherever the port is published."""
+    out = namespace_box.ok("run", "--init", "-p", "127.0.0.2:%d:80" % port, "busybox", "sh", "-c",
+                           "httpd -p 127.0.0.1:80 -h /etc; wget -q -O - http://127.0.0.1/passwd | head -n 1").out
+    assert out == "root:x:0:0:root:/root:/bin/sh\n"
+
+
+def test_without_the_hosts_directories(namespace_box, port):
+    result = namespace_box.ok("run", "--init", "--nosysdirs", "-p", "%d:80" % port, "busybox", "sh", "-c",
+                              "httpd -p 80 -h /etc; wget -q -O - http://127.0.0.1/passwd | head -n 1")
+    assert (result.out, result.err) == ("root:x:0:0:root:/root:/bin/sh\n", "")
+
+
+def test_what_is_told_of_ports_that_are_not_mapped(containers, broken_modes, port):
+    """port knows those that are, alone."""
+    box = containers.with_env(UDOCKER_DEFAULT_EXECUTION_MODE=working("P1", broken_modes))
+    if b"--netcoop" in program_under_test.read_file(need("proot"), 1 << 28):
+        pytest.skip("this PRoot maps ports")
+    other = free_ports(1)[0]
+    box.ok("run", "-d", "-p", "%d:80" % port, "-p", "%d:%d" % (other, other), "busybox", "sleep", "60")
+    try:
+        assert box.ok("port", "busybox").out == "%d/tcp -> 0.0.0.0:%d\n" % (other, other)
+    finally:
+        box.ok("kill", "busybox")
+        box.ok("wait", "busybox")
+    assert box.ok("port", "busybox").out == ""
+
+
+def test_no_network_has_no_ports(namespace_box):
+    result = namespace_box.ok("run", "--net=none", "-p", "80", "busybox", "echo", "here")
+    assert result.out == "here\n"
+    assert result.err == "udocker: warning: --publish: nobody comes to a command without network\n"
 
 
 @pytest.mark.parametrize("text, ports", [
     ("80", [(80, 0, "", "tcp")]), ("8080:80", [(80, 8080, "", "tcp")]), ("53:53/udp", [(53, 53, "", "udp")]),
     ("127.0.0.1:8080:80", [(80, 8080, "127.0.0.1", "tcp")]), ("127.0.0.1::80", [(80, 0, "127.0.0.1", "tcp")]),
-    ("[::1]:1:2", [(2, 1, "::1", "tcp")]), ("0.0.0.0:1:2", [(2, 1, "", "tcp")]), ("[::]:1:2", [(2, 1, "", "tcp")]),
+    ("8080:80/TCP", [(80, 8080, "", "tcp")]), ("0:80", [(80, 0, "", "tcp")]),
+    ("0.0.0.0:1:2", [(2, 1, "", "tcp")]), ("[::]:1:2", [(2, 1, "", "tcp")]),
     ("8000-8002:80-82", [(80, 8000, "", "tcp"), (81, 8001, "", "tcp"), (82, 8002, "", "tcp")]),
     ("7-8/tcp", [(7, 0, "", "tcp"), (8, 0, "", "tcp")]),
 ])
