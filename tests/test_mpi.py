@@ -101,15 +101,16 @@ def test_two_nodes(cluster, site, place, program, launcher):
     """Over TCP: the nodes are one machine, where both would give their shared memory the same names.
 
     MPICH 4.0 then hangs once in a hundred runs, on the host alone too: in MPI_Finalize a rank waits for another one
-    that is at PMI's barrier already.
+    that is at PMI's barrier already. And Open MPI's launcher, a program of the host's, may wait for ever for a daemon
+    of its own that has ended before it was told so.
     """
     command = launcher + ["udocker", "run", "--hostenv", "mpi", program]
     options = {"env": dict(place, OMPI_MCA_btl="tcp,self", OMPI_MCA_reachable="weighted", UCX_TLS="tcp,self"),
                "cwd": site.home}
     try:
         status, out = cluster.run(*command, patience=40, **options)
-    except NoEnd:
-        if program != "ranks.mpich":
+    except NoEnd as hanging:
+        if program != "ranks.mpich" and "ORTE has lost communication" not in str(hanging):
             raise
         status, out = cluster.run(*command, **options)
     assert status == 0 and "ranks, all right" in out, out
