@@ -1541,6 +1541,9 @@ class Supervisor:
             elif self.invocation.conclude:      # runC and crun pass it on to the command, and end with it
                 ending = self.signal.SIGTERM
             self.kernel.end_with_parent(parent, ending)
+            for number in self.watched:     # what has come meanwhile ends the command, and is no reason to tell
+                if callable(self.signal.getsignal(number)):
+                    self.signal.signal(number, self.signal.SIG_DFL)
             self.signal.pthread_sigmask(self.signal.SIG_SETMASK, mask)
 
         try:
@@ -11577,6 +11580,7 @@ class RuncEngine(ExecutableEngine):
     # statvfs(3), as options of mount(8)
     LOCKED_FLAGS = ((os.ST_NOSUID, "nosuid"), (os.ST_NODEV, "nodev"), (os.ST_NOEXEC, "noexec"),
                     (os.ST_NOATIME, "noatime"), (os.ST_NODIRATIME, "nodiratime"), (os.ST_RELATIME, "relatime"))
+    STOPPED = "container process is already dead"       # what runC says where it was ended before it was the command
     KILLER = b"libcontainer/cgroups/rootless."      # of what is in runC 1.0.0-rc3 and -rc4 alone
 
     def probe(self, area, token):
@@ -11667,6 +11671,8 @@ class RuncEngine(ExecutableEngine):
             message = str(parse_json(failures[-1].encode("utf-8"), "log").get("msg"))
         except DocumentError:
             message = failures[-1]
+        if message.endswith(self.STOPPED):
+            return 128 + 9      # by which signal is not told
         raise EngineError("%s: %s" % (os.path.basename(self.executable), printable(message)[:300]))
 
     def _document(self, spec, bundle, has_terminal):

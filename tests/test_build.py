@@ -14,7 +14,7 @@ from archives import config_digest, skopeo
 from conftest import need, working
 from layers import file, tar
 from faulty_registry import Answer, FaultyRegistry, digest_of
-from program import Program, in_main_thread
+from program import CHECKOUT, Program, in_main_thread
 from test_end_to_end import description
 
 NAME = "lab/built:1"
@@ -418,6 +418,41 @@ def test_run_without_network(moded, mode):
     assert (moded.shown("cat", "/told") == "1\n") == ("cut off" not in result.err) == is_real
     moded.build("FROM base:1\nRUN grep -c : /proc/self/net/dev > /told\n", "--network=none")
     assert (moded.shown("cat", "/told") == "1\n") == is_real
+
+
+def test_a_mount_that_has_changed(shop):
+    """What it shows counts, and that of a cache does not."""
+    text = ("FROM base:1\nRUN --mount=type=bind,source=a,target=/m cat /m > /out\n"
+            "RUN --mount=type=cache,target=/cache touch /cache/x\n")
+    shop.write(a="1", Dockerfile=text)
+    shop.build()
+    assert set(kept(shop.build()).values()) == {True}
+    shop.write(a="2")
+    assert not any(kept(shop.build()).values())
+    assert shop.shown("cat", "/out") == "2"
+
+
+# What refuses unshare(2), as sandboxes do
+REFUSED = """
+import ctypes, os, sys, udocker
+kernel = udocker.Kernel()
+number = {"x86_64": 272, "aarch64": 97}[os.uname().machine]
+kernel.calls.tables = [(arch, dict(numbers, unshare=number)) for arch, numbers in kernel.calls.tables[:1]]
+kernel.answer_calls(("unshare",), 1)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_where_n1_is_refused(shop, broken_modes):
+    """RUN is run in P1."""
+    working("P1", broken_modes)
+    if os.uname().machine not in ("x86_64", "aarch64"):
+        pytest.skip("the number of unshare(2) is not known here")
+    shop.write(Dockerfile="FROM base:1\nRUN grep TracerPid /proc/self/status > /told\n")
+    program = Program(shop.program.home, [sys.executable, "-c", REFUSED] + shop.program.entry,
+                      {"PYTHONPATH": str(CHECKOUT)})
+    program.ok("build", "-t", NAME, shop.context)
+    assert shop.shown("cat", "/told").split()[1] != "0"
 
 
 def test_kept_owners(shop, broken_modes):
@@ -925,6 +960,11 @@ def test_a_build_without_a_name(shop):
     second = shop.program.ok("build", "-", input=b"FROM base:1\nRUN echo 2 > /1\n").out.strip()
     names = [name for name in archives.listed(shop.program) if name.startswith("built:")]
     assert shop.program.ok("run", "--rm", second, "cat", "/1").out == "2\n" and len(names) == 1
+    for name in "one", "two":
+        shop.write(**{name + "__Dockerfile": "FROM base:1\nENV A=%s\n" % name})
+        shop.program.ok("build", shop.context / name)
+    names = [name for name in archives.listed(shop.program) if name.startswith("built:")]
+    assert len(names) == 3
     shop.program.ok("rmi", *names)
 
 
