@@ -17315,6 +17315,9 @@ def container_record(context, container, has_size, processes):
               "RunningFor": time_ago(created), "Command": " ".join(config.entrypoint + config.command),
               "Labels": ",".join("%s=%s" % pair for pair in config.labels.items())}
     record["State"] = record["Status"] = container_state(container, processes)["Status"]
+    if record["State"] == "running":
+        record["Ports"] = ", ".join("%s->%d/%s" % (port.place, port.guest, port.protocol)
+                                    for port in RunRecord(context.host, container).ports)
     return dict(record, Size=ByteCount(allocated_size(container.root))) if has_size else record
 
 

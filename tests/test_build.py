@@ -432,6 +432,15 @@ def test_a_mount_that_has_changed(shop):
     assert shop.shown("cat", "/out") == "2"
 
 
+def test_where_a_secret_is(shop):
+    """In a file of its name where nothing is said, and in a variable alone where one is named."""
+    shop.write(s="hidden", Dockerfile="FROM base:1\nRUN --mount=type=secret,id=s cat /run/secrets/s > /1\n"
+               "RUN --mount=type=secret,id=s,env=V echo $V > /2; ls /run/secrets >> /2; true\n"
+               "RUN --mount=type=secret,id=s,env=V,target=/t echo $V > /3; cat /t >> /3\n")
+    shop.build(None, "--secret=id=s,src=%s" % (shop.context / "s"))
+    assert shop.shown("cat", "/1", "/2", "/3") == "hiddenhidden\nhidden\nhidden"
+
+
 # What refuses unshare(2), as sandboxes do
 REFUSED = """
 import ctypes, os, sys, udocker

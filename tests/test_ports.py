@@ -56,6 +56,8 @@ def test_a_server_at_another_port(namespace_box, serving, port):
     assert namespace_box.ok("exec", "busybox", "sh", "-c", FETCH % port).out == "hello\n"
     assert namespace_box.ok("port", "busybox").out == "80/tcp -> 0.0.0.0:%d\n" % port
     assert namespace_box.ok("port", "busybox", "80").out == "0.0.0.0:%d\n" % port
+    shown = namespace_box.ok("ps", "--format", "{{.Names}} {{.Ports}}").out.splitlines()
+    assert "busybox 0.0.0.0:%d->80/tcp" % port in shown
     for word in "81", "80/udp", "eighty", "":
         assert namespace_box("port", "busybox", word).status == 1
 
