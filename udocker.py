@@ -11580,7 +11580,8 @@ class RuncEngine(ExecutableEngine):
     # statvfs(3), as options of mount(8)
     LOCKED_FLAGS = ((os.ST_NOSUID, "nosuid"), (os.ST_NODEV, "nodev"), (os.ST_NOEXEC, "noexec"),
                     (os.ST_NOATIME, "noatime"), (os.ST_NODIRATIME, "nodiratime"), (os.ST_RELATIME, "relatime"))
-    STOPPED = "container process is already dead"       # what runC says where it was ended before it was the command
+    # What runC says where it was ended before it was the command
+    STOPPED = ("container process is already dead", "error during container init: %!w(<nil>)")
     KILLER = b"libcontainer/cgroups/rootless."      # of what is in runC 1.0.0-rc3 and -rc4 alone
 
     def probe(self, area, token):
