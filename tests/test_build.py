@@ -432,6 +432,14 @@ def test_a_mount_that_has_changed(shop):
     assert shop.shown("cat", "/out") == "2"
 
 
+def test_arguments_that_need_no_declaration(shop):
+    """Proxies alone do not, and what they are changes nothing of what is kept."""
+    text = "FROM base:1\nRUN echo $http_proxy $OTHER > /told\n"
+    shop.build(text, "--no-cache", "--build-arg=http_proxy=http://one", "--build-arg=OTHER=other")
+    assert shop.shown("cat", "/told") == "http://one\n"
+    assert set(kept(shop.build(text, "--build-arg=http_proxy=http://two")).values()) == {True}
+
+
 def test_where_a_secret_is(shop):
     """In a file of its name where nothing is said, and in a variable alone where one is named."""
     shop.write(s="hidden", Dockerfile="FROM base:1\nRUN --mount=type=secret,id=s cat /run/secrets/s > /1\n"
