@@ -15179,6 +15179,15 @@ def publish_ports(request, config):
             port.check()
 
 
+def settle_network(request, engine, spec):
+    """Tell what an engine cannot do for the network, and ask nothing of it that it cannot."""
+    lack = lack_of_network(engine, spec)
+    if lack:
+        say.warning(lack + "; mode N1 can")
+    if not engine.maps_ports:
+        spec.ports, request.ports = [], [port for port in request.ports if port.is_same]
+
+
 CRASHES = (134, 139)        # what shells say of SIGABRT and SIGSEGV
 
 
@@ -15235,11 +15244,7 @@ def run_in_tree(context, spec, mode, title, request, container):
         if say.is_terminal() and not options.nobanner:
             say.info("running %s in mode %s" % (title, engine.mode))
         spec.is_in_background = bool(request.detachment)
-        lack = lack_of_network(engine, spec)
-        if lack:
-            say.warning(lack + "; mode N1 can")
-        if not engine.maps_ports:
-            spec.ports, request.ports = [], [port for port in request.ports if port.is_same]
+        settle_network(request, engine, spec)
         if request.record:
             request.record.write(request)
         invocation = engine.invocation(spec)
