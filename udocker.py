@@ -11581,7 +11581,8 @@ class RuncEngine(ExecutableEngine):
     LOCKED_FLAGS = ((os.ST_NOSUID, "nosuid"), (os.ST_NODEV, "nodev"), (os.ST_NOEXEC, "noexec"),
                     (os.ST_NOATIME, "noatime"), (os.ST_NODIRATIME, "nodiratime"), (os.ST_RELATIME, "relatime"))
     # What runC says where it was ended before it was the command
-    STOPPED = ("container process is already dead", "error during container init: %!w(<nil>)")
+    STOPPED = ("container process is already dead", "error during container init: %!w(<nil>)", "signal: terminated",
+               "signal: killed", "signal: interrupt", "read init-p: connection reset by peer")
     KILLER = b"libcontainer/cgroups/rootless."      # of what is in runC 1.0.0-rc3 and -rc4 alone
 
     def probe(self, area, token):
@@ -15261,7 +15262,8 @@ def run_in_tree(context, spec, mode, title, request, container):
         return status
     finally:
         if area:
-            area.remove()
+            with HeldSignals():
+                area.remove()
 
 
 def locate_tree(context, word, file, mounted, request):
@@ -15496,7 +15498,8 @@ def run_container(context, word, argv, options, is_exec=False):
         return run_in_background(context, container, request, is_exec, run) if options.detach else run()
     finally:
         if options.rm and container and not request.is_sharing:
-            remove_after_run(context, container, request.mark)
+            with HeldSignals():
+                remove_after_run(context, container, request.mark)
 
 
 # --- build --------------------------------------------------------------------------------------------

@@ -22,10 +22,10 @@ SOURCE = Path(__file__).resolve().parent / "faults.c"
 FAKECHROOT = sorted(Path("/usr/lib").glob("*/fakechroot/libfakechroot.so"))
 CREDENTIAL = ("green", "secret:word")
 LATER = 31 * 86400     # seconds after which nothing that a killed command left counts as being in use
-PROGRAMS = ("/bin/sh", "/bin/cat")
+PROGRAMS = ("/bin/sh", "/bin/cat", "/bin/chown")
 DOCKERFILE = """FROM lab/kept:1 AS first
 COPY Dockerfile /srv/
-RUN cat /etc/os-release /srv/Dockerfile > /both
+RUN cat /etc/os-release /srv/Dockerfile > /both; chown 5:6 /both /srv/Dockerfile 2>/dev/null
 FROM lab/gone:1
 COPY --from=first /both /
 RUN --mount=type=cache,target=/cache cat /both > /cache/x; cat /cache/x > /srv/upper
@@ -51,7 +51,7 @@ def compiled(directory):
 
 
 def guest_tree(directory):
-    """A tar of a shell and cat of this host with all that they need, and links of all kinds."""
+    """A tar of a shell, cat and chown of this host with all that they need, and links of all kinds."""
     found = set(PROGRAMS)
     for program in PROGRAMS:
         found.update(word for word in subprocess.check_output(["ldd", program]).decode().split() if word[0] == "/")
@@ -255,7 +255,8 @@ KNOWN = {
 }
 KNOWN_BELOW = [
     (r"\.udocker/containers/[^/]+", r"ROOT|container\.json|imagerepo\.name|execmode|lock|PROTECT|conversion-[a-z]+|"
-                                    r"root\.path|ld\.lib\.dirs|ld\.so\.path|fakechroot-(env|patch|ld\.so|sh|true)"),
+                                    r"run\.json|root\.path|ld\.lib\.dirs|ld\.so\.path|"
+                                    r"fakechroot-(env|patch|ld\.so|sh|true)"),
     (r"\.udocker/repos/.*/(1|2|latest)", HEX + "|TAG|v2|manifest|PROTECT"),
     (r"\.udocker/repos/.*/\.build-1", HEX + r"|\.steps"),
 ]

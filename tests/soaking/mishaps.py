@@ -57,6 +57,7 @@ def works(laboratory):
         work("install", "--purge", "--from=%s/tools.tar" % laboratory.registry.url, "P1"),
         work("run", "--rm", "lab/kept:1", "/bin/sh", "-c", "cat etc/os-release"),
         work("run", "--rm", "--name=new", "--add-host=a:10.0.0.1", "lab/kept:1", "/bin/sh", "-c", ":"),
+        work("run", "--rm", "--publish=80", "lab/kept:1", "/bin/sh", "-c", ":"),
     ]
     if laboratory.has_runc:
         found.append(work("run", "bundled", "/bin/sh", "-c", "cat etc/os-release"))
