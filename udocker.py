@@ -924,6 +924,7 @@ class Kernel:
     NEW_MOUNTS, NEW_NAMES, NEW_USER, NEW_NETWORK = 0x20000, 0x4000000, 0x10000000, 0x40000000
     READ_ONLY, NO_SETUID, NO_DEVICES, REMOUNT, BIND, RECURSIVE, SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
     DETACH = 2      # umount2(2)
+    NO_MOUNTS, IN_ROOT = 0x01, 0x10     # openat2(2): nothing of other mounts; links and ".." lead nowhere outside
 
     def __init__(self):
         import ctypes
@@ -1011,8 +1012,6 @@ class Kernel:
     def _prctl(self, what, option, *arguments):
         numbers = [self.ctypes.c_ulong(number) for number in (arguments + (0, 0, 0, 0))[:4]]
         self._check(self.libc.prctl(self.ctypes.c_int(option), *numbers), what)
-
-    NO_MOUNTS, IN_ROOT = 0x01, 0x10     # openat2(2): nothing of other mounts; links and ".." lead nowhere outside
 
     def open_at(self, directory, path, flags, resolve):
         """openat2(2), before Linux 5.6 openat(2)"""
@@ -1224,7 +1223,7 @@ class Invocation:
     """
 
     def __init__(self, path, argv, environment, enter=None, is_tracer=False, area=None, conclude=None,
-                 find_process=None, is_detached=False, last_descriptor=2):
+                 find_process=None, is_detached=False, last_descriptor=2, has_witness=False):
         self.path = path
         self.argv = argv
         self.environment = environment
@@ -1235,11 +1234,12 @@ class Invocation:
         self.find_process = find_process
         self.is_detached = is_detached
         self.last_descriptor = last_descriptor
+        self.has_witness = has_witness      # a CallWitness, which ends with who waits for the program
 
     @property
     def needs_supervisor(self):
         """Whether something remains to be done while the program runs or afterwards."""
-        return self.is_tracer or self.area is not None
+        return self.is_tracer or self.has_witness or self.area is not None
 
     def execute(self, before=None):
         """Become the program. Descriptors that the caller passed to udocker stay open, as PMI_FD needs."""
@@ -11126,11 +11126,14 @@ class OwnerNotes:
             found[tuple(identity)] = tuple(owner) + (known[2] or any(as_seen),)
         return found
 
-    def origins(self, mended):
-        """Origins of what in the tree has others than before; `mended` are modes, {name: mode}, that are others now."""
-        kernel, calls, found = Kernel(), self._calls(), {}
+    def origins(self, mended, entries, changes):
+        """Origins of what in the tree has others than before; `mended` are modes, {name: mode}, that are others now.
+        Where nothing was given away, of the `entries` those that are known or among the `changes` alone can have some:
+        a directory in the place of another one is no change."""
+        kernel, calls, found, tree = Kernel(), self._calls(), {}, OpenTree(self.root)
         inodes = {identity[:2] for identity in list(calls) + list(self.names)}
-        for relative, status, directory, name in OpenTree(self.root).walk() if inodes or self.known else ():
+        for relative, status, directory, name in tree.walk() if calls else tree.named(
+                name for name in entries if name in self.known or name in changes):
             if (status.st_dev, status.st_ino) in inodes or relative in self.known:
                 with Closing(os.open(name, self.PLACE, dir_fd=directory)) as descriptor:
                     identity = self._identity(kernel, descriptor, status)
@@ -11227,7 +11230,7 @@ class OwnerWitness(CallWitness):
         applet = applet.strip()
         names = [os.path.basename(word) for word in words.split(b"\0") if word and word[:1] != b"-"]
         if applet == b"busybox":
-            names.pop(0)
+            names = names[1:]
             applet = names[0] if names else b""
         if applet == b"chgrp":
             return self.notes.SAME, group
@@ -11343,7 +11346,8 @@ class NamespaceEngine(Engine):
         self.check_machine(spec, program)
         self.warn_of_restart(spec, program)
         environment = dict(spec.environment)
-        return Invocation(program, spec.argv, environment, lambda: self._enter(spec, environment))
+        return Invocation(program, spec.argv, environment, lambda: self._enter(spec, environment),
+                          has_witness=bool(spec.ports or spec.owner_notes))
 
     def _enter(self, spec, environment):
         """Move this process into the container; every step is checked, so it arrives or fails."""
@@ -15251,7 +15255,7 @@ def run_in_tree(context, spec, mode, title, request, container):
         invocation = engine.invocation(spec)
         if request.detachment:
             request.detachment.redirect()
-        if not (options.rm or options.init or options.detach or area or spec.ports or invocation.needs_supervisor):
+        if not (options.rm or options.init or options.detach or area or invocation.needs_supervisor):
             invocation.execute()
         supervisor = Supervisor(invocation, guardian=request.guardian,
                                 tell_start=request.detachment and request.detachment.tell_start)
@@ -16127,7 +16131,7 @@ class RunStep:
         with OwnerNotes(self.build.files.new_place() + "/owners", tree.root, tree.origins) as notes:
             self._execute(tree, notes)
             tree.look()
-            return notes.origins(tree.mended)
+            return notes.origins(tree.mended, tree.entries, tree.changes)
 
     def _execute(self, tree, notes):
         """Execute it as run does; EngineError where it fails."""
@@ -17659,7 +17663,6 @@ def command_commit(context, arguments):
     say.result(image_id(image))
 
 
-# Of these docker's build knows some that change nothing here
 NETWORK_OPTION = Option("--network", "--net", value="host|none",
                         meaning="the host's, or none but a loopback of its own (modes N1 and R1)")
 
@@ -17670,6 +17673,7 @@ def unknown_network(arguments):
         None, "", "default", "host", "none") else []
 
 
+# Of these docker's build knows some that change nothing here
 BUILD_OMISSIONS = omitted(
     "--compress --force-rm --rm --squash --load") + omitted(
     "--builder --cache-from --cache-to --cgroup-parent --cpu-period --cpu-quota --cpu-shares,-c "

@@ -486,6 +486,14 @@ def test_kept_owners(shop, broken_modes):
     assert next(shop.layers())[0].uid == 5
 
 
+def test_a_directory_in_the_place_of_another(shop, broken_modes):
+    """It is root's, also where nothing else tells them apart and nothing is given away."""
+    working("N1", broken_modes)
+    shop.write(d__a="a")
+    shop.build("FROM base:1\nCOPY --chown=5:6 d /d\nRUN chmod 755 /d\nRUN mv /d /old; mkdir /d; mv /old/a /d\n")
+    assert {member.name: member.uid for member in list(shop.layers())[-1]} == {"d": 0, "d/a": 5, "old": 5}
+
+
 def test_set_id_bits_go_with_the_owner(shop, broken_modes):
     """As chown(2) has it: of what the image had, and of what RUN has made."""
     working("N1", broken_modes)
